@@ -1,0 +1,27 @@
+# The environment lives in .venv; everything else needs only make and Python 3.11 with its venv module.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run test check clean
+
+run: $(READY)
+	$(BIN)/batchemo run sample_media --out results
+
+test: $(READY)
+	$(BIN)/pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) --version >/dev/null 2>&1 || { echo "batchemo needs $(PYTHON); install it, or name another: make PYTHON=python3 $(MAKECMDGOALS)" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing; on Debian: sudo apt-get install python3-venv" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) results build *.egg-info

@@ -1,0 +1,41 @@
+"""Errors, sorted by who must act. Each message names the file or option, the cause and the next thing to type."""
+
+from __future__ import annotations
+
+
+class BatchemoError(Exception):
+    """Anything that batchemo raises on purpose; its message is meant for people."""
+
+
+class UsageError(BatchemoError):
+    """The command, its options or a file of options is wrong: the caller must change what they typed (exit 2)."""
+
+
+class MediaError(BatchemoError):
+    """One medium cannot be analysed: its owner must repair it. In a run this is a row of `media.parquet` (exit 3).
+
+    `kind` is a stable word for scripts, such as `empty`, `unreadable`, `no_video` or `too_large`.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type[MediaError], tuple[str, str]]:
+        return type(self), (self.kind, str(self))
+
+
+class WeightsError(BatchemoError):
+    """A weights file is missing, damaged or not one of ours (exit 2)."""
+
+
+class DeviceError(BatchemoError):
+    """The asked device cannot be used on this machine (exit 2)."""
+
+
+class LockedError(BatchemoError):
+    """Another run holds the results folder (exit 75)."""
+
+
+class DataError(BatchemoError):
+    """A data set for training is incomplete or broken (exit 2)."""

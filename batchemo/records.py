@@ -1,0 +1,146 @@
+"""What the stages pass to each other. Imports nothing of ours but errors, so that cycles are impossible."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""Labels of the shipped weights, in FER2013's order."""
+
+LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+"""The five points of a face, in MTCNN's order. Left and right are those of the picture, not of the person."""
+
+Kind = Literal["image", "video"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Medium:
+    """A picture or video to analyse.
+
+    `name` is the path below the INPUT as people read it (column `media`); `output` the same as a relative path that is
+    safe and unique in a results folder, without the suffix that each kind of output adds.
+    """
+
+    path: Path
+    name: str
+    output: str
+    kind: Kind
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a medium: `pixels` RGB uint8 H x W x 3, upright; `time_s` since the medium's first frame.
+
+    `pixels` is None for a frame that the container has but no decoder can read; its `index` is then -1, because
+    indices count decoded frames.
+    """
+
+    index: int
+    time_s: float
+    pixels: NDArray[np.uint8] | None
+
+    def __post_init__(self) -> None:
+        if self.pixels is not None and (self.pixels.ndim != 3 or self.pixels.shape[2] != 3 or self.pixels.dtype != np.uint8):
+            raise ValueError(f"pixels must be uint8 H x W x 3, not {self.pixels.dtype} {self.pixels.shape}")
+
+    def __repr__(self) -> str:
+        shape = "undecodable" if self.pixels is None else "x".join(map(str, self.pixels.shape))
+        return f"Frame({self.index}, {self.time_s:.6f} s, {shape})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Faces:
+    """The N faces of one frame, in pixels of the upright picture, largest first.
+
+    `boxes` float32 N x 4 (x1, y1, x2, y2), `landmarks` float32 N x 5 x 2 (x, y; see `LANDMARKS`), `scores` float32 N.
+    """
+
+    boxes: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        if self.boxes.shape != (count, 4) or self.landmarks.shape != (count, 5, 2) or self.scores.shape != (count,):
+            raise ValueError(f"shapes do not agree: {self!r}")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __repr__(self) -> str:
+        return f"Faces(boxes {self.boxes.shape}, landmarks {self.landmarks.shape}, scores {self.scores.shape})"
+
+    @classmethod
+    def none(cls) -> Faces:
+        return cls(np.empty((0, 4), np.float32), np.empty((0, 5, 2), np.float32), np.empty(0, np.float32))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FaceCrops:
+    """The N faces of one frame as the classifier sees them.
+
+    `pixels` uint8 N x 48 x 48 grey, `face_px` float32 N: side of each crop in the picture, `sharpness` float32 N.
+    """
+
+    pixels: NDArray[np.uint8]
+    face_px: NDArray[np.float32]
+    sharpness: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if not len(self.pixels) == len(self.face_px) == len(self.sharpness):
+            raise ValueError(f"shapes do not agree: {self!r}")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __repr__(self) -> str:
+        return f"FaceCrops(pixels {self.pixels.shape})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading:
+    """All that is known of one frame: its faces, who they are (`track_ids` int32 N) and `probabilities` float32 N x classes."""
+
+    frame: Frame
+    faces: Faces
+    crops: FaceCrops
+    track_ids: NDArray[np.int32]
+    probabilities: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if not len(self.faces) == len(self.crops) == len(self.track_ids) == len(self.probabilities):
+            raise ValueError(f"{len(self.faces)} faces, {len(self.track_ids)} track ids, {len(self.probabilities)} probabilities")
+
+    def __repr__(self) -> str:
+        return f"Reading({self.frame!r}, {len(self.faces)} faces)"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MediaRow:
+    """One row of `media.parquet`: what became of a medium. `error` is empty where `status` is `done`."""
+
+    media: str
+    path: str
+    kind: Kind
+    status: Literal["done", "failed"]
+    error: str = ""
+    message: str = ""
+    decoder: str = ""
+    width: int = 0
+    height: int = 0
+    duration_s: float = 0.0
+    n_frames: int = 0
+    n_frames_analysed: int = 0
+    n_faces: int = 0
+    n_tracks: int = 0
+    sha256: str = ""
+    seconds_taken: float = 0.0
+    run_id: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)

@@ -1,0 +1,187 @@
+"""Fitting a network by a recipe: resumable after every epoch, and repeatable from its seed."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from batchemo.errors import DataError
+from batchemo.network import ExpressionNet
+from training.augmentation import augment, mix, resize
+from training.dataset import FaceSet
+from training.recipe import Recipe
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "epochs.csv"
+
+_VALIDATE_EVERY = 4
+_LOG_FIELDS = ("epoch", "size_px", "learning_rate", "loss", "validation_accuracy", "seconds")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Epoch:
+    """How one epoch went; `validation_accuracy` (of the averaged weights) is NaN where it was not measured."""
+
+    epoch: int
+    size_px: int
+    learning_rate: float
+    loss: float
+    validation_accuracy: float
+    seconds: float
+
+
+def fit(
+    recipe: Recipe,
+    faces: FaceSet,
+    *,
+    validation: FaceSet | None,
+    folder: Path,
+    device: torch.device,
+    report: Callable[[Epoch], None],
+) -> ExpressionNet:
+    """Trains on `faces` and returns the network with averaged weights of the last epoch, on the CPU.
+
+    After each epoch the whole state is written to `folder`; called again with the same recipe, it goes on from there and
+    ends with the same weights as if it had never stopped. No epoch is picked: `validation` only informs.
+    Raises DataError where `folder` holds the checkpoint of another recipe.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    network = ExpressionNet(recipe.network).to(device=device, memory_format=torch.channels_last)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+    optimizer = torch.optim.SGD(_parameter_groups(network, recipe), lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
+    first = _resume(folder, recipe, network, average, optimizer)
+    for epoch in range(first, recipe.epochs):
+        started = time.monotonic()
+        loss = _train_epoch(recipe, faces, epoch, network, average, optimizer, device)
+        accuracy = math.nan
+        if validation is not None and (epoch % _VALIDATE_EVERY == _VALIDATE_EVERY - 1 or epoch == recipe.epochs - 1):
+            accuracy = float((predict(average.module, validation.pixels, device).argmax(1) == validation.labels).float().mean())
+        _save(folder, recipe, epoch + 1, network, average, optimizer)
+        done = Epoch(epoch, recipe.size_px(epoch), optimizer.param_groups[0]["lr"], loss, accuracy, time.monotonic() - started)
+        _log(folder / LOG, done)
+        report(done)
+    fitted: ExpressionNet = average.module
+    return fitted.cpu().eval()
+
+
+@torch.inference_mode()
+def predict(network: ExpressionNet, pixels: Tensor, device: torch.device, *, batch_size: int = 256, flips: bool = False) -> Tensor:
+    """Logits N x classes, float32, of uint8 N x 1 x 48 x 48; with `flips`, the mean of each picture's and its mirror image's."""
+    network.eval()
+    parts = []
+    for batch in pixels.split(batch_size):
+        crops = batch.to(device).contiguous(memory_format=torch.channels_last)
+        logits = network(crops)
+        if flips:
+            logits = (logits + network(crops.flip(3))) / 2
+        parts.append(logits.cpu())
+    return torch.cat(parts)
+
+
+def _train_epoch(
+    recipe: Recipe,
+    faces: FaceSet,
+    epoch: int,
+    network: ExpressionNet,
+    average: AveragedModel,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+) -> float:
+    network.train()
+    torch.manual_seed(recipe.seed * 100_003 + epoch)
+    total, steps = 0.0, len(faces) // recipe.batch_size
+    for step, (pictures, targets) in enumerate(_batches(recipe, faces, epoch)):
+        for group in optimizer.param_groups:
+            group["lr"] = _learning_rate(recipe, epoch + step / steps)
+        pictures = pictures.to(device).contiguous(memory_format=torch.channels_last)
+        with _half_precision(device):
+            logits = network(pictures)
+        loss = functional.cross_entropy(logits.float(), targets.to(device), label_smoothing=recipe.label_smoothing)
+        if not torch.isfinite(loss):
+            raise DataError(f"the loss became {loss.item()} in epoch {epoch}; lower learning_rate in the recipe and start in a new folder")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        average.update_parameters(network)
+        total += loss.item()
+    return total / steps
+
+
+def _batches(recipe: Recipe, faces: FaceSet, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented pictures and target probabilities of one epoch: a function of seed and epoch alone."""
+    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+    order = torch.randperm(len(faces), generator=generator)
+    one_hot = functional.one_hot(faces.labels, recipe.network.classes).float()
+    mixing = recipe.augmentation.mixup_alpha > 0 and epoch < recipe.epochs * (1 - recipe.plain_share)
+    for start in range(0, len(order) - recipe.batch_size + 1, recipe.batch_size):
+        chosen = order[start : start + recipe.batch_size]
+        pictures = resize(augment(faces.pixels[chosen], recipe.augmentation, generator), recipe.size_px(epoch))
+        targets = one_hot[chosen]
+        if mixing:
+            pictures, targets = mix(pictures, targets, recipe.augmentation.mixup_alpha, generator)
+        yield pictures, targets
+
+
+def _learning_rate(recipe: Recipe, progress_epochs: float) -> float:
+    """Linear warm-up, then half a cosine to 0 (Loshchilov & Hutter 2017)."""
+    if progress_epochs < recipe.warmup_epochs:
+        return recipe.learning_rate * max(progress_epochs, 1e-3) / recipe.warmup_epochs
+    share = (progress_epochs - recipe.warmup_epochs) / max(1e-9, recipe.epochs - recipe.warmup_epochs)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+
+def _parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    plain = [p for p in network.parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def _half_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _save(folder: Path, recipe: Recipe, epochs: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    state = {
+        "recipe": dataclasses.asdict(recipe),
+        "epochs": epochs,
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    temporary = folder / f".{CHECKPOINT}.part"
+    torch.save(state, temporary)
+    os.replace(temporary, folder / CHECKPOINT)
+
+
+def _resume(folder: Path, recipe: Recipe, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    if state["recipe"] != dataclasses.asdict(recipe):
+        raise DataError(f"{path} belongs to another recipe; give another folder with --out, or remove it")
+    network.load_state_dict(state["network"])
+    average.load_state_dict(state["average"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["epochs"])
+
+
+def _log(path: Path, done: Epoch) -> None:
+    new = not path.exists()
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(_LOG_FIELDS)
+        writer.writerow([getattr(done, field) for field in _LOG_FIELDS])
