@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
+
+def typed(path: Path) -> str:
+    """`path` as it is typed in a shell: for the commands that messages suggest."""
+    return shlex.quote(str(path))
+
 
 class BatchemoError(Exception):
     """Anything that batchemo raises on purpose; its message is meant for people."""

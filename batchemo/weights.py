@@ -6,14 +6,14 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from batchemo.errors import WeightsError
-from batchemo.network import ExpressionNet, NetworkSpec
+
+if TYPE_CHECKING:
+    from batchemo.network import ExpressionNet
 
 SHIPPED = Path(__file__).parent / "weights" / "fer2013.safetensors"
 """The weights inside the package."""
@@ -22,12 +22,24 @@ _FORMAT = "batchemo-expression-net-1"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Weights:
-    """A network with its labels.
+class WeightsFile:
+    """A weights file whose hash is right; its tensors are not read yet.
 
     `temperature` divides the logits before the softmax, so that probabilities are calibrated (Guo et al. 2017).
-    `figures` says how well it did, on what. `sha256` is that of the file.
+    `figures` says how well the network did, on what. `sha256` is that of the file, `network_json` the network's shape.
     """
+
+    path: Path
+    labels: tuple[str, ...]
+    temperature: float
+    sha256: str
+    figures: dict[str, Any]
+    network_json: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Weights:
+    """A network in memory, ready for use; the other fields as in `WeightsFile`."""
 
     network: ExpressionNet
     labels: tuple[str, ...]
@@ -36,43 +48,55 @@ class Weights:
     figures: dict[str, Any]
 
 
-def load_weights(path: Path = SHIPPED) -> Weights:
-    """Reads `path`; where `<path>.sha256` stands beside it, the hash must be the one it gives.
+def read_weights_file(path: Path = SHIPPED) -> WeightsFile:
+    """Checks `path` without loading torch; where `<path>.sha256` stands beside it, the hash must be the one it gives.
 
     Raises WeightsError where the file is missing, damaged, or not written by `save_weights`.
     """
     try:
-        content = path.read_bytes()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise WeightsError(f"{path}: cannot read the weights ({error.strerror}); give others with --weights FILE") from error
-    digest = hashlib.sha256(content).hexdigest()
     expected = expected_sha256(path)
-    if expected is not None and expected != digest:
-        raise WeightsError(
-            f"{path}: damaged: its SHA-256 is {digest[:16]}..., but {sidecar(path).name} says {expected[:16]}...; install batchemo again"
-        )
-    if path == SHIPPED and expected is None:
+    if expected is None and path == SHIPPED:
         raise WeightsError(f"{sidecar(path)} is missing, so the weights cannot be checked; install batchemo again")
+    if expected not in (None, digest):
+        raise WeightsError(
+            f"{path}: damaged: its SHA-256 is {digest[:16]}..., {sidecar(path).name} says {str(expected)[:16]}...; copy it again"
+        )
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if metadata.get("format") != _FORMAT:
             raise WeightsError(f"{path}: not weights of batchemo; make some with: python -m training fit --help")
-        network = ExpressionNet(NetworkSpec.from_json(metadata["network"]))
-        network.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()})
-        labels = tuple(json.loads(metadata["labels"]))
-        temperature = float(metadata["temperature"])
+        labels = tuple(str(label) for label in json.loads(metadata["labels"]))
         figures = json.loads(metadata["figures"])
-    except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        return WeightsFile(path, labels, float(metadata["temperature"]), digest, figures, metadata["network"])
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: damaged weights, or none at all ({error}); give others with --weights FILE") from error
+
+
+def load_weights(path: Path = SHIPPED) -> Weights:
+    """Reads `path` into a network on the CPU. Raises WeightsError like `read_weights_file`."""
+    from safetensors.torch import load_file
+
+    from batchemo.network import ExpressionNet, NetworkSpec
+
+    file = read_weights_file(path)
+    try:
+        network = ExpressionNet(NetworkSpec.from_json(file.network_json))
+        network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()})
+    except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
         raise WeightsError(f"{path}: damaged weights ({error}); give others with --weights FILE") from error
-    if len(labels) != network.spec.classes:
-        raise WeightsError(f"{path}: {len(labels)} labels for {network.spec.classes} classes")
-    return Weights(network.eval(), labels, temperature, digest, figures)
+    if len(file.labels) != network.spec.classes:
+        raise WeightsError(f"{path}: {len(file.labels)} labels for {network.spec.classes} classes")
+    return Weights(network.eval(), file.labels, file.temperature, file.sha256, file.figures)
 
 
 def save_weights(path: Path, network: ExpressionNet, *, labels: tuple[str, ...], temperature: float, figures: dict[str, Any]) -> str:
     """Writes `path`, tensors in half precision, and `<path>.sha256` beside it (as `sha256sum -c` reads it); returns the hash."""
+    from safetensors.torch import save
+
     tensors = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in network.state_dict().items()
     }
@@ -92,7 +116,7 @@ def save_weights(path: Path, network: ExpressionNet, *, labels: tuple[str, ...],
 
 def half_precision(network: ExpressionNet) -> ExpressionNet:
     """The network as it will be read back from a file: float32, each value rounded to half precision."""
-    copy = ExpressionNet(network.spec)
+    copy = type(network)(network.spec)
     copy.load_state_dict({name: t.half().float() if t.is_floating_point() else t for name, t in network.state_dict().items()})
     return copy.eval()
 

@@ -1,0 +1,5 @@
+"""`python -m batchemo`."""
+
+from batchemo.cli import main
+
+main()

@@ -1,0 +1,235 @@
+"""The command line: parses, calls the library, prints, and exits. Nothing else prints or exits."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shlex
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Literal
+
+import typer
+
+from batchemo import __version__
+from batchemo.errors import BatchemoError, LockedError, UsageError, typed
+
+EXIT_DEFECT, EXIT_USAGE, EXIT_FAILED_MEDIA, EXIT_LOCKED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 3, 75, 130, 143
+
+app = typer.Typer(
+    name="batchemo",
+    help="Emotion timelines of every face in folders of pictures and videos.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+_READ, _ANALYSE, _HOW, _WRITE, _AGAIN, _TALK = "What to read", "What to analyse", "How", "What to write", "Again or not", "How to talk"
+
+Results = Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=_TALK)]
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command(
+    epilog="Each option is also a variable BATCHEMO_<NAME> and a key of the --config file. Example: batchemo run ./videos --out results"
+)
+def run(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures, videos, and folders of them.")],
+    out: Annotated[Path, typer.Option("--out", envvar="BATCHEMO_OUT", metavar="DIR", help="The results folder; made if missing.")],
+    include: Annotated[list[str] | None, typer.Option(help="Only media whose name matches this pattern.", rich_help_panel=_READ)] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="No media whose name matches this pattern.", rich_help_panel=_READ)] = None,
+    follow_symlinks: Annotated[
+        bool | None, typer.Option("--follow-symlinks", help="Follow links in folders.", rich_help_panel=_READ)
+    ] = None,
+    decoder: Annotated[
+        Literal["auto", "decord", "pyav"] | None, typer.Option(help="Reader of videos.  [auto]", rich_help_panel=_READ)
+    ] = None,
+    sample_fps: Annotated[
+        float | None, typer.Option(help="Analyse so many frames a second.  [all frames]", metavar="N", rich_help_panel=_ANALYSE)
+    ] = None,
+    min_face_px: Annotated[
+        int | None, typer.Option(help="Smallest face that is searched for, in px.  [40]", metavar="N", rich_help_panel=_ANALYSE)
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights of your own, as safetensors.  [those inside]", metavar="FILE", rich_help_panel=_ANALYSE)
+    ] = None,
+    uncertain_below: Annotated[
+        float | None, typer.Option(help="Confidence below which a face is marked uncertain.  [0.5]", metavar="P", rich_help_panel=_ANALYSE)
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.  [auto]", metavar="NAME", rich_help_panel=_HOW)] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.  [one a core]", metavar="N", rich_help_panel=_HOW)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Faces classified at once.  [64]", metavar="N", rich_help_panel=_HOW)] = None,
+    annotate: Annotated[
+        bool | None, typer.Option("--annotate/--no-annotate", help="Write annotated copies.  [annotate]", rich_help_panel=_WRITE)
+    ] = None,
+    force: Annotated[bool | None, typer.Option("--force", help="Analyse again what is done.", rich_help_panel=_AGAIN)] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an earlier run ended (the default).", rich_help_panel=_AGAIN)
+    ] = False,
+    retry_failed: Annotated[
+        bool | None, typer.Option("--retry-failed", help="Try again what failed before.", rich_help_panel=_AGAIN)
+    ] = None,
+    dry_run: Annotated[
+        bool | None, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=_AGAIN)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of options.  [./batchemo.toml]", metavar="FILE", rich_help_panel=_TALK)
+    ] = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.", rich_help_panel=_TALK)] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="A line a medium; tracebacks.", rich_help_panel=_TALK)] = False,
+) -> None:
+    """Analyse pictures and videos: tables, annotated copies and an account of the run go to --out."""
+    with _exits(verbose=verbose):
+        from batchemo.options import merge_options
+        from batchemo.run import plan
+        from batchemo.run import run as run_media
+
+        if force and resume:
+            raise UsageError("--force and --resume exclude each other")
+        flags = {
+            "include": include or None,
+            "exclude": exclude or None,
+            "follow_symlinks": follow_symlinks,
+            "decoder": decoder,
+            "sample_fps": sample_fps,
+            "min_face_px": min_face_px,
+            "weights": weights,
+            "uncertain_below": uncertain_below,
+            "device": device,
+            "workers": workers,
+            "batch_size": batch_size,
+            "annotate": annotate,
+            "force": force,
+            "retry_failed": retry_failed,
+            "dry_run": dry_run,
+        }
+        options = merge_options(flags, config=config)
+        _set_up_logging(quiet=quiet, verbose=verbose)
+        if options.dry_run:
+            _print_plan(plan(inputs, out, options), as_json=as_json)
+            return
+        from batchemo.display import Display
+
+        display = Display(quiet=quiet, verbose=verbose)
+        with display:
+            report = run_media(inputs, out, options, display.watch)
+        if as_json:
+            typer.echo(json.dumps(display.as_dict(report), ensure_ascii=False))
+        display.conclude(report, out, program=_program())
+        if report.failed:
+            raise typer.Exit(EXIT_FAILED_MEDIA)
+
+
+@app.command()
+def summary(results: Results, as_json: Json = False) -> None:
+    """What stands in a results folder: frames, faces, people and emotions by medium and in total."""
+    with _exits():
+        from batchemo.display import print_summary
+        from batchemo.summary import summarise
+
+        found = summarise(results)
+        if as_json:
+            typer.echo(json.dumps(found.as_dict(), ensure_ascii=False))
+        else:
+            print_summary(found)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Can this machine do the work: device, weights, codecs, versions."""
+    with _exits():
+        from batchemo.display import print_findings
+        from batchemo.doctor import examine
+
+        findings = examine()
+        if as_json:
+            typer.echo(json.dumps([{"part": f.part, "ok": f.ok, "needed": f.needed, "detail": f.detail} for f in findings]))
+        else:
+            print_findings(findings)
+        if any(f.needed and not f.ok for f in findings):
+            raise typer.Exit(EXIT_DEFECT)
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come."""
+
+
+@contextlib.contextmanager
+def _exits(*, verbose: bool = False) -> Iterator[None]:
+    """Turns errors into messages on stderr and exit codes."""
+
+    def terminate(_signal: int, _frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except (KeyboardInterrupt, _Terminated) as error:
+        _say("Ended before its time; the same command goes on where it stopped.")
+        raise typer.Exit(EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else EXIT_TERMINATED) from None
+    except LockedError as error:
+        _say(str(error))
+        raise typer.Exit(EXIT_LOCKED) from error
+    except BatchemoError as error:
+        _say(str(error))
+        raise typer.Exit(EXIT_USAGE) from error
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python must not try to flush it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_DEFECT) from None
+    except Exception as error:
+        if verbose:
+            traceback.print_exc()
+        _say(f"a defect of batchemo: {type(error).__name__}: {error}. The end of runs/*/log.jsonl has details; so has --verbose")
+        raise typer.Exit(EXIT_DEFECT) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(message: str) -> None:
+    typer.echo(f"batchemo: {message}", err=True)
+
+
+def _set_up_logging(*, quiet: bool, verbose: bool) -> None:
+    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
+    logging.basicConfig(format="batchemo: %(message)s", stream=sys.stderr)
+    logging.getLogger("batchemo").setLevel(level)
+
+
+def _print_plan(planned: Any, *, as_json: bool) -> None:
+    if as_json:
+        names = {"todo": [m.name for m in planned.todo], "done": [row.media for row in planned.done]}
+        typer.echo(json.dumps(names, ensure_ascii=False))
+        return
+    for medium in planned.todo:
+        typer.echo(medium.name)
+    _say(f"{len(planned.todo)} media would be analysed, {len(planned.done)} are done")
+
+
+def _program() -> str:
+    """How the user can call batchemo again: its name where that is found, otherwise the path that was typed."""
+    called = Path(sys.argv[0])
+    found = shutil.which("batchemo")
+    if found and Path(found).resolve() == called.resolve():
+        return "batchemo"
+    return typed(called) if called.name == "batchemo" else f"{shlex.quote(sys.executable)} -m batchemo"

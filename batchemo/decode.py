@@ -1,0 +1,77 @@
+"""Frames of a medium, whatever it is: chooses the decoder that suits it."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+from typing import Literal
+
+from batchemo.decoders.container import Index, read_index
+from batchemo.decoders.decord import MAX_DECODED_BYTES, DecordSource
+from batchemo.decoders.picture import PictureSource
+from batchemo.decoders.pyav import PyAVSource
+from batchemo.decoders.source import Found, FrameSource
+from batchemo.errors import MediaError, UsageError
+from batchemo.records import Frame, Medium
+
+Decoder = Literal["auto", "decord", "pyav"]
+
+_RGB = 3
+
+
+def open_source(medium: Medium, *, decoder: Decoder = "auto") -> FrameSource:
+    """The source that suits `medium` best. Raises UsageError where `decoder` is asked for but not installed.
+
+    `auto` takes decord for clips whose frames all fit into its bound of memory (on one thread it read a clip of 640 x 360
+    in .38 s, PyAV in .61 s), and PyAV for everything else and for whatever decord cannot read.
+    """
+    if medium.kind == "image":
+        return PictureSource(medium.path)
+    if decoder == "pyav":
+        return PyAVSource(medium.path)
+    installed = importlib.util.find_spec("decord") is not None
+    if decoder == "decord":
+        if not installed:
+            raise UsageError("decord is not installed here; use --decoder pyav")
+        return DecordSource(medium.path)
+    return _AutoSource(medium, decord_installed=installed)
+
+
+class _AutoSource:
+    """decord while it can, then PyAV from the same frame on."""
+
+    def __init__(self, medium: Medium, *, decord_installed: bool) -> None:
+        self._medium = medium
+        self._source: FrameSource = PyAVSource(medium.path)
+        index = _index_or_none(medium) if decord_installed else None
+        if index is not None and 0 < len(index.times_s) * index.width * index.height * _RGB <= MAX_DECODED_BYTES:
+            self._source = DecordSource(medium.path, index)
+
+    @property
+    def decoder(self) -> str:
+        return self._source.decoder
+
+    @property
+    def found(self) -> Found:
+        return self._source.found
+
+    def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
+        following = start_index
+        try:
+            for frame in self._source.frames(sample_fps=sample_fps, start_index=start_index):
+                yield frame
+                following = frame.index + 1
+        except MediaError as error:
+            if not isinstance(self._source, DecordSource):
+                raise
+            logging.getLogger("batchemo").info("%s; going on with PyAV", error)
+            self._source = PyAVSource(self._medium.path)
+            yield from self._source.frames(sample_fps=sample_fps, start_index=following)
+
+
+def _index_or_none(medium: Medium) -> Index | None:
+    try:
+        return read_index(medium.path)
+    except MediaError:
+        return None

@@ -1,0 +1,1 @@
+"""One module a decoder; `batchemo.decode` chooses between them."""

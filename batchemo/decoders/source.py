@@ -1,0 +1,49 @@
+"""The interface of all decoders."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Protocol
+
+from batchemo.records import Frame
+
+
+@dataclasses.dataclass(slots=True)
+class Found:
+    """What a decoder has found in a medium so far; complete when its frames are exhausted.
+
+    `undecodable` frames have a packet but cannot be decoded; `missing` ones are announced by the header but are not in
+    the file. `trouble` is the decoder's own word for what went wrong. `width` and `height` are upright.
+    `length_s` is how long the header says the medium is, 0 where it does not; `duration_s` what was really found.
+    """
+
+    decoded: int = 0
+    undecodable: int = 0
+    missing: int = 0
+    trouble: str = ""
+    width: int = 0
+    height: int = 0
+    duration_s: float = 0.0
+    length_s: float = 0.0
+
+
+class FrameSource(Protocol):
+    """One medium, to be decoded once."""
+
+    @property
+    def decoder(self) -> str:
+        """Name of the decoder in use."""
+        ...
+
+    @property
+    def found(self) -> Found:
+        """What has been found so far."""
+        ...
+
+    def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
+        """Frames in presentation order: all, or `sample_fps` a second; only those with an index of at least `start_index`.
+
+        Memory does not grow with the medium. Raises MediaError where nothing at all can be read.
+        """
+        ...

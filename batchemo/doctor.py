@@ -1,0 +1,103 @@
+"""Can this machine do the work? Each part that a run needs, whether it is there, and how to get it if not."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable, Iterator
+
+from batchemo import __version__
+from batchemo.errors import BatchemoError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One checked part; where `ok` is false, `detail` says what to do. Parts that are not `needed` may be missing."""
+
+    part: str
+    ok: bool
+    detail: str
+    needed: bool = True
+
+
+def examine() -> list[Finding]:
+    """All findings, most basic first."""
+    return list(_examine())
+
+
+def _examine() -> Iterator[Finding]:
+    yield Finding("batchemo", True, f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
+    yield _finding("weights", _weights)
+    yield _finding("torch", _torch)
+    yield _finding("GPU", _gpu, needed=False)
+    yield _finding("face detector", _detector)
+    yield _finding("pictures", lambda: f"OpenCV {_version('opencv-python-headless')}, Pillow {_version('pillow')}")
+    yield _finding("videos", _pyav)
+    yield _finding("short clips", lambda: f"decord {_version('decord')}", needed=False)
+    yield _finding("annotated videos", _encoder)
+    yield _finding("tables", lambda: f"pyarrow {_version('pyarrow')}, pandas {_version('pandas')}")
+
+
+def _finding(part: str, look: Callable[[], str], *, needed: bool = True) -> Finding:
+    try:
+        return Finding(part, True, look(), needed)
+    except BatchemoError as error:
+        return Finding(part, False, str(error), needed)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        return Finding(part, False, f"{error}; install batchemo again: pip install --force-reinstall batchemo", needed)
+
+
+def _weights() -> str:
+    from batchemo.weights import read_weights_file
+
+    weights = read_weights_file()
+    figures = weights.figures
+    known = f"; accuracy {figures['accuracy']:.1%} on {figures['split']}" if {"accuracy", "split"} <= figures.keys() else ""
+    return f"{weights.path.name}, SHA-256 {weights.sha256[:16]}...{known}; labels {', '.join(weights.labels)}"
+
+
+def _torch() -> str:
+    import torch
+
+    return f"{torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores"
+
+
+def _gpu() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise BatchemoError("none that torch can use; runs use the CPU (see --device)")
+    return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+
+
+def _detector() -> str:
+    import torch
+
+    from batchemo.detect import Detector
+
+    Detector(device=torch.device("cpu"))
+    return f"MTCNN of facenet-pytorch {_version('facenet-pytorch')}, its weights inside"
+
+
+def _pyav() -> str:
+    import av
+
+    missing = [name for name in ("h264", "hevc", "vp9", "av1", "mpeg4") if name not in av.codecs_available]
+    if missing:
+        raise BatchemoError(
+            f"PyAV {av.__version__} cannot decode {', '.join(missing)}; install its wheel: pip install --force-reinstall av"
+        )
+    return f"PyAV {av.__version__} with H.264, HEVC, VP9, AV1 and MPEG-4"
+
+
+def _encoder() -> str:
+    import av
+
+    av.CodecContext.create("libx264", "w")
+    return "H.264 by libx264"
+
+
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)

@@ -1,0 +1,34 @@
+"""What tells whether a medium is still the same file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+
+def fingerprint_of(path: Path) -> dict[str, Any]:
+    """Size, time of change and SHA-256 of a file. Raises OSError."""
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _sha256(path)}
+
+
+def is_same(path: Path, known: dict[str, Any]) -> bool:
+    """Whether `path` still has the content of the `known` fingerprint; same size and time of change are taken for a yes.
+
+    An empty fingerprint is that of a file that could not be read: it is the same as long as that is so.
+    """
+    try:
+        status = path.stat()
+        if (status.st_size, status.st_mtime_ns) == (known.get("size"), known.get("mtime_ns")):
+            return True
+        if known and status.st_size != known["size"]:
+            return False
+        return _sha256(path) == known.get("sha256")
+    except OSError:
+        return not known
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,114 @@
+"""Options of a run: merged once from flags, environment and files, checked, and frozen."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from batchemo.errors import UsageError
+
+ENVIRONMENT_PREFIX = "BATCHEMO_"
+DEFAULT_FILE = Path("batchemo.toml")
+
+_LISTS = ("include", "exclude")
+
+
+class RunOptions(BaseModel):
+    """What `batchemo run` can be told; the help of each option stands in `batchemo run --help`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow_symlinks: bool = False
+    decoder: Literal["auto", "decord", "pyav"] = "auto"
+    sample_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    min_face_px: Annotated[int, Field(ge=20, le=2000)] = 40
+    weights: Path | None = None
+    uncertain_below: Annotated[float, Field(ge=0, le=1)] = 0.5
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
+    annotate: bool = True
+    force: bool = False
+    retry_failed: bool = False
+    dry_run: bool = False
+
+    def shaping(self) -> dict[str, Any]:
+        """The options that shape the tables: where they change, a medium is analysed again."""
+        return {"sample_fps": self.sample_fps, "min_face_px": self.min_face_px, "uncertain_below": self.uncertain_below}
+
+
+def merge_options(
+    flags: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str] = os.environ,
+    config: Path | None = None,
+    default_file: Path = DEFAULT_FILE,
+) -> RunOptions:
+    """Flag before environment before `config` before `./batchemo.toml` before default; None is "not given".
+
+    Variables are called `BATCHEMO_<NAME>`, lists in them are separated by commas. Keys of the files are the options' names,
+    with `-` or `_`. Raises UsageError naming the option, where it was given, and what it may be.
+    """
+    origins: dict[str, str] = {}
+    values: dict[str, Any] = {}
+
+    def add(found: Mapping[str, Any], origin: str) -> None:
+        for name, value in found.items():
+            if value is not None:
+                values[name] = value
+                origins[name] = origin
+
+    if default_file.is_file():
+        add(_read_file(default_file), str(default_file))
+    config = config or (Path(environment[f"{ENVIRONMENT_PREFIX}CONFIG"]) if environment.get(f"{ENVIRONMENT_PREFIX}CONFIG") else None)
+    if config is not None:
+        add(_read_file(config), str(config))
+    add(_read_environment(environment), "the environment")
+    add(flags, "the command line")
+    try:
+        return RunOptions.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        where = origins.get(name, "the options")
+        problem = first["msg"].lower() if first["type"] != "string_pattern_mismatch" else "must be auto, cpu, cuda or cuda:N"
+        raise UsageError(f"--{name.replace('_', '-')} {values.get(name)!r} (from {where}): {problem}; see: batchemo run --help") from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the options ({error.strerror}); check --config") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not TOML ({error})") from error
+    found = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in RunOptions.model_fields:
+            raise UsageError(f"{path}: unknown option {key!r}; {_suggestion(name)}")
+        # A path in a file is meant relative to that file.
+        found[name] = path.parent / value if name == "weights" and isinstance(value, str) else value
+    return found
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in RunOptions.model_fields:
+        text = environment.get(ENVIRONMENT_PREFIX + name.upper())
+        if text:
+            found[name] = text.split(",") if name in _LISTS else text
+    return found
+
+
+def _suggestion(name: str) -> str:
+    close = difflib.get_close_matches(name, RunOptions.model_fields, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(RunOptions.model_fields)}"

@@ -1,0 +1,237 @@
+"""A run: which media are still to be done, their analysis, and the account of it in the results folder."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from batchemo import __version__
+from batchemo.atomic import remove_temporaries, replacing, write_text
+from batchemo.discover import find_media
+from batchemo.engine import Task, choose_engine
+from batchemo.errors import LockedError, UsageError
+from batchemo.fingerprint import is_same
+from batchemo.options import RunOptions
+from batchemo.records import MediaRow, Medium
+from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, read_metadata, table_path, write_table
+from batchemo.weights import SHIPPED, WeightsFile, read_weights_file
+
+_LOCK = ".batchemo.lock"
+_SAVE_EVERY_SECONDS = 30.0
+_PACKAGES = ("av", "decord", "facenet-pytorch", "numpy", "opencv-python-headless", "pandas", "pyarrow", "torch")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do: `todo` are analysed, `done` rows are kept from earlier runs."""
+
+    todo: tuple[Medium, ...]
+    done: tuple[MediaRow, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a run: the rows of all its media, in the order of their names, and which were analysed now."""
+
+    run_id: str
+    rows: tuple[MediaRow, ...]
+    analysed: tuple[str, ...]
+    seconds: float
+
+    @property
+    def failed(self) -> tuple[MediaRow, ...]:
+        return tuple(row for row in self.rows if row.status == "failed")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Watch:
+    """How a run tells of itself: `started` gets the plan and the folder of pulses, `finished` each row that is done."""
+
+    started: Callable[[Plan, Path], None]
+    finished: Callable[[MediaRow], None]
+
+
+def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
+    """Finds the media and tells those that are done. Raises UsageError or WeightsError; writes nothing."""
+    weights = read_weights_file(options.weights or SHIPPED)
+    if options.device.startswith("cuda"):
+        from batchemo.devices import choose_device  # noqa: PLC0415 (loads torch)
+
+        choose_device(options.device)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; give a folder")
+    media = find_media(inputs, out=out, include=options.include, exclude=options.exclude, follow_symlinks=options.follow_symlinks)
+    todo: list[Medium] = []
+    done: list[MediaRow] = []
+    for medium in media:
+        row = None if options.force else _row_if_done(medium, out, options, weights)
+        if row is None:
+            todo.append(medium)
+        else:
+            done.append(row)
+    return Plan(tuple(todo), tuple(done))
+
+
+def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) -> Report:
+    """Analyses what is not done yet. Raises UsageError, WeightsError or DeviceError before anything starts, LockedError where
+    another run holds `out`."""
+    began = time.monotonic()
+    planned = plan(inputs, out, options)
+    with _locked(out):
+        remove_temporaries(out)
+        planned = plan(inputs, out, options)
+        run_id = _new_run_id()
+        account = _Account(out, run_id, inputs, options, planned)
+        rows = list(planned.done)
+        pulses = out / "runs" / run_id / ".pulses"
+        pulses.mkdir(parents=True)
+        try:
+            watch.started(planned, pulses)
+            task = Task(out.absolute(), options, run_id, pulses.absolute())
+            engine = choose_engine(options.workers, len(planned.todo), device=options.device)
+            for row in engine.run(task, planned.todo):
+                rows.append(row)
+                account.add(row)
+                watch.finished(row)
+        except BaseException as error:
+            account.close(rows, ended=type(error).__name__, trace=traceback.format_exc())
+            raise
+        finally:
+            shutil.rmtree(pulses, ignore_errors=True)
+        account.close(rows, ended="done")
+    ordered = tuple(sorted(rows, key=lambda row: row.media))
+    return Report(run_id, ordered, tuple(medium.name for medium in planned.todo), time.monotonic() - began)
+
+
+def _row_if_done(medium: Medium, out: Path, options: RunOptions, weights: WeightsFile) -> MediaRow | None:
+    """The medium's row, where its tables are there and were made of the same content, with the same weights and options."""
+    metadata, values = read_metadata(table_path(out, "frames", medium.output))
+    if not values or metadata.get("schema_version") != SCHEMA_VERSION:
+        return None
+    if metadata["weights_sha256"] != weights.sha256 or metadata["options"] != options.shaping():
+        return None
+    if not all(table_path(out, table, medium.output).is_file() for table in ("faces", "tracks", "episodes")):
+        return None
+    row = MediaRow(**values)
+    if not is_same(medium.path, metadata["fingerprint"]):
+        return None
+    if row.status == "failed":
+        return None if options.retry_failed else row
+    return None if options.annotate and not annotated_path(out, medium).is_file() else row
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / _LOCK)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise LockedError(f"another run is writing to {out}; wait for it, or give another folder with --out") from error
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot write there ({error.strerror}); give another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Account:
+    """`media.parquet`, `run.json` and `log.jsonl` of a run, kept up to date as it goes."""
+
+    def __init__(self, out: Path, run_id: str, inputs: Sequence[Path], options: RunOptions, planned: Plan) -> None:
+        self._out = out
+        self._folder = out / "runs" / run_id
+        self._folder.mkdir(parents=True)
+        self._saved = time.monotonic()
+        self._earlier = _read_media(out)
+        self._rows: list[MediaRow] = list(planned.done)
+        weights = read_weights_file(options.weights or SHIPPED)
+        self._facts: dict[str, Any] = {
+            "run_id": run_id,
+            "started": _now(),
+            "inputs": [_text(path.absolute()) for path in inputs],
+            "options": options.model_dump(mode="json"),
+            "weights": {"path": _text(weights.path), "sha256": weights.sha256, "labels": list(weights.labels)},
+            "versions": {"batchemo": __version__, "python": platform.python_version(), **_versions()},
+            "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+            "media": {"to_do": len(planned.todo), "done_before": len(planned.done)},
+        }
+        self._write_facts()
+        self._log("started", media=len(planned.todo))
+
+    def add(self, row: MediaRow) -> None:
+        self._rows.append(row)
+        self._log("medium", **row.as_dict())
+        if time.monotonic() - self._saved > _SAVE_EVERY_SECONDS:
+            self._write_media()
+            self._saved = time.monotonic()
+
+    def close(self, rows: Sequence[MediaRow], *, ended: str, trace: str = "") -> None:
+        self._rows = list(rows)
+        self._write_media()
+        failed = [{"media": row.media, "error": row.error, "message": row.message} for row in rows if row.status == "failed"]
+        self._facts |= {"ended": _now(), "how": ended, "failures": failed}
+        self._facts["media"] |= {
+            "analysed": len(rows) - self._facts["media"]["done_before"],
+            "failed": len(failed),
+            "frames": sum(row.n_frames_analysed for row in rows),
+            "faces": sum(row.n_faces for row in rows),
+        }
+        self._write_facts()
+        self._log("ended", how=ended, trace=trace)
+
+    def _write_media(self) -> None:
+        rows = self._earlier | {row.media: row.as_dict() for row in self._rows}
+        table = pa.Table.from_pylist([rows[name] for name in sorted(rows)], schema=MEDIA)
+        with replacing(table_path(self._out, "media")) as temporary:
+            write_table(table, temporary)
+
+    def _write_facts(self) -> None:
+        write_text(self._folder / "run.json", json.dumps(self._facts, indent=2, ensure_ascii=False) + "\n")
+
+    def _log(self, event: str, **facts: Any) -> None:
+        with (self._folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": _now(), "event": event, **facts}, ensure_ascii=False) + "\n")
+
+
+def _read_media(out: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return {row["media"]: row for row in pq.ParquetFile(table_path(out, "media")).read().to_pylist()}
+    except (OSError, pa.ArrowException):
+        return {}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _new_run_id() -> str:
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def _text(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

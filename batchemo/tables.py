@@ -1,0 +1,136 @@
+"""The Parquet tables of a results folder: their columns, where they stand, what their metadata says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchemo.records import LANDMARKS, Medium
+
+SCHEMA_VERSION = 1
+METADATA_KEY = b"batchemo"
+ROW_KEY = b"batchemo.media"
+"""In the file of `frames`, which is written last: the medium's row of `media.parquet`."""
+
+ROW_GROUP_ROWS = 128 * 1024
+COMPRESSION = "zstd"
+
+Table = Literal["faces", "frames", "tracks", "episodes", "media"]
+PER_MEDIUM: tuple[Table, ...] = ("faces", "frames", "tracks", "episodes")
+
+_text, _flag = pa.string(), pa.bool_()
+_int16, _int32, _int64 = pa.int16(), pa.int32(), pa.int64()
+_float, _double = pa.float32(), pa.float64()
+
+_FACES_BEFORE = [
+    ("media", _text),
+    ("frame_index", _int32),
+    ("time_s", _double),
+    ("face_index", _int16),
+    ("track_id", _int32),
+    ("box_x1", _float),
+    ("box_y1", _float),
+    ("box_x2", _float),
+    ("box_y2", _float),
+    ("detection_score", _float),
+    ("box_source", _text),
+    *((f"{landmark}_{axis}", _float) for landmark in LANDMARKS for axis in "xy"),
+    ("face_px", _float),
+    ("sharpness", _float),
+    ("emotion", _text),
+    ("confidence", _float),
+    ("uncertain", _flag),
+]
+
+FRAMES = pa.schema([("media", _text), ("frame_index", _int32), ("time_s", _double), ("n_faces", _int16), ("status", _text)])
+
+EPISODES = pa.schema(
+    [
+        ("media", _text),
+        ("track_id", _int32),
+        ("emotion", _text),
+        ("start_s", _double),
+        ("apex_s", _double),
+        ("end_s", _double),
+        ("peak_probability", _float),
+        ("n_frames", _int32),
+    ]
+)
+
+MEDIA = pa.schema(
+    [
+        ("media", _text),
+        ("path", _text),
+        ("kind", _text),
+        ("status", _text),
+        ("error", _text),
+        ("message", _text),
+        ("decoder", _text),
+        ("width", _int32),
+        ("height", _int32),
+        ("duration_s", _double),
+        ("n_frames", _int64),
+        ("n_frames_analysed", _int64),
+        ("n_faces", _int64),
+        ("n_tracks", _int64),
+        ("sha256", _text),
+        ("seconds_taken", _double),
+        ("run_id", _text),
+    ]
+)
+
+
+def faces_schema(labels: Sequence[str]) -> pa.Schema:
+    """One row per face per analysed frame; a probability for each of the weights' `labels`."""
+    return pa.schema([*_FACES_BEFORE, *((f"p_{label}", _float) for label in labels)])
+
+
+def tracks_schema(labels: Sequence[str]) -> pa.Schema:
+    """One row per track; `share_*` is the share of its frames with that emotion."""
+    return pa.schema(
+        [
+            ("media", _text),
+            ("track_id", _int32),
+            ("first_s", _double),
+            ("last_s", _double),
+            ("n_frames", _int32),
+            ("emotion", _text),
+            ("confidence", _float),
+            *((f"share_{label}", _float) for label in labels),
+            ("best_frame_index", _int32),
+        ]
+    )
+
+
+def table_path(results: Path, table: Table, output: str = "") -> Path:
+    """Where `table` of the medium with that output name stands; `media` is one file for all."""
+    return results / "media.parquet" if table == "media" else results / table / f"{output}.parquet"
+
+
+def annotated_path(results: Path, medium: Medium) -> Path:
+    """Where the annotated copy of a medium stands."""
+    return results / "annotated" / f"{medium.output}{'.jpg' if medium.kind == 'image' else '.mp4'}"
+
+
+def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
+    """`schema` with `metadata` as the JSON object that every file carries."""
+    return schema.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Writes a whole table in the format that all tables have."""
+    pq.write_table(table, path, compression=COMPRESSION, row_group_size=ROW_GROUP_ROWS)
+
+
+def read_metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The JSON object of a file, and the medium's row if it is one of `frames`; empty where the file is not whole or not there."""
+    try:
+        found = pq.read_metadata(path).metadata or {}
+        return json.loads(found.get(METADATA_KEY, b"{}")), json.loads(found.get(ROW_KEY, b"{}"))
+    except (OSError, pa.ArrowException, ValueError):
+        return {}, {}

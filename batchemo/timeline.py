@@ -1,0 +1,178 @@
+"""Writes the tables of one medium: faces and frames as they come, tracks and episodes at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchemo.atomic import replacing
+from batchemo.episodes import find_episodes
+from batchemo.records import LANDMARKS, Frame, MediaRow, Medium, Reading
+from batchemo.tables import (
+    COMPRESSION,
+    EPISODES,
+    FRAMES,
+    ROW_GROUP_ROWS,
+    ROW_KEY,
+    faces_schema,
+    table_path,
+    tracks_schema,
+    with_metadata,
+    write_table,
+)
+
+
+class TimelineWriter:
+    """The four tables of `medium` below `results`; nothing is visible before the `with` block has ended well.
+
+    `frames` appears last: a medium is done when its file is there. Call `finish` with the medium's row before leaving.
+    """
+
+    def __init__(self, results: Path, medium: Medium, *, labels: Sequence[str], metadata: dict[str, Any], uncertain_below: float) -> None:
+        self._results = results
+        self._medium = medium
+        self._labels = tuple(labels)
+        self._metadata = metadata
+        self._uncertain_below = uncertain_below
+        self._stack = contextlib.ExitStack()
+        self.n_faces = 0
+        self.n_frames_analysed = 0
+
+    def __enter__(self) -> TimelineWriter:
+        # Left in the reverse order, so that `frames` is renamed last.
+        self._frames = self._open(FRAMES, "frames")
+        self._episodes_path = self._stack.enter_context(replacing(table_path(self._results, "episodes", self._medium.output)))
+        self._tracks_path = self._stack.enter_context(replacing(table_path(self._results, "tracks", self._medium.output)))
+        self._faces = self._open(faces_schema(self._labels), "faces")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def write(self, reading: Reading) -> None:
+        """One analysed frame with its faces."""
+        frame, count = reading.frame, len(reading.faces)
+        self._frames.append({"frame_index": [frame.index], "time_s": [frame.time_s], "n_faces": [count], "status": ["ok"]}, 1)
+        self.n_frames_analysed += 1
+        if not count:
+            return
+        self.n_faces += count
+        best = reading.probabilities.argmax(axis=1)
+        confidence = reading.probabilities[np.arange(count), best]
+        columns: dict[str, Any] = {
+            "frame_index": [frame.index] * count,
+            "time_s": [frame.time_s] * count,
+            "face_index": range(count),
+            "track_id": reading.track_ids,
+            "detection_score": reading.faces.scores,
+            "box_source": ["detected"] * count,
+            "face_px": reading.crops.face_px,
+            "sharpness": reading.crops.sharpness,
+            "emotion": [self._labels[i] for i in best],
+            "confidence": confidence,
+            "uncertain": confidence < self._uncertain_below,
+        }
+        columns |= {name: reading.faces.boxes[:, i] for i, name in enumerate(("box_x1", "box_y1", "box_x2", "box_y2"))}
+        for i, landmark in enumerate(LANDMARKS):
+            columns |= {f"{landmark}_{axis}": reading.faces.landmarks[:, i, j] for j, axis in enumerate("xy")}
+        columns |= {f"p_{label}": reading.probabilities[:, i] for i, label in enumerate(self._labels)}
+        self._faces.append(columns, count)
+
+    def write_undecodable(self, frame: Frame) -> None:
+        """A frame that the container has but no decoder can read."""
+        self._frames.append({"frame_index": [frame.index], "time_s": [frame.time_s], "n_faces": [0], "status": ["undecodable"]}, 1)
+
+    def finish(self, row: MediaRow) -> None:
+        """Completes the tables; `row` goes into the file of `frames`, from which `media.parquet` can be made again."""
+        faces = self._faces.close()
+        rows = _read_for_summary(faces, self._labels)
+        self._write(_tracks(rows, self._medium.name, self._labels), tracks_schema(self._labels), self._tracks_path)
+        episodes = [{"media": self._medium.name, **dataclasses.asdict(episode)} for episode in find_episodes(rows, self._labels)]
+        self._write(episodes, EPISODES, self._episodes_path)
+        self._frames.close({ROW_KEY: json.dumps(row.as_dict()).encode()})
+
+    def _open(self, schema: pa.Schema, table: Any) -> _Rows:
+        path = self._stack.enter_context(replacing(table_path(self._results, table, self._medium.output)))
+        return self._stack.enter_context(_Rows(path, with_metadata(schema, self._metadata), self._medium.name))
+
+    def _write(self, rows: list[dict[str, Any]], schema: pa.Schema, path: Path) -> None:
+        write_table(pa.Table.from_pylist(rows, schema=with_metadata(schema, self._metadata)), path)
+
+
+class _Rows:
+    """A Parquet file that rows are added to; at most one row group of them is in memory."""
+
+    def __init__(self, path: Path, schema: pa.Schema, media: str) -> None:
+        self._path = path
+        self._schema = schema
+        self._media = media
+        self._writer = pq.ParquetWriter(path, schema, compression=COMPRESSION)
+        self._parts: dict[str, list[Any]] = {name: [] for name in schema.names if name != "media"}
+        self._waiting = 0
+
+    def __enter__(self) -> _Rows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def append(self, columns: dict[str, Any], count: int) -> None:
+        for name, part in self._parts.items():
+            part.extend(columns[name])
+        self._waiting += count
+        if self._waiting >= ROW_GROUP_ROWS:
+            self._flush()
+
+    def close(self, extra: dict[bytes, bytes] | None = None) -> Path:
+        self._flush()
+        if extra:
+            self._writer.add_key_value_metadata(extra)
+        self._writer.close()
+        return self._path
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        columns = {"media": [self._media] * self._waiting, **self._parts}
+        self._writer.write_table(pa.Table.from_pydict(columns, schema=self._schema), row_group_size=ROW_GROUP_ROWS)
+        for part in self._parts.values():
+            part.clear()
+        self._waiting = 0
+
+
+def _read_for_summary(faces: Path, labels: Sequence[str]) -> pd.DataFrame:
+    columns = ["frame_index", "time_s", "track_id", "emotion", "confidence", "sharpness", *(f"p_{label}" for label in labels)]
+    rows: pd.DataFrame = pq.ParquetFile(faces).read(columns=columns).to_pandas()
+    return rows
+
+
+def _tracks(faces: pd.DataFrame, media: str, labels: Sequence[str]) -> list[dict[str, Any]]:
+    rows = []
+    for track_id, face in faces.groupby("track_id", sort=True):
+        mean = face[[f"p_{label}" for label in labels]].to_numpy(np.float64).mean(axis=0)
+        shares = face["emotion"].value_counts(normalize=True)
+        confident = face[face["confidence"] >= face["confidence"].median()]
+        rows.append(
+            {
+                "media": media,
+                "track_id": track_id,
+                "first_s": face["time_s"].iloc[0],
+                "last_s": face["time_s"].iloc[-1],
+                "n_frames": len(face),
+                "emotion": labels[int(mean.argmax())],
+                "confidence": mean.max(),
+                **{f"share_{label}": float(shares.get(label, 0.0)) for label in labels},
+                "best_frame_index": int(confident["frame_index"].to_numpy()[confident["sharpness"].to_numpy().argmax()]),
+            }
+        )
+    return rows
