@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from batchemo.errors import DataError
@@ -22,6 +24,7 @@ PUBLISHED_COUNTS = {"Training": 28709, "PublicTest": 3589, "PrivateTest": 3589}
 
 _FOLDER_SPLITS = {"train": "Training", "test": "PublicTest"}
 _NOT_A_FACE = "NF"
+_ANNOTATORS = 10
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 
 
@@ -48,24 +51,56 @@ class FaceSet:
         return FaceSet(self.pixels[chosen], self.labels[chosen])
 
 
-def read_split(path: Path, split: str, *, votes: Path | None = None) -> FaceSet:
-    """One split of FER2013 at `path`: `fer2013.csv`, or a folder with train/<emotion>/ and test/<emotion>/.
+def read_splits(path: Path, *, votes: Path | None = None) -> dict[str, FaceSet]:
+    """The splits of FER2013 that `path` holds: `fer2013.csv`, or a folder with train/<emotion>/ and test/<emotion>/.
 
-    In folders, `test/` files called `PublicTest_*` or `PrivateTest_*` belong to that split, others to PublicTest. With
-    `votes` (`fer2013new.csv` of FER+), Training pictures that the annotators called not a face are left out.
+    In folders, files called `Training_*`, `PublicTest_*` or `PrivateTest_*` belong to that split; others in `test/` to
+    PublicTest. With `votes` (`fer2013new.csv` of FER+, one row for each of the csv's), Training pictures that more than
+    half of the ten annotators called not a face are left out.
     Raises DataError where something is missing or broken, naming the row or the file.
     """
-    if split not in SPLITS:
-        raise DataError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
     if path.is_dir():
-        faces = _read_folders(path, split)
+        if votes is not None:
+            raise DataError(
+                f"{votes}: votes belong to the rows of a csv, not to the folder {path}; give fer2013.csv with --data, or no --votes"
+            )
+        splits = _read_folders(path)
     elif path.is_file():
-        faces = _read_csv(path, split, votes)
+        splits = _read_csv(path, votes)
     else:
         raise DataError(f"{path} does not exist; give the csv of FER2013, or a folder with train/ and test/, with --data")
-    if not len(faces):
-        raise DataError(f"{path} has no pictures of the split {split}")
-    return faces
+    if not splits:
+        raise DataError(f"{path} has no pictures; folders are called train/<emotion>/ and test/<emotion>/")
+    return splits
+
+
+def read_split(path: Path, split: str, *, votes: Path | None = None) -> FaceSet:
+    """One split of those that `read_splits` gives. Raises DataError where it is not there."""
+    check_split(split)
+    return choose_split(read_splits(path, votes=votes), split, path)
+
+
+def check_split(split: str) -> None:
+    """Raises DataError for a name that is not one of `SPLITS`."""
+    if split not in SPLITS:
+        raise DataError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
+
+
+def choose_split(splits: dict[str, FaceSet], split: str, path: Path) -> FaceSet:
+    """The split of that name of the data at `path`. Raises DataError where it is not there."""
+    if split not in splits:
+        raise DataError(f"{path} has no pictures of the split {split}, only of {', '.join(splits)}")
+    return splits[split]
+
+
+def hold_out(faces: FaceSet, *, share: float, seed: int) -> tuple[FaceSet, FaceSet]:
+    """Parts `faces` in two, the second with `share` of each emotion's pictures, drawn by `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    held = torch.zeros(len(faces), dtype=torch.bool)
+    for label in range(len(EMOTIONS)):
+        (members,) = torch.where(faces.labels == label)
+        held[members[torch.randperm(len(members), generator=generator)[: round(share * len(members))]]] = True
+    return faces.subset(~held), faces.subset(held)
 
 
 def clean_part(evaluated: FaceSet, trained: FaceSet) -> Tensor:
@@ -74,71 +109,85 @@ def clean_part(evaluated: FaceSet, trained: FaceSet) -> Tensor:
     return torch.tensor([picture.numpy().tobytes() not in known for picture in evaluated.pixels], dtype=torch.bool)
 
 
-def _read_csv(path: Path, split: str, votes: Path | None) -> FaceSet:
-    try:
-        table = pd.read_csv(path)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: not a csv that can be read ({error})") from error
+def _read_csv(path: Path, votes: Path | None) -> dict[str, FaceSet]:
+    table = _table(path)
     table.columns = table.columns.str.strip().str.lower()
     missing = {"emotion", "pixels", "usage"} - set(table.columns)
     if missing:
         raise DataError(f"{path}: no column {', '.join(sorted(missing))}; the csv of FER2013 has emotion, pixels and Usage")
-    rows = table["usage"].str.strip() == split
-    if votes is not None and split == "Training":
-        rows &= ~_not_a_face(votes, len(table))
-    chosen = table[rows]
-    labels = pd.to_numeric(chosen["emotion"], errors="coerce")
-    wrong = ~labels.isin(range(len(EMOTIONS)))
-    if wrong.any():
-        raise DataError(
-            f"{path}: row {wrong.idxmax() + 2}: emotion must be 0 to {len(EMOTIONS) - 1}, not {chosen.loc[wrong.idxmax(), 'emotion']!r}"
-        )
-    pictures = np.empty((len(chosen), 1, INPUT_PX, INPUT_PX), np.uint8)
-    for position, (row, text) in enumerate(chosen["pixels"].items()):
-        pictures[position, 0] = _parse_pixels(path, row, text)
-    return FaceSet(torch.from_numpy(pictures), torch.tensor(labels.to_numpy(np.int64)))
+    usage = table["usage"].astype(str).str.strip()
+    _refuse_first(path, ~usage.isin(SPLITS), f"Usage must be one of {', '.join(SPLITS)}", usage)
+    labels = pd.to_numeric(table["emotion"], errors="coerce")
+    _refuse_first(path, ~labels.isin(range(len(EMOTIONS))), f"emotion must be 0 to {len(EMOTIONS) - 1}", table["emotion"])
+    pictures = np.empty((len(table), 1, INPUT_PX, INPUT_PX), np.uint8)
+    for index, text in enumerate(table["pixels"]):
+        pictures[index, 0] = _parse_pixels(path, index, text)
+    wanted = np.ones(len(table), bool) if votes is None else (usage != "Training").to_numpy() | ~_not_a_face(votes, usage)
+    everything = FaceSet(torch.from_numpy(pictures), torch.tensor(labels.to_numpy(np.int64)))
+    parts = {split: everything.subset(torch.from_numpy((usage == split).to_numpy() & wanted)) for split in SPLITS}
+    return {split: faces for split, faces in parts.items() if len(faces)}
 
 
-def _parse_pixels(path: Path, row: object, text: object) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    where = f"{path}: row {int(str(row)) + 2}"
+def _table(path: Path) -> pd.DataFrame:
     try:
-        values = np.array(str(text).split(), dtype=np.int64)
+        return pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: not a csv that can be read ({str(error).strip()})") from error
+
+
+def _refuse_first(path: Path, wrong: pd.Series[bool], rule: str, values: pd.Series[Any]) -> None:
+    if wrong.any():
+        index = int(wrong.to_numpy().argmax())
+        raise DataError(f"{_place(path, index)}: {rule}, not {str(values.iloc[index])[:40]!r}; repair or remove the row")
+
+
+def _place(path: Path, index: int) -> str:
+    """Where a row stands, as editors and spreadsheets count: from 1, the header included."""
+    return f"{path}: row {index + 2}"
+
+
+def _parse_pixels(path: Path, index: int, text: object) -> NDArray[np.uint8]:
+    try:
+        values = np.fromstring(str(text), dtype=np.int64, sep=" ")
     except ValueError:
-        raise DataError(f"{where}: pixels must be numbers between 0 and 255") from None
+        raise DataError(f"{_place(path, index)}: pixels must be whole numbers between 0 and 255; repair or remove the row") from None
     if values.size != INPUT_PX * INPUT_PX:
-        raise DataError(f"{where}: {values.size} pixels, where {INPUT_PX} x {INPUT_PX} = {INPUT_PX**2} are expected")
+        raise DataError(f"{_place(path, index)}: {values.size} pixels, where {INPUT_PX} x {INPUT_PX} = {INPUT_PX**2} are expected")
     if values.min() < 0 or values.max() > 255:
-        raise DataError(f"{where}: pixels must be numbers between 0 and 255")
+        raise DataError(f"{_place(path, index)}: pixels must be whole numbers between 0 and 255; repair or remove the row")
     return values.astype(np.uint8).reshape(INPUT_PX, INPUT_PX)
 
 
-def _not_a_face(votes: Path, rows: int) -> pd.Series[bool]:
-    try:
-        table = pd.read_csv(votes)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{votes}: not a csv that can be read ({error})") from error
-    if _NOT_A_FACE not in table or len(table) != rows:
-        raise DataError(f"{votes}: not the votes of FER+ for this csv: {len(table)} rows for {rows}, columns {', '.join(table.columns)}")
-    return table[_NOT_A_FACE] > 5
+def _not_a_face(path: Path, usage: pd.Series[str]) -> NDArray[np.bool_]:
+    table = _table(path)
+    if not {_NOT_A_FACE, "Usage"} <= set(table.columns):
+        raise DataError(f"{path}: not the votes of FER+: no columns Usage and {_NOT_A_FACE}; give its fer2013new.csv with --votes")
+    if table["Usage"].tolist() != usage.tolist():
+        raise DataError(f"{path}: not the votes for this csv: its {len(table)} rows are of other splits than the csv's {len(usage)}")
+    return (table[_NOT_A_FACE] > _ANNOTATORS / 2).to_numpy()
 
 
-def _read_folders(root: Path, split: str) -> FaceSet:
-    pictures, labels = [], []
+def _read_folders(root: Path) -> dict[str, FaceSet]:
+    found: dict[str, list[tuple[NDArray[np.uint8], int]]] = {}
     for folder, meant in _FOLDER_SPLITS.items():
         for path in sorted((root / folder).glob("*/*")):
-            if path.suffix.lower() not in _SUFFIXES:
-                continue
-            named = next((name for name in SPLITS if path.name.startswith(name + "_")), meant)
-            if named != split:
-                continue
-            if path.parent.name not in EMOTIONS:
-                raise DataError(f"{path.parent}: no emotion of that name; folders are called {', '.join(EMOTIONS)}")
-            picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-            if picture is None:
-                raise DataError(f"{path}: not a picture that can be read; repair or remove it")
-            if picture.shape != (INPUT_PX, INPUT_PX):
-                picture = cv2.resize(picture, (INPUT_PX, INPUT_PX), interpolation=cv2.INTER_AREA)
-            pictures.append(picture)
-            labels.append(EMOTIONS.index(path.parent.name))
-    stacked = np.stack(pictures)[:, None] if pictures else np.empty((0, 1, INPUT_PX, INPUT_PX), np.uint8)
-    return FaceSet(torch.from_numpy(stacked.astype(np.uint8)), torch.tensor(labels, dtype=torch.int64))
+            if path.suffix.lower() in _SUFFIXES and not path.name.startswith("."):
+                split = next((name for name in SPLITS if path.name.startswith(name + "_")), meant)
+                found.setdefault(split, []).append(_read_picture(path))
+    return {split: _stack(found[split]) for split in SPLITS if split in found}
+
+
+def _read_picture(path: Path) -> tuple[NDArray[np.uint8], int]:
+    if path.parent.name not in EMOTIONS:
+        raise DataError(f"{path.parent}: no emotion of that name; folders are called {', '.join(EMOTIONS)}")
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise DataError(f"{path}: not a picture that can be read; repair or remove it")
+    if picture.shape != (INPUT_PX, INPUT_PX):
+        picture = cv2.resize(picture, (INPUT_PX, INPUT_PX), interpolation=cv2.INTER_AREA)
+    return picture.astype(np.uint8), EMOTIONS.index(path.parent.name)
+
+
+def _stack(pictures: list[tuple[NDArray[np.uint8], int]]) -> FaceSet:
+    pixels = np.stack([picture for picture, _ in pictures])[:, None]
+    return FaceSet(torch.from_numpy(pixels), torch.tensor([label for _, label in pictures], dtype=torch.int64))

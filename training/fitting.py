@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import hashlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from batchemo.atomic import replacing
 from batchemo.errors import DataError
 from batchemo.network import ExpressionNet
 from training.augmentation import augment, mix, resize
@@ -31,7 +34,7 @@ _LOG_FIELDS = ("epoch", "size_px", "learning_rate", "loss", "validation_accuracy
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Epoch:
-    """How one epoch went; `validation_accuracy` (of the averaged weights) is NaN where it was not measured."""
+    """How one epoch went; `validation_accuracy` (of the averaged weights, at `size_px`) is NaN where it was not measured."""
 
     epoch: int
     size_px: int
@@ -54,34 +57,40 @@ def fit(
 
     After each epoch the whole state is written to `folder`; called again with the same recipe, it goes on from there and
     ends with the same weights as if it had never stopped. No epoch is picked: `validation` only informs.
-    Raises DataError where `folder` holds the checkpoint of another recipe.
+    Raises DataError where `folder` holds the checkpoint of another recipe or of other pictures, where there are too few
+    pictures for a batch, and where the loss is no longer a number.
     """
+    if len(faces) < recipe.batch_size:
+        raise DataError(f"{len(faces)} pictures do not fill one batch of {recipe.batch_size}; lower batch_size in the recipe")
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    network = ExpressionNet(recipe.network).to(device=device, memory_format=torch.channels_last)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+    network = ExpressionNet(recipe.network).to(device).to(memory_format=torch.channels_last)
+    averaging = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
+    fitted = cast(ExpressionNet, average.module)
     optimizer = torch.optim.SGD(_parameter_groups(network, recipe), lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
-    first = _resume(folder, recipe, network, average, optimizer)
+    learner = _Learner(network, average, optimizer)
+    data = _fingerprint(faces)
+    first = _resume(folder / CHECKPOINT, learner, recipe=recipe, data=data)
     for epoch in range(first, recipe.epochs):
         started = time.monotonic()
-        loss = _train_epoch(recipe, faces, epoch, network, average, optimizer, device)
+        loss = _train_epoch(learner, recipe, faces, epoch=epoch, device=device)
         accuracy = math.nan
         if validation is not None and (epoch % _VALIDATE_EVERY == _VALIDATE_EVERY - 1 or epoch == recipe.epochs - 1):
-            accuracy = float((predict(average.module, validation.pixels, device).argmax(1) == validation.labels).float().mean())
-        _save(folder, recipe, epoch + 1, network, average, optimizer)
+            accuracy = _accuracy(fitted, validation, side_px=recipe.size_px(epoch), device=device)
+        _save(folder / CHECKPOINT, learner, recipe=recipe, data=data, epochs=epoch + 1)
         done = Epoch(epoch, recipe.size_px(epoch), optimizer.param_groups[0]["lr"], loss, accuracy, time.monotonic() - started)
         _log(folder / LOG, done)
         report(done)
-    fitted: ExpressionNet = average.module
     return fitted.cpu().eval()
 
 
 @torch.inference_mode()
 def predict(network: ExpressionNet, pixels: Tensor, device: torch.device, *, batch_size: int = 256, flips: bool = False) -> Tensor:
-    """Logits N x classes, float32, of uint8 N x 1 x 48 x 48; with `flips`, the mean of each picture's and its mirror image's."""
+    """Logits N x classes, float32, of uint8 or float N x 1 x S x S; with `flips`, the mean of each picture's and its mirror image's."""
     network.eval()
     parts = []
-    for batch in pixels.split(batch_size):
+    for batch in pixels.split(batch_size):  # type: ignore[no-untyped-call]
         crops = batch.to(device).contiguous(memory_format=torch.channels_last)
         logits = network(crops)
         if flips:
@@ -90,33 +99,41 @@ def predict(network: ExpressionNet, pixels: Tensor, device: torch.device, *, bat
     return torch.cat(parts)
 
 
-def _train_epoch(
-    recipe: Recipe,
-    faces: FaceSet,
-    epoch: int,
-    network: ExpressionNet,
-    average: AveragedModel,
-    optimizer: torch.optim.Optimizer,
-    device: torch.device,
-) -> float:
-    network.train()
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Learner:
+    """All that changes during a training, which is what a checkpoint keeps."""
+
+    network: ExpressionNet
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+
+
+def _train_epoch(learner: _Learner, recipe: Recipe, faces: FaceSet, *, epoch: int, device: torch.device) -> float:
+    learner.network.train()
     torch.manual_seed(recipe.seed * 100_003 + epoch)
     total, steps = 0.0, len(faces) // recipe.batch_size
     for step, (pictures, targets) in enumerate(_batches(recipe, faces, epoch)):
-        for group in optimizer.param_groups:
+        for group in learner.optimizer.param_groups:
             group["lr"] = _learning_rate(recipe, epoch + step / steps)
-        pictures = pictures.to(device).contiguous(memory_format=torch.channels_last)
         with _half_precision(device):
-            logits = network(pictures)
+            logits = learner.network(pictures.to(device).contiguous(memory_format=torch.channels_last))
         loss = functional.cross_entropy(logits.float(), targets.to(device), label_smoothing=recipe.label_smoothing)
         if not torch.isfinite(loss):
-            raise DataError(f"the loss became {loss.item()} in epoch {epoch}; lower learning_rate in the recipe and start in a new folder")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        average.update_parameters(network)
+            raise DataError(
+                f"the loss became {loss.item()} in epoch {epoch + 1}; lower learning_rate in the recipe and start in a new folder"
+            )
+        learner.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        learner.optimizer.step()
+        learner.average.update_parameters(learner.network)
         total += loss.item()
     return total / steps
+
+
+def _accuracy(network: ExpressionNet, faces: FaceSet, *, side_px: int, device: torch.device) -> float:
+    """At the size that the network is trained on at present: one that has seen 32 px so far reads 48 px ten points worse."""
+    pictures = resize(faces.pixels.float() / 255, side_px)
+    return float((predict(network, pictures, device).argmax(1) == faces.labels).float().mean())
 
 
 def _batches(recipe: Recipe, faces: FaceSet, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -152,35 +169,45 @@ def _half_precision(device: torch.device) -> contextlib.AbstractContextManager[o
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def _save(folder: Path, recipe: Recipe, epochs: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _fingerprint(faces: FaceSet) -> str:
+    return hashlib.sha256(faces.pixels.numpy().tobytes() + faces.labels.numpy().tobytes()).hexdigest()
+
+
+def _save(path: Path, learner: _Learner, *, recipe: Recipe, data: str, epochs: int) -> None:
     state = {
         "recipe": dataclasses.asdict(recipe),
+        "data": data,
         "epochs": epochs,
-        "network": network.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "network": learner.network.state_dict(),
+        "average": learner.average.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
     }
-    temporary = folder / f".{CHECKPOINT}.part"
-    torch.save(state, temporary)
-    os.replace(temporary, folder / CHECKPOINT)
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
-def _resume(folder: Path, recipe: Recipe, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    path = folder / CHECKPOINT
+def _resume(path: Path, learner: _Learner, *, recipe: Recipe, data: str) -> int:
+    """Puts the checkpoint at `path`, if there is one, into `learner`; returns how many epochs it has behind it."""
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    if state["recipe"] != dataclasses.asdict(recipe):
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        stored, epochs = state["recipe"], int(state["epochs"])
+    except (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: damaged checkpoint ({type(error).__name__}); remove it to start anew") from error
+    if stored != dataclasses.asdict(recipe):
         raise DataError(f"{path} belongs to another recipe; give another folder with --out, or remove it")
-    network.load_state_dict(state["network"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["epochs"])
+    if state.get("data", data) != data:
+        raise DataError(f"{path} belongs to other pictures; give those with --data and --votes, or another folder with --out")
+    learner.network.load_state_dict(state["network"])
+    learner.average.load_state_dict(state["average"])
+    learner.optimizer.load_state_dict(state["optimizer"])
+    return epochs
 
 
 def _log(path: Path, done: Epoch) -> None:
     new = not path.exists()
-    with open(path, "a", newline="", encoding="utf-8") as file:
+    with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if new:
             writer.writerow(_LOG_FIELDS)

@@ -10,6 +10,7 @@ from typing import Any
 
 from batchemo.errors import DataError
 from batchemo.network import NetworkSpec
+from batchemo.records import EMOTIONS
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -54,7 +55,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if len(self.sizes) != len(self.size_shares) or abs(sum(self.size_shares) - 1) > 1e-6:
-            raise DataError("size_shares must be as many as sizes and sum to 1")
+            raise ValueError("size_shares must be as many as sizes and sum to 1")
+        if self.epochs < 1 or self.batch_size < 2 or self.learning_rate <= 0:
+            raise ValueError("epochs must be 1 or more, batch_size 2 or more, learning_rate above 0")
+        if self.network.classes != len(EMOTIONS):
+            raise ValueError(f"classes must be {len(EMOTIONS)}, the emotions of FER2013, not {self.network.classes}")
 
     def size_px(self, epoch: int) -> int:
         """Side of the pictures in `epoch`, counted from 0."""
@@ -75,23 +80,33 @@ def read_recipe(path: Path) -> Recipe:
     except ValueError as error:
         raise DataError(f"{path}: not TOML ({error})") from error
     try:
-        return _build(Recipe, values, str(path))
+        recipe: Recipe = _build(Recipe, values, str(path))
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: {error}") from error
+    return recipe
 
 
 def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    for key in values:
-        if key not in fields:
-            close = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(fields)}"
-            raise DataError(f"{where}: unknown key {key!r}; {hint}")
-    nested = {"network": NetworkSpec, "augmentation": Augmentation}
-    built = {}
+    defaults = kind()
+    names = [field.name for field in dataclasses.fields(kind)]
+    built: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, dict) and key in nested:
-            built[key] = _build(nested[key], value, f"{where} [{key}]")
-        else:
+        if key not in names:
+            close = difflib.get_close_matches(key, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
+            raise DataError(f"{where}: unknown key {key!r}; {hint}")
+        default = getattr(defaults, key)
+        if dataclasses.is_dataclass(default) and isinstance(value, dict):
+            built[key] = _build(type(default), value, f"{where} [{key}]")
+        elif _alike(value, default):
             built[key] = tuple(value) if isinstance(value, list) else value
+        else:
+            raise DataError(f"{where}: {key} cannot be {value!r}; the default is {default!r}")
     return kind(**built)
+
+
+def _alike(value: object, default: object) -> bool:
+    if isinstance(default, tuple):
+        return isinstance(value, list) and bool(value) and all(_alike(item, default[0]) for item in value)
+    wanted = (int, float) if isinstance(default, float) else type(default)
+    return isinstance(value, wanted) and not isinstance(value, bool)

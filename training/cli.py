@@ -1,0 +1,314 @@
+"""The command line of training: from a copy of FER2013 to a weights file, and what that file is worth.
+
+stdout carries data only; messages go to stderr. Exit 2: the command, the data or the file is wrong.
+"""
+
+# ruff: noqa: PLC0415 (commands import what they need, so that --help is quick)
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from batchemo.errors import BatchemoError, DataError, WeightsError, typed
+
+if TYPE_CHECKING:
+    import torch
+    from rich.table import Table
+
+    from batchemo.network import ExpressionNet
+    from batchemo.weights import Weights
+    from training.dataset import FaceSet
+    from training.fitting import Epoch
+    from training.recipe import Recipe
+
+RECIPE = Path(__file__).parent / "recipes" / "shipped.toml"
+WEIGHTS = "weights.safetensors"
+
+_HELD_OUT_SHARE = 0.1
+_SCORES = {
+    "accuracy": "accuracy",
+    "accuracy_low": "  95 % interval, from",
+    "accuracy_high": "  to",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+    "nll": "negative log-likelihood",
+    "brier": "Brier score",
+    "ece": "calibration error",
+}
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Train the network of batchemo on FER2013."
+)
+
+Data = Annotated[Path, typer.Option("--data", help="fer2013.csv, or a folder with train/<emotion>/ and test/<emotion>/.")]
+Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu, or cuda:N.")]
+
+
+def main() -> None:
+    """Runs the command line; errors that are meant for people become one line and exit 2."""
+    try:
+        app()
+    except BatchemoError as error:
+        _say(f"error: {error}")
+        raise SystemExit(2) from None
+
+
+@app.command()
+def fit(
+    *,
+    data: Data,
+    recipe: Annotated[Path, typer.Argument(help="TOML file of hyperparameters.", show_default="training/recipes/shipped.toml")] = RECIPE,
+    votes: Annotated[
+        Path | None, typer.Option("--votes", help="fer2013new.csv of FER+: leaves out training pictures that are not of faces.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of this run; default: runs/<name of the recipe>.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Train a network, calibrate and evaluate it, and write OUT/weights.safetensors.
+
+    Stopped at any time, the same command goes on after the last whole epoch. Prints the path of the weights.
+    """
+    from batchemo.devices import choose_device
+    from training.fitting import fit as fit_network
+    from training.recipe import read_recipe
+
+    chosen = read_recipe(recipe)
+    if epochs is not None:
+        chosen = dataclasses.replace(chosen, epochs=epochs)
+    folder = out if out is not None else Path("runs") / recipe.stem
+    target = choose_device(device)
+    material = _material(data, votes, chosen.seed)
+    _say(f"{len(material.training)} pictures to train on, {len(material.held_back)} to calibrate and evaluate on: {material.name}")
+    _say(f"{chosen.epochs} epochs on {target}, in {folder}")
+    try:
+        network = fit_network(
+            chosen,
+            material.training,
+            validation=material.held_back,
+            folder=folder,
+            device=target,
+            report=lambda done: _say(_progress(chosen, done)),
+        )
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on after the last whole epoch")
+        raise typer.Exit(130) from None
+    path = folder / WEIGHTS
+    _finish(path, network, material, origin={"recipe": recipe.stem, "epochs": chosen.epochs}, device=target)
+    _say(f"next: python -m training evaluate {typed(path)} --data {typed(data)}")
+    _say(f"or:   python -m training ship {typed(path)}")
+    print(path)
+
+
+@app.command()
+def evaluate(
+    *,
+    data: Data,
+    weights: Annotated[Path | None, typer.Argument(help="A weights file; default: the shipped one.")] = None,
+    split: Annotated[str, typer.Option("--split", help="Training, PublicTest or PrivateTest.")] = "PublicTest",
+    tta: Annotated[bool, typer.Option("--tta", help="Average each picture with its mirror image.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Measure a weights file on one split: all of it, and the part that does not stand in Training as well."""
+    from batchemo.devices import choose_device
+    from batchemo.weights import SHIPPED
+    from training.dataset import check_split, choose_split, clean_part, read_splits
+    from training.evaluation import evaluate as measure
+    from training.fitting import predict
+
+    check_split(split)
+    target = choose_device(device)
+    loaded = _load(SHIPPED if weights is None else weights)
+    splits = read_splits(data)
+    faces = choose_split(splits, split, data)
+    _compare_with_published(split, faces)
+    clean = None
+    if "Training" in splits:
+        clean = clean_part(faces, splits["Training"]).numpy()
+    else:
+        _say(f"{data} has no pictures of the split Training, so those that were trained on cannot be told apart")
+    logits = predict(loaded.network.to(target), faces.pixels, target, flips=tta).numpy()
+    figures = measure(logits, faces.labels.numpy(), temperature=loaded.temperature, clean=clean)
+    figures |= {"split": split, "tta": tta, "temperature": loaded.temperature, "weights_sha256": loaded.sha256}
+    if as_json:
+        print(json.dumps(figures))
+    else:
+        _print_tables(figures)
+
+
+@app.command()
+def ship(weights: Annotated[Path, typer.Argument(help="The weights file of a run.")]) -> None:
+    """Make a weights file the one inside the package. Prints its new path."""
+    from batchemo.weights import SHIPPED
+
+    _place(weights, SHIPPED, _load(weights).sha256)
+    print(SHIPPED)
+
+
+class _Material(NamedTuple):
+    """What a training sees, what is held back from it under which name, and which of that is not trained on all the same (bool N)."""
+
+    training: FaceSet
+    held_back: FaceSet
+    clean: torch.Tensor
+    name: str
+
+
+def _material(data: Path, votes: Path | None, seed: int) -> _Material:
+    from training.dataset import choose_split, clean_part, hold_out, read_splits
+
+    splits = read_splits(data, votes=votes)
+    training, name = choose_split(splits, "Training", data), "PublicTest"
+    if votes is None:
+        _compare_with_published("Training", training)
+    if name in splits:
+        held_back = splits[name]
+        _compare_with_published(name, held_back)
+    else:
+        _say(f"{data} has no pictures of the split PublicTest: a tenth of Training is held back instead, and not trained on")
+        training, held_back = hold_out(training, share=_HELD_OUT_SHARE, seed=seed)
+        name = "a tenth of Training"
+    clean = clean_part(held_back, training)
+    if clean.sum() < 2:
+        raise DataError(f"{data}: all {len(held_back)} pictures of {name} are trained on as well; add others to calibrate on")
+    return _Material(training, held_back, clean, name)
+
+
+def _compare_with_published(split: str, faces: FaceSet) -> None:
+    from training.dataset import PUBLISHED_COUNTS
+
+    if len(faces) != PUBLISHED_COUNTS[split]:
+        _say(
+            f"{split} has {len(faces)} pictures, {PUBLISHED_COUNTS[split]} in FER2013 as published: figures cannot be compared with others'"
+        )
+
+
+def _finish(path: Path, network: ExpressionNet, material: _Material, *, origin: dict[str, Any], device: torch.device) -> None:
+    """Calibrates and evaluates `network` as it will be stored, and writes `path` with its hash."""
+    from batchemo.network import multiply_adds
+    from batchemo.records import EMOTIONS
+    from batchemo.weights import half_precision, save_weights
+    from training.calibration import fit_temperature
+    from training.evaluation import evaluate as measure
+    from training.fitting import predict
+
+    stored = half_precision(network)
+    logits, labels = predict(stored.to(device), material.held_back.pixels, device).numpy(), material.held_back.labels.numpy()
+    clean = material.clean.numpy()
+    # A network is surer of pictures that it has been trained on than it may be of others.
+    temperature = fit_temperature(logits[clean], labels[clean])
+    measured = measure(logits, labels, temperature=temperature, clean=clean)
+    figures = {
+        **{key: round(measured[key], 5) for key in ("accuracy", "macro_f1", "ece", "ece_cross_fitted")},
+        "accuracy_clean": round(measured["clean"]["accuracy"], 5),
+        "n": measured["n"],
+        "split": material.name,
+        **origin,
+        "multiply_adds": multiply_adds(stored.cpu()),
+        "parameters": sum(parameter.numel() for parameter in stored.parameters()),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / path.name
+        _place(source, path, save_weights(source, network, labels=EMOTIONS, temperature=temperature, figures=figures))
+    _say(
+        f"{material.name}: accuracy {measured['accuracy']:.2%}, {measured['clean']['accuracy']:.2%} of those unseen in training, "
+        f"macro-F1 {measured['macro_f1']:.3f}, ECE {measured['ece_cross_fitted']:.3f} (cross-fitted), temperature {temperature:.3f}"
+    )
+
+
+def _load(path: Path) -> Weights:
+    from batchemo.records import EMOTIONS
+    from batchemo.weights import load_weights
+
+    loaded = load_weights(path)
+    if loaded.labels != EMOTIONS:
+        raise WeightsError(f"{path} tells apart {', '.join(loaded.labels)}, where FER2013 has {', '.join(EMOTIONS)}; give other weights")
+    return loaded
+
+
+def _place(source: Path, target: Path, sha256: str) -> None:
+    """Copies a weights file and writes its hash. Stopped in between, the two disagree and `load_weights` refuses them."""
+    from batchemo.atomic import replacing, write_text
+    from batchemo.weights import sidecar
+
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+    write_text(sidecar(target), f"{sha256}  {target.name}\n")
+
+
+def _progress(recipe: Recipe, done: Epoch) -> str:
+    """One line. What is left is reckoned from the last epoch: its time grows with the area of the pictures."""
+    areas_left = sum(recipe.size_px(epoch) ** 2 for epoch in range(done.epoch + 1, recipe.epochs))
+    left_s = done.seconds * areas_left / done.size_px**2
+    accuracy = "" if math.isnan(done.validation_accuracy) else f"  validation {done.validation_accuracy:.2%}"
+    left = f"  {datetime.timedelta(seconds=round(left_s))} left" if areas_left else ""
+    return f"epoch {done.epoch + 1}/{recipe.epochs}  {done.size_px} px  loss {done.loss:.4f}{accuracy}  {done.seconds:.1f} s{left}"
+
+
+def _print_tables(figures: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    flips = ", each with its mirror image" if figures["tta"] else ""
+    console.print(f"{figures['split']}: {figures['n']} pictures{flips}; weights {figures['weights_sha256'][:16]}", highlight=False)
+    for table in (_scores_table(figures), _classes_table(figures), _confusion_table(figures), _coverage_table(figures)):
+        console.print()
+        console.print(table)
+
+
+def _scores_table(figures: dict[str, Any]) -> Table:
+    parts = {"all": figures} | ({"unseen in training": figures["clean"]} if figures["clean"] else {})
+    table = _table("", *parts)
+    table.add_row("pictures", *(str(part["n"]) for part in parts.values()))
+    for key, title in _SCORES.items():
+        table.add_row(title, *(f"{part[key]:.4f}" for part in parts.values()))
+    table.add_row("calibration error, cross-fitted", f"{figures['ece_cross_fitted']:.4f}")
+    return table
+
+
+def _classes_table(figures: dict[str, Any]) -> Table:
+    table = _table("", "precision", "recall", "F1", "pictures")
+    for emotion, values in figures["per_class"].items():
+        table.add_row(emotion, *(f"{values[key]:.3f}" for key in ("precision", "recall", "f1")), str(values["support"]))
+    return table
+
+
+def _confusion_table(figures: dict[str, Any]) -> Table:
+    table = _table("truth, read as", *figures["per_class"])
+    for emotion, counts in zip(figures["per_class"], figures["confusion"], strict=True):
+        table.add_row(emotion, *map(str, counts))
+    return table
+
+
+def _coverage_table(figures: dict[str, Any]) -> Table:
+    table = _table("confidence at least", "share of pictures", "accuracy")
+    for point in figures["coverage"]:
+        accuracy = "" if point["accuracy"] is None else f"{point['accuracy']:.4f}"
+        table.add_row(f"{point['threshold']:.1f}", f"{point['coverage']:.4f}", accuracy)
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _say(message: str) -> None:
+    """One line on stderr, with no control characters: names of files may hold any."""
+    print("".join(character if character.isprintable() else "?" for character in message), file=sys.stderr, flush=True)
