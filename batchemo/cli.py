@@ -135,7 +135,7 @@ def run(
             report = run_media(inputs, out, options, display.watch)
         if as_json:
             typer.echo(json.dumps(display.as_dict(report), ensure_ascii=False))
-        display.conclude(report, out, program=_program())
+        display.conclude(report, out, program=_program(), python=_python())
         if report.failed:
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
@@ -197,6 +197,8 @@ def _exits(*, verbose: bool = False) -> Iterator[None]:
         # Whoever read our output has gone; Python must not try to flush it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_DEFECT) from None
+    except typer.Exit:
+        raise
     except Exception as error:
         if verbose:
             traceback.print_exc()
@@ -224,6 +226,15 @@ def _print_plan(planned: Any, *, as_json: bool) -> None:
     for medium in planned.todo:
         typer.echo(medium.name)
     _say(f"{len(planned.todo)} media would be analysed, {len(planned.done)} are done")
+
+
+def _python() -> str:
+    """How the user can call the Python that batchemo is installed for."""
+    found = shutil.which("python")
+    if found and Path(found).samefile(sys.executable) and sys.prefix == sys.base_prefix:
+        return "python"
+    beside = Path(sys.argv[0]).with_name("python")
+    return typed(beside) if beside.exists() else typed(Path(sys.executable))
 
 
 def _program() -> str:

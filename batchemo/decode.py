@@ -19,6 +19,9 @@ Decoder = Literal["auto", "decord", "pyav"]
 
 _RGB = 3
 
+_DECORD_READS = ("mov", "matroska")
+"""Containers that `auto` gives to decord. A damaged AVI makes it end the process (segmentation fault, decord 0.6.0)."""
+
 
 def open_source(medium: Medium, *, decoder: Decoder = "auto") -> FrameSource:
     """The source that suits `medium` best. Raises UsageError where `decoder` is asked for but not installed.
@@ -44,7 +47,7 @@ class _AutoSource:
     def __init__(self, medium: Medium, *, decord_installed: bool) -> None:
         self._medium = medium
         self._source: FrameSource = PyAVSource(medium.path)
-        index = _index_or_none(medium) if decord_installed else None
+        index = _index_of_short_clip(medium) if decord_installed else None
         if index is not None and 0 < len(index.times_s) * index.width * index.height * _RGB <= MAX_DECODED_BYTES:
             self._source = DecordSource(medium.path, index)
 
@@ -70,8 +73,10 @@ class _AutoSource:
             yield from self._source.frames(sample_fps=sample_fps, start_index=following)
 
 
-def _index_or_none(medium: Medium) -> Index | None:
+def _index_of_short_clip(medium: Medium) -> Index | None:
+    """None for what PyAV had better read; a file of more bytes than a short clip has when decoded is not read for that."""
     try:
-        return read_index(medium.path)
-    except MediaError:
+        index = read_index(medium.path) if medium.path.stat().st_size <= MAX_DECODED_BYTES else None
+    except (MediaError, OSError):
         return None
+    return index if index is not None and index.container.startswith(_DECORD_READS) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ class Display:
             self._poller.join()
         self._progress.stop()
 
-    def conclude(self, report: Report, out: Path, *, program: str) -> None:
+    def conclude(self, report: Report, out: Path, *, program: str, python: str) -> None:
         """The last words: what was found, what failed, and what to type next."""
         if self._quiet:
             return
@@ -78,16 +79,18 @@ class Display:
             console.print(
                 "No face was found. Faces smaller than --min-face-px (40) are not searched for; look at the pictures in annotated/."
             )
-        for row in report.failed[:_MANY]:
-            console.print(f"[red]failed[/red] {escape(row.media)!s}: {escape(row.message)}", highlight=False, soft_wrap=True)
-        if len(report.failed) > _MANY:
-            console.print(f"... and {len(report.failed) - _MANY} more failed; all stand in {escape(str(out / 'media.parquet'))}")
+        failed_before = [row for row in report.failed if row.media not in self._finished]
+        for row in failed_before[:_MANY]:
+            console.print(f"[red]failed before[/red] {escape(row.media)}: {escape(row.message)}", highlight=False, soft_wrap=True)
+        if failed_before:
+            console.print(f"{len(failed_before)} media failed in an earlier run; to try them again: --retry-failed")
         folder = typed(out)
+        code = f"import batchemo; print(batchemo.load({str(out)!r}))"
         console.print("\nLook at it next:", highlight=False)
         for command, meaning in (
             (f"{program} summary {folder}", "a table of all media"),
             (f"ls {folder}/annotated", "pictures and videos with boxes and names"),
-            (f"python -c \"import batchemo; print(batchemo.load('{out}'))\"", "the timeline in pandas"),
+            (f"{python} -c {shlex.quote(code)}", "the timeline in pandas"),
         ):
             console.print(f"  [cyan]{escape(command)}[/cyan]  {meaning}", highlight=False, soft_wrap=True)
 

@@ -42,4 +42,4 @@ def table_files(results: Path, table: Table) -> Iterator[Path]:
     if table == "media":
         yield from (path for path in (results / "media.parquet",) if path.is_file())
         return
-    yield from sorted(path for path in (results / table).rglob("*.parquet") if not path.name.startswith("."))
+    yield from sorted(path for path in (results / table).rglob("*.parquet") if path.is_file() and not path.name.startswith("."))

@@ -110,6 +110,7 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) ->
                 watch.finished(row)
         except BaseException as error:
             account.close(rows, ended=type(error).__name__, trace=traceback.format_exc())
+            remove_temporaries(out)  # workers that were killed could not do so themselves
             raise
         finally:
             shutil.rmtree(pulses, ignore_errors=True)

@@ -26,9 +26,10 @@ _LOOK_MEMORY = 0.8
 _VELOCITY_MEMORY = 0.6
 _IMPOSSIBLE = -1e6
 
-_CUT_DIFFERENCE, _CUT_HISTOGRAM, _CERTAIN_DIFFERENCE = 20.0, 0.3, 55.0
-"""A cut changes the grey picture by this much on average (of 255) and moves this share of its histogram, or changes it so much
-that nothing else can be. Pans, zooms and people crossing in our clips stay below 16 and .25; cuts reach 40 and .5."""
+_CUT_DIFFERENCE, _CUT_HISTOGRAM = 20.0, 0.3
+"""A cut changes the grey picture by this much on average (of 255) and moves this share of its histogram. In nine real and made
+clips the share is below .13 within a shot (.25 at five frames a second), and above .5 at cuts; pans alone change up to 84 grey
+levels, which therefore prove nothing by themselves."""
 _THUMBNAIL_PX = 32
 _HISTOGRAM_BINS = 32
 
@@ -113,8 +114,6 @@ def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
     if before.shape != after.shape:
         return True
     difference = float(np.abs(before - after).mean())
-    if difference >= _CERTAIN_DIFFERENCE:
-        return True
     return difference >= _CUT_DIFFERENCE and _histogram_distance(before, after) >= _CUT_HISTOGRAM
 
 

@@ -28,19 +28,27 @@ _FORMATS = frozenset(
 )
 """FFmpeg's containers of video. Play lists, scripts and text are not among them: they make FFmpeg open other files."""
 
+_OPENING = {"format_whitelist": ",".join(sorted(_FORMATS)), "protocol_whitelist": ""}
+
+_FALLBACK_STEP_S = 1 / 25
+"""Time to the next frame where neither the container nor the stream knows."""
+
+_CUT_OFF_S = 1.0
+"""A file that ends this much before the end that it states is cut off; less is the rounding of containers."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Index:
-    """Presentation times of all frames that the packets announce: `times_s` float64, increasing, the first is 0."""
+    """Presentation times of all frames that the packets announce: `times_s` float64, increasing, the first is 0.
+
+    `duration_s` reaches to the end of the last frame; `container` is FFmpeg's name of the file's format.
+    """
 
     times_s: NDArray[np.float64]
+    duration_s: float
     width: int
     height: int
-
-    @property
-    def rate_fps(self) -> float:
-        """Average frames a second; 0 where there are fewer than two."""
-        return (len(self.times_s) - 1) / float(self.times_s[-1]) if len(self.times_s) > 1 and self.times_s[-1] > 0 else 0.0
+    container: str
 
     def __repr__(self) -> str:
         return f"Index({len(self.times_s)} frames, {self.width}x{self.height})"
@@ -56,16 +64,13 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
                 raise MediaError("empty", f"{path} is empty (0 bytes); copy it again from its source")
             file.seek(0)
             # Read through a file object: FFmpeg never sees the name, which could look like an address to it.
-            container = stack.enter_context(av.open(file, mode="r", options={"protocol_whitelist": "file"}))
+            container = stack.enter_context(av.open(file, mode="r", options=_OPENING, metadata_errors="replace"))
         except av.error.FFmpegError as error:
-            message = f"{path} is not a video, or is cut off before its index ({error.strerror}); look at it with: ffprobe {typed(path)}"
+            message = f"{path} is not a video, or is cut off before its index; look at it with: ffprobe {typed(path)}"
             raise MediaError("not_media", message) from error
         except OSError as error:
             message = f"{path} cannot be read: {error.strerror}; check its permissions with: ls -l {typed(path)}"
             raise MediaError("unreadable", message) from error
-        if not _FORMATS.intersection(container.format.name.split(",")):
-            kind = container.format.long_name
-            raise MediaError("not_media", f"{path} is not a video but {kind}; convert it, or leave it out with --exclude")
         streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
         if not streams:
             raise MediaError("no_video", f"{path} has no video stream; list its streams with: ffprobe {typed(path)}")
@@ -87,19 +92,64 @@ def check_size(path: Path, width: int, height: int) -> None:
 
 
 def read_index(path: Path) -> Index:
-    """Reads all packets. Raises MediaError like `open_video`, or where the packets carry no times."""
+    """Reads all packets. Raises MediaError like `open_video`, or where the packets carry no times or not all are there."""
     with open_video(path) as (container, stream):
-        stamps = []
+        stamps: list[int] = []
+        seen = end = 0
+        last_dts: int | None = None
+        time_base = stream.time_base
         try:
             for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
+                if not packet.size:
+                    continue
+                if packet.pts is None or time_base is None:
+                    raise MediaError("no_times", f"{path} gives its frames no times")
+                if packet.dts is not None:
+                    if last_dts is not None and packet.dts < last_dts:
+                        raise MediaError("no_times", f"{path} has times that go back")
+                    last_dts = packet.dts
+                seen += 1
+                end = max(end, packet.pts + round(step_s(packet.duration, stream) / time_base))
+                if not packet.is_discard:
                     stamps.append(packet.pts)
         except av.error.FFmpegError as error:
             raise MediaError("damaged", f"{path} is damaged after frame {len(stamps)} ({error.strerror})") from error
-        if not stamps or None in stamps or stream.time_base is None:
-            raise MediaError("no_times", f"{path} gives its frames no times")
-        ordered = np.array(sorted(stamp for stamp in stamps if stamp is not None), np.int64)
-        context = stream.codec_context
+        if not stamps or time_base is None:
+            raise MediaError("no_frames", f"{path} has no frames")
+        if missing_frames(container, stream, seen=seen, end_s=float(end * time_base)):
+            raise MediaError("truncated", f"{path} is cut off; read what there is with --decoder pyav")
+        ordered = np.array(sorted(stamps), np.int64)
         # One rounding only, so that the times are those of exact fractions.
-        times_s = (ordered - ordered[0]) * stream.time_base.numerator / stream.time_base.denominator
-        return Index(times_s, context.width, context.height)
+        times_s = (ordered - ordered[0]) * time_base.numerator / time_base.denominator
+        context = stream.codec_context
+        return Index(times_s, float((end - min(stamps)) * time_base), context.width, context.height, container.format.name)
+
+
+def missing_frames(container: InputContainer, stream: VideoStream, *, seen: int, end_s: float) -> int:
+    """How many frames the header promises beyond the `seen` ones, whose last ends at `end_s` of the container's time."""
+    if "mov" in container.format.name:
+        # Not `stream.frames`, which counts what an edit list leaves out, too.
+        return max(0, len(stream.index_entries) - seen)
+    lacking_s = _stated_end_s(container, stream) - end_s
+    return round(lacking_s * seen / end_s) if lacking_s >= _CUT_OFF_S and end_s > 0 else 0
+
+
+def _stated_end_s(container: InputContainer, stream: VideoStream) -> float:
+    """When the video ends by its header; 0 where that is not said."""
+    if container.format.name == "avi":
+        # AVI counts in frames, dropped ones included, and FFmpeg shortens the duration of a file that is cut off.
+        return float(stream.frames * (stream.time_base or 0))
+    # Matroska's own duration is that of the longest stream; most writers tag each stream with its own.
+    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
+    minutes, _, seconds = rest.partition(":")
+    try:
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return 0.0
+
+
+def step_s(duration: int | None, stream: VideoStream) -> float:
+    """How long a frame is shown, from the `duration` that its packet states, if any."""
+    if duration and stream.time_base:
+        return float(duration * stream.time_base)
+    return float(1 / stream.average_rate) if stream.average_rate else _FALLBACK_STEP_S

@@ -35,7 +35,7 @@ class DecordSource:
         index = self._index or read_index(self._path)
         check_size(self._path, index.width, index.height)
         times = index.times_s
-        self.found.length_s = float(times[-1])
+        self.found.length_s = index.duration_s
         sampler = Sampler(sample_fps)
         chosen = [i for i, time_s in enumerate(times) if sampler.wants(float(time_s)) and i >= start_index]
         batch_size = max(1, min(16, _BATCH_BYTES // max(1, index.width * index.height * 3)))
@@ -54,8 +54,7 @@ class DecordSource:
             for position, pixels in zip(indices, pictures, strict=True):
                 yield Frame(position, float(times[position]), pixels)
         self.found.decoded = len(times)
-        step = float(times[-1]) / (len(times) - 1) if len(times) > 1 else 0.0
-        self.found.duration_s = float(times[-1]) + step
+        self.found.duration_s = index.duration_s
 
 
 @contextlib.contextmanager

@@ -16,6 +16,9 @@ from batchemo.decoders.source import Found
 from batchemo.errors import MediaError, typed
 from batchemo.records import Frame
 
+# What OpenCV writes to stderr about damaged pictures, its exceptions and our messages say, too.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 _ORIENTATION = 0x0112
 _WHITE = 255
 _TURNS = {

@@ -15,15 +15,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from batchemo.decoders.container import check_size, open_video
+from batchemo.decoders.container import check_size, missing_frames, open_video, step_s
 from batchemo.decoders.sampling import Sampler
 from batchemo.decoders.source import Found
 from batchemo.errors import MediaError, typed
 from batchemo.records import Frame
 
 _RIGHT_ANGLE = 90
-_FALLBACK_STEP_S = 1 / 25
-"""Time to the next frame where neither the container nor the stream knows."""
 
 
 class PyAVSource:
@@ -37,23 +35,31 @@ class PyAVSource:
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
         with open_video(self._path) as (container, stream):
-            stream.thread_type = "AUTO"
+            # FFmpeg's frame threads lose frames at a damaged end, and a run has one process a core already.
+            stream.codec_context.thread_count = 1
             yield from self._decode(container, stream, Sampler(sample_fps), start_index)
 
     def _decode(self, container: InputContainer, stream: VideoStream, sampler: Sampler, start_index: int) -> Iterator[Frame]:
         time_base = stream.time_base or Fraction(1, 1_000_000)
         self.found.length_s = container.duration / av.time_base if container.duration else 0.0
+        # AVI has decoding times only: where frames are reordered, they are shown in the order of those times all the same.
+        reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
         awaited: list[int] = []  # presentation times of packets whose frame has not come yet, sorted
         first: int | None = None
-        end = 0.0
+        last = 0
         size: tuple[int, int] | None = None
-        decoded = 0
         for packet in self._packets(container, stream):
             if packet.size and packet.pts is not None and not packet.is_discard:
                 bisect.insort(awaited, packet.pts)
             for frame in self._frames_of(packet):
-                stamp = frame.pts if frame.pts is not None else round((first or 0) + end / time_base)
-                first = stamp if first is None else first
+                stamp = awaited[0] if reordered and awaited else frame.pts
+                if stamp is None:
+                    stamp = (first or 0) + round(self.found.duration_s / time_base)
+                if first is None:
+                    first = last = stamp
+                if stamp < last:
+                    continue  # damage has upset the decoder's order; the frame has been reported as undecodable in its place
+                last = stamp
                 lost = bisect.bisect_left(awaited, stamp)
                 for missing in awaited[:lost]:
                     # Before the first decoded frame nothing could be shown, so the medium's time starts there.
@@ -63,26 +69,25 @@ class PyAVSource:
                         self.found.undecodable += 1
                 del awaited[: lost + (lost < len(awaited) and awaited[lost] == stamp)]
                 time_s = float((stamp - first) * time_base)
-                end = time_s + self._step_s(frame, stream)
-                if size is None:
-                    size = (frame.width, frame.height)
-                    check_size(self._path, *size)
-                if sampler.wants(time_s) and decoded >= start_index:
+                check_size(self._path, frame.width, frame.height)
+                size = size or (frame.width, frame.height)
+                if sampler.wants(time_s) and self.found.decoded >= start_index:
                     pixels = _upright(frame, size)
                     self.found.height, self.found.width = pixels.shape[:2]
-                    yield Frame(decoded, time_s, pixels)
-                decoded += 1
-                self.found.decoded = decoded
-                self.found.duration_s = end
+                    yield Frame(self.found.decoded, time_s, pixels)
+                self.found.decoded += 1
+                self.found.duration_s = float((stamp - first + round(step_s(frame.duration, stream) / time_base)) * time_base)
         if first is None:
             raise MediaError("no_frames", f"{self._path}: not one frame can be decoded; look at it with: ffprobe {typed(self._path)}")
         for missing in awaited:
             yield self._undecodable(float((missing - first) * time_base))
-        announced = stream.frames
-        self.found.missing = max(0, announced - self.found.decoded - self.found.undecodable - self._discarded)
+        seen = self.found.decoded + self.found.undecodable + self._discarded
+        self.found.missing = missing_frames(container, stream, seen=seen, end_s=self._end_s)
 
     def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
         self._discarded = 0
+        self._end_s = 0.0
+        shift, following = 0, None
         demuxer = container.demux(stream)
         while True:
             try:
@@ -93,6 +98,15 @@ class PyAVSource:
                 self.found.trouble = error.strerror or str(error)
                 return
             self._discarded += bool(packet.size and packet.is_discard)
+            if packet.dts is not None:
+                # Decoding times that go back are those of files that were strung together: the second follows on the first.
+                if following is not None and packet.dts + shift < following - (packet.duration or 0):
+                    shift = following - packet.dts
+                packet.dts += shift
+                packet.pts = None if packet.pts is None else packet.pts + shift
+                following = packet.dts + (packet.duration or 1)
+            if packet.pts is not None and packet.time_base is not None:
+                self._end_s = max(self._end_s, float(packet.pts * packet.time_base) + step_s(packet.duration, stream))
             yield packet
 
     def _frames_of(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
@@ -107,12 +121,6 @@ class PyAVSource:
     def _undecodable(self, time_s: float) -> Frame:
         self.found.undecodable += 1
         return Frame(-1, time_s, None)
-
-    @staticmethod
-    def _step_s(frame: VideoFrame, stream: VideoStream) -> float:
-        if frame.duration and frame.time_base:
-            return float(frame.duration * frame.time_base)
-        return float(1 / stream.average_rate) if stream.average_rate else _FALLBACK_STEP_S
 
 
 def _upright(frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
