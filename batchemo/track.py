@@ -27,7 +27,7 @@ _VELOCITY_MEMORY = 0.6
 _IMPOSSIBLE = -1e6
 
 _CUT_DIFFERENCE, _CUT_HISTOGRAM = 20.0, 0.3
-"""A cut changes the grey picture by this much on average (of 255) and moves this share of its histogram. In nine real and made
+"""A cut changes the grey picture by this much on average (of 255) and moves this share of its histogram. In eight real and made
 clips the share is below .13 within a shot (.25 at five frames a second), and above .5 at cuts; pans alone change up to 84 grey
 levels, which therefore prove nothing by themselves."""
 _THUMBNAIL_PX = 32

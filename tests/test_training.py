@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
+from batchemo.network import ExpressionNet, NetworkSpec
 from batchemo.records import EMOTIONS
 from batchemo.weights import load_weights, save_weights
 from training import cli
@@ -184,6 +184,17 @@ def test_a_checkpoint_that_does_not_fit_is_refused(changed: str, message: str, r
         (tmp_path / CHECKPOINT).write_bytes((tmp_path / CHECKPOINT).read_bytes()[:3000])
     with pytest.raises(DataError, match=message):
         fit(short, faces, validation=None, folder=tmp_path, device=CPU, report=lambda _: None)
+
+
+def test_a_run_begins_with_the_weights_it_is_given(fitted: ExpressionNet, recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    still = dataclasses.replace(recipe, learning_rate=1e-12, epochs=1)
+    faces = read_split(data, "Training")
+    same = fit(still, faces, validation=None, folder=tmp_path, device=torch.device("cpu"), report=lambda _: None, start=fitted)
+    for before, after in zip(fitted.parameters(), same.parameters(), strict=True):
+        assert torch.allclose(before, after, atol=1e-5)
+    other = dataclasses.replace(recipe, network=NetworkSpec(stem=8, widths=(16, 16), blocks=(1, 1)))
+    with pytest.raises(DataError, match="another network"):
+        fit(other, faces, validation=None, folder=tmp_path / "x", device=torch.device("cpu"), report=lambda _: None, start=fitted)
 
 
 def test_too_few_pictures_for_a_batch_are_refused(recipe: Recipe, data: Path, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def fit(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of this run; default: runs/<name of the recipe>.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
+    start: Annotated[Path | None, typer.Option("--start", help="Begin with these weights, not with random ones.")] = None,
     device: Device = "auto",
 ) -> None:
     """Train a network, calibrate and evaluate it, and write OUT/weights.safetensors.
@@ -87,6 +88,7 @@ def fit(
         chosen = dataclasses.replace(chosen, epochs=epochs)
     folder = out if out is not None else Path("runs") / recipe.stem
     target = choose_device(device)
+    begun = _load(start).network if start is not None else None
     material = _material(data, votes, chosen.seed)
     _say(f"{len(material.training)} pictures to train on, {len(material.held_back)} to calibrate and evaluate on: {material.name}")
     _say(f"{chosen.epochs} epochs on {target}, in {folder}")
@@ -98,6 +100,7 @@ def fit(
             folder=folder,
             device=target,
             report=lambda done: _say(_progress(chosen, done)),
+            start=begun,
         )
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on after the last whole epoch")

@@ -52,11 +52,13 @@ def fit(
     folder: Path,
     device: torch.device,
     report: Callable[[Epoch], None],
+    start: ExpressionNet | None = None,
 ) -> ExpressionNet:
     """Trains on `faces` and returns the network with averaged weights of the last epoch, on the CPU.
 
     After each epoch the whole state is written to `folder`; called again with the same recipe, it goes on from there and
-    ends with the same weights as if it had never stopped. No epoch is picked: `validation` only informs.
+    ends with the same weights as if it had never stopped. No epoch is picked: `validation` only informs. With `start` its
+    weights are the first ones, instead of random ones.
     Raises DataError where `folder` holds the checkpoint of another recipe or of other pictures, where there are too few
     pictures for a batch, and where the loss is no longer a number.
     """
@@ -65,6 +67,11 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     network = ExpressionNet(recipe.network).to(device).to(memory_format=torch.channels_last)
+    if start is not None:
+        try:
+            network.load_state_dict(start.state_dict())
+        except RuntimeError as error:
+            raise DataError(f"the weights to start from are of another network: {start.spec}; the recipe says {recipe.network}") from error
     averaging = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
     average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
     fitted = cast(ExpressionNet, average.module)
