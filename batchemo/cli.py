@@ -142,7 +142,7 @@ def run(
 
 @app.command()
 def summary(results: Results, as_json: Json = False) -> None:
-    """What stands in a results folder: frames, faces, people and emotions by medium and in total."""
+    """What stands in a results folder: frames, faces, tracks and emotions by medium and in total."""
     with _exits():
         from batchemo.display import print_summary
         from batchemo.summary import summarise

@@ -87,11 +87,13 @@ class Display:
         folder = typed(out)
         code = f"import batchemo; print(batchemo.load({str(out)!r}))"
         console.print("\nLook at it next:", highlight=False)
-        for command, meaning in (
+        steps = [
             (f"{program} summary {folder}", "a table of all media"),
-            (f"ls {folder}/annotated", "pictures and videos with boxes and names"),
             (f"{python} -c {shlex.quote(code)}", "the timeline in pandas"),
-        ):
+        ]
+        if (out / "annotated").is_dir():
+            steps.insert(1, (f"ls {typed(out / 'annotated')}", "pictures and videos with boxes and names"))
+        for command, meaning in steps:
             console.print(f"  [cyan]{escape(command)}[/cyan]  {meaning}", highlight=False, soft_wrap=True)
 
     @staticmethod
@@ -141,7 +143,7 @@ def print_summary(found: Summary) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("media", "status"):
         table.add_column(name, overflow="fold")
-    for name in ("frames", "faces", "people", "uncertain"):
+    for name in ("frames", "faces", "tracks", "uncertain"):
         table.add_column(name, justify="right")
     table.add_column("emotions")
     for medium in found.media:
@@ -166,12 +168,12 @@ def _cells(count: Count) -> tuple[str, ...]:
     shares = sorted(count.shares.items(), key=lambda item: -item[1])
     mix = ", ".join(f"{label} {share:.0%}" for label, share in shares[:3] if share >= 0.005)
     uncertain = f"{count.uncertain / count.faces:.0%}" if count.faces else ""
-    return str(count.frames), str(count.faces), str(count.people), uncertain, mix
+    return str(count.frames), str(count.faces), str(count.tracks), uncertain, mix
 
 
 def _in_words(total: Count) -> str:
     mostly = f", mostly {total.leading}" if total.leading else ""
-    return f"{total.frames} frames, {total.faces} faces of {total.people} people{mostly}"
+    return f"{total.frames} frames, {total.faces} faces on {total.tracks} tracks{mostly}"
 
 
 def _size(path: Path) -> int:

@@ -17,7 +17,7 @@ class Count:
 
     frames: int
     faces: int
-    people: int
+    tracks: int
     duration_s: float
     uncertain: int
     shares: dict[str, float]
@@ -72,7 +72,7 @@ def _count(row: dict[Any, Any], faces: pd.DataFrame, labels: list[str]) -> Count
     return Count(
         frames=int(row["n_frames_analysed"]),
         faces=len(faces),
-        people=int(row["n_tracks"]),
+        tracks=int(row["n_tracks"]),
         duration_s=float(row["duration_s"]),
         uncertain=int(faces["uncertain"].sum()),
         shares={label: float(certain.get(label, 0.0)) for label in labels},

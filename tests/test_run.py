@@ -433,3 +433,11 @@ def test_the_account_of_a_run(videos: Path, tmp_path: Path) -> None:
     events = [json.loads(line)["event"] for line in (folder / "log.jsonl").read_text().splitlines()]
     assert events == ["started", "medium", "medium", "ended"]
     assert rows(out)["run_id"].unique().tolist() == [folder.name]
+
+
+def test_doctor_finds_this_machine_able() -> None:
+    ended = run("doctor", "--json")
+    assert ended.returncode == 0, ended.stderr
+    findings = {finding["part"]: finding for finding in json.loads(ended.stdout)}
+    assert all(finding["ok"] for finding in findings.values() if finding["needed"])
+    assert "PublicTest" in findings["weights"]["detail"]

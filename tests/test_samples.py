@@ -18,6 +18,7 @@ from batchemo.options import merge_options
 from batchemo.records import EMOTIONS
 from batchemo.run import Report, Watch
 from batchemo.run import run as run_media
+from batchemo.summary import summarise
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 TRUTHS = {truth["media"]: truth for truth in (json.loads(path.read_text()) for path in sorted(SAMPLES.glob("*.json")))}
@@ -173,3 +174,14 @@ def test_tracks_and_episodes_account_for_every_face(results: Path, faces: pd.Dat
     assert np.allclose(tracks[[f"share_{label}" for label in EMOTIONS]].sum(axis=1), 1, atol=1e-5)
     assert (episodes["start_s"] <= episodes["apex_s"]).all()
     assert (episodes["apex_s"] <= episodes["end_s"]).all()
+
+
+def test_the_summary_counts_what_is_there(results: Path, faces: pd.DataFrame) -> None:
+    found = summarise(results)
+    assert {medium.media for medium in found.media} == set(TRUTHS)
+    assert found.total.frames == sum(truth["n_frames"] for truth in TRUTHS.values())
+    assert found.total.faces == sum(medium.count.faces for medium in found.media) == len(faces)
+    assert found.total.tracks == len(batchemo.load(results, table="tracks"))
+    assert sum(found.total.shares.values()) == pytest.approx(1)
+    assert found.total.leading == faces.loc[~faces["uncertain"], "emotion"].mode()[0]
+    json.dumps(found.as_dict())
