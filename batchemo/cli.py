@@ -61,25 +61,31 @@ def run(
         bool | None, typer.Option("--follow-symlinks", help="Follow links in folders.", rich_help_panel=_READ)
     ] = None,
     decoder: Annotated[
-        Literal["auto", "decord", "pyav"] | None, typer.Option(help="Reader of videos.  [auto]", rich_help_panel=_READ)
+        Literal["auto", "decord", "pyav"] | None, typer.Option(help="Reader of videos (default: auto).", rich_help_panel=_READ)
     ] = None,
     sample_fps: Annotated[
-        float | None, typer.Option(help="Analyse so many frames a second.  [all frames]", metavar="N", rich_help_panel=_ANALYSE)
+        float | None, typer.Option(help="Analyse so many frames a second (default: all frames).", metavar="N", rich_help_panel=_ANALYSE)
     ] = None,
     min_face_px: Annotated[
-        int | None, typer.Option(help="Smallest face that is searched for, in px.  [40]", metavar="N", rich_help_panel=_ANALYSE)
+        int | None, typer.Option(help="Smallest face that is searched for, in px (default: 40).", metavar="N", rich_help_panel=_ANALYSE)
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights of your own, as safetensors.  [those inside]", metavar="FILE", rich_help_panel=_ANALYSE)
+        Path | None,
+        typer.Option(help="Weights of your own, as safetensors (default: those inside).", metavar="FILE", rich_help_panel=_ANALYSE),
     ] = None,
     uncertain_below: Annotated[
-        float | None, typer.Option(help="Confidence below which a face is marked uncertain.  [0.5]", metavar="P", rich_help_panel=_ANALYSE)
+        float | None,
+        typer.Option(help="Confidence below which a face is marked uncertain (default: 0.5).", metavar="P", rich_help_panel=_ANALYSE),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.  [auto]", metavar="NAME", rich_help_panel=_HOW)] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes.  [one a core]", metavar="N", rich_help_panel=_HOW)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Faces classified at once.  [64]", metavar="N", rich_help_panel=_HOW)] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N (default: auto).", metavar="NAME", rich_help_panel=_HOW)
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes (default: one a core).", metavar="N", rich_help_panel=_HOW)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Faces classified at once (default: 64).", metavar="N", rich_help_panel=_HOW)
+    ] = None,
     annotate: Annotated[
-        bool | None, typer.Option("--annotate/--no-annotate", help="Write annotated copies.  [annotate]", rich_help_panel=_WRITE)
+        bool | None, typer.Option("--annotate/--no-annotate", help="Write annotated copies (default: annotate).", rich_help_panel=_WRITE)
     ] = None,
     force: Annotated[bool | None, typer.Option("--force", help="Analyse again what is done.", rich_help_panel=_AGAIN)] = None,
     resume: Annotated[
@@ -92,7 +98,7 @@ def run(
         bool | None, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=_AGAIN)
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file of options.  [./batchemo.toml]", metavar="FILE", rich_help_panel=_TALK)
+        Path | None, typer.Option(help="TOML file of options (default: ./batchemo.toml).", metavar="FILE", rich_help_panel=_TALK)
     ] = None,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.", rich_help_panel=_TALK)] = False,

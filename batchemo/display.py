@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import threading
 import time
@@ -74,7 +75,8 @@ class Display:
         total = summarise(out).total
         kept = len(report.rows) - len(report.analysed)
         before = f" ({kept} done before)" if kept else ""
-        console.print(f"[bold]{len(report.rows)} media[/bold]{before} in {report.seconds:.0f} s: {_in_words(total)}", highlight=False)
+        console.print(f"[bold]{len(report.rows)} media[/bold]{before} in {report.seconds:.0f} s.", highlight=False)
+        console.print(f"{escape(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False)
         if total.faces == 0 and total.frames:
             console.print(
                 "No face was found. Faces smaller than --min-face-px (40) are not searched for; look at the pictures in annotated/."
@@ -84,8 +86,10 @@ class Display:
             console.print(f"[red]failed before[/red] {escape(row.media)}: {escape(row.message)}", highlight=False, soft_wrap=True)
         if failed_before:
             console.print(f"{len(failed_before)} media failed in an earlier run; to try them again: --retry-failed")
+        if len(report.failed) == len(report.rows):
+            return
         folder = typed(out)
-        code = f"import batchemo; print(batchemo.load({str(out)!r}))"
+        code = f"import batchemo; print(batchemo.load({json.dumps(str(out), ensure_ascii=False)}))"
         console.print("\nLook at it next:", highlight=False)
         steps = [
             (f"{program} summary {folder}", "a table of all media"),
@@ -169,11 +173,6 @@ def _cells(count: Count) -> tuple[str, ...]:
     mix = ", ".join(f"{label} {share:.0%}" for label, share in shares[:3] if share >= 0.005)
     uncertain = f"{count.uncertain / count.faces:.0%}" if count.faces else ""
     return str(count.frames), str(count.faces), str(count.tracks), uncertain, mix
-
-
-def _in_words(total: Count) -> str:
-    mostly = f", mostly {total.leading}" if total.leading else ""
-    return f"{total.frames} frames, {total.faces} faces on {total.tracks} tracks{mostly}"
 
 
 def _size(path: Path) -> int:

@@ -17,6 +17,7 @@ ENVIRONMENT_PREFIX = "BATCHEMO_"
 DEFAULT_FILE = Path("batchemo.toml")
 
 _LISTS = ("include", "exclude")
+_NOT_MERGED = ("config", "out")
 
 
 class RunOptions(BaseModel):
@@ -102,6 +103,10 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    for variable in environment:
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if variable.startswith(ENVIRONMENT_PREFIX) and name not in {*RunOptions.model_fields, *_NOT_MERGED}:
+            raise UsageError(f"unknown variable {variable}; {_suggestion(name)}")
     for name in RunOptions.model_fields:
         text = environment.get(ENVIRONMENT_PREFIX + name.upper())
         if text:

@@ -46,7 +46,7 @@ def in_readme(arguments: list[str], folder: Path) -> subprocess.CompletedProcess
 
 
 def test_the_commands_of_batchemo_run(folder: Path) -> None:
-    weights = folder / "runs" / "shipped"
+    weights = folder / "runs" / "polish"
     weights.mkdir(parents=True)
     for path in (ROOT / "batchemo" / "weights").iterdir():
         (weights / path.name.replace("fer2013", "weights")).symlink_to(path)

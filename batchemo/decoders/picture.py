@@ -67,7 +67,9 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     except cv2.error as error:
         raise MediaError("damaged", f"{path} cannot be decoded ({error.err}); open it in a viewer and save it again") from error
     if decoded is None or decoded.size == 0:
-        raise MediaError("damaged", f"{path} is damaged or of a kind that OpenCV cannot read; open it in a viewer and save it as PNG")
+        raise MediaError(
+            "damaged", f"{path} is damaged or of a kind that OpenCV cannot read; copy it again, or save it as PNG in a viewer that opens it"
+        )
     if not transparent:  # IMREAD_COLOR has turned it upright already
         return cv2.cvtColor(decoded.astype(np.uint8, copy=False), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
     upright = _TURNS[orientation](decoded) if orientation in _TURNS else decoded
