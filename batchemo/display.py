@@ -149,7 +149,7 @@ def print_summary(found: Summary) -> None:
         table.add_column(name, overflow="fold")
     for name in ("frames", "faces", "tracks", "uncertain"):
         table.add_column(name, justify="right")
-    table.add_column("emotions")
+    table.add_column("emotions of certain faces")
     for medium in found.media:
         table.add_row(escape(medium.media), medium.status, *_cells(medium.count))
     table.add_section()

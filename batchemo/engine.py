@@ -12,7 +12,6 @@ from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Protocol
 
-from batchemo.errors import MediaError
 from batchemo.options import RunOptions
 from batchemo.pulse import Pulse, read_pulses
 from batchemo.records import MediaRow, Medium
@@ -85,7 +84,7 @@ class Workers:
                 path=str(medium.path.resolve()),
                 kind=medium.kind,
                 status="failed",
-                error=MediaError("crashed", message).kind,
+                error="crashed",
                 message=message,
                 run_id=task.run_id,
             )

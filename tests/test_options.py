@@ -134,3 +134,9 @@ def test_only_what_shapes_the_tables_is_shaping() -> None:
     assert RunOptions(workers=3, annotate=False, force=True).shaping() == RunOptions().shaping()
     for change in ({"sample_fps": 2.0}, {"min_face_px": 50}, {"uncertain_below": 0.1}):
         assert RunOptions(**change).shaping() != RunOptions().shaping()
+
+
+def test_a_misspelt_variable_is_named() -> None:
+    with pytest.raises(UsageError, match=r"BATCHEMO_SAMPEL_FPS.*sample_fps"):
+        merge_options({}, environment={"BATCHEMO_SAMPEL_FPS": "3"}, default_file=Path("no such file"))
+    merge_options({}, environment={"BATCHEMO_OUT": "results", "OTHER_SAMPEL_FPS": "3"}, default_file=Path("no such file"))
