@@ -79,8 +79,15 @@ class ExpressionNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(self, crops: Tensor) -> Tensor:
-        pooled = self.stages(self.stem(standardise(crops))).mean(dim=(2, 3))
-        return self.head(self.dropout(pooled)).float()  # type: ignore[no-any-return]
+        return self.read(self.features(crops))
+
+    def features(self, crops: Tensor) -> Tensor:
+        """What the last linear layer reads: N x the last of `spec.widths`."""
+        return self.stages(self.stem(standardise(crops))).mean(dim=(2, 3))  # type: ignore[no-any-return]
+
+    def read(self, features: Tensor) -> Tensor:
+        """`features` -> logits."""
+        return self.head(self.dropout(features)).float()  # type: ignore[no-any-return]
 
 
 def standardise(crops: Tensor) -> Tensor:

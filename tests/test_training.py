@@ -26,10 +26,11 @@ from batchemo.records import EMOTIONS
 from batchemo.weights import load_weights, save_weights
 from training import cli
 from training.calibration import calibrate, cross_calibrate, expected_calibration_error, fit_temperature
-from training.dataset import PUBLISHED_COUNTS, FaceSet, clean_part, hold_out, read_split, read_splits
+from training.dataset import PUBLISHED_COUNTS, VOTES, FaceSet, clean_part, hold_out, read_split, read_splits
 from training.evaluation import evaluate
 from training.fitting import CHECKPOINT, Epoch, fit, predict
 from training.recipe import RECIPES, Recipe, read_recipe
+from training.votes import label_probabilities, vote_shares
 
 REPOSITORY = Path(__file__).parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data" / "fer2013.parquet"
@@ -231,18 +232,28 @@ def as_set(faces: FaceSet) -> set[tuple[int, bytes]]:
     return {(int(label), picture.numpy().tobytes()) for picture, label in zip(faces.pixels, faces.labels, strict=True)}
 
 
+def write_votes(path: Path, rows: list[tuple[str, dict[str, int]]]) -> Path:
+    """`fer2013new.csv`: for each row its split and the votes that are not 0."""
+    lines = [",".join([split, "", *(str(votes.get(name, 0)) for name in VOTES)]) for split, votes in rows]
+    path.write_text("\n".join([",".join(["Usage", "Image name", *VOTES]), *lines]) + "\n")
+    return path
+
+
 def test_votes_leave_out_training_pictures_that_are_no_faces(tmp_path: Path) -> None:
     data = write_csv(tmp_path / "fer2013.csv", [row(0, 0, "Training"), row(1, 1, "Training"), row(2, 2, "PublicTest")])
-    votes = tmp_path / "fer2013new.csv"
-    votes.write_text("Usage,Image name,neutral,NF\nTraining,,0,10\nTraining,a.png,5,5\nPublicTest,,0,10\n")
+    votes = write_votes(
+        tmp_path / "fer2013new.csv", [("Training", {"NF": 10}), ("Training", {"anger": 5, "NF": 5}), ("PublicTest", {"NF": 10})]
+    )
     splits = read_splits(data, votes=votes)
     assert splits["Training"].labels.tolist() == [1]
     assert splits["PublicTest"].labels.tolist() == [2]
+    counts = splits["Training"].votes
+    assert counts is not None
+    assert dict(zip(VOTES, counts[0].tolist(), strict=True)) == dict.fromkeys(VOTES, 0) | {"anger": 5, "NF": 5}
 
 
 def test_votes_of_another_csv_are_refused(data: Path, tmp_path: Path) -> None:
-    votes = tmp_path / "fer2013new.csv"
-    votes.write_text("Usage,NF\nTraining,0\n")
+    votes = write_votes(tmp_path / "fer2013new.csv", [("Training", {})])
     with pytest.raises(DataError, match="not the votes for this csv"):
         read_splits(data, votes=votes)
     votes.write_text("a,b\n1,2\n")
@@ -250,6 +261,59 @@ def test_votes_of_another_csv_are_refused(data: Path, tmp_path: Path) -> None:
         read_splits(data, votes=votes)
     with pytest.raises(DataError, match="votes belong to the rows of a csv"):
         read_splits(tmp_path, votes=votes)
+
+
+def test_broken_votes_are_named_with_their_row(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "fer2013.csv", [row(0, 0, "Training"), row(1, 1, "Training")])
+    votes = write_votes(tmp_path / "fer2013new.csv", [("Training", {"anger": 3}), ("Training", {"anger": 4})])
+    votes.write_text(votes.read_text().replace("4", "four"))
+    with pytest.raises(DataError, match=r"fer2013new\.csv: row 3: votes must be numbers"):
+        read_splits(data, votes=votes)
+
+
+def test_votes_tell_how_likely_each_label_is() -> None:
+    # Votes of happiness mean happy, three times out of four; what nobody voted on could be anything.
+    labels = torch.tensor([label for label in range(7) for _ in range(40)])
+    happy = EMOTIONS.index("happy")
+    counts = torch.zeros(280, len(VOTES), dtype=torch.int64)
+    counts[labels == happy, VOTES.index("happiness")] = 10
+    (others,) = torch.where(labels != happy)
+    counts[others[::18], VOTES.index("happiness")] = 10
+    likely = label_probabilities(counts, labels, seed=0)
+    assert torch.allclose(likely.sum(dim=1), torch.ones(280), atol=1e-5)
+    voted = counts[:, VOTES.index("happiness")] > 0
+    share = float((labels[voted] == happy).float().mean())
+    assert abs(float(likely[voted, happy].mean()) - share) < 0.05
+    assert float(likely[~voted, happy].mean()) < 0.05
+
+
+def test_scarce_emotions_cannot_teach_what_votes_mean() -> None:
+    with pytest.raises(DataError, match=r"fewer than 5 pictures of disgust.*votes_share = 0"):
+        label_probabilities(torch.ones(60, len(VOTES), dtype=torch.int64), torch.tensor([0, 2, 3, 4, 5, 6] * 10), seed=0)
+
+
+def test_a_recipe_learns_from_votes_and_asks_for_them(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    voting = dataclasses.replace(recipe, votes_share=0.5, votes_weight=0.3, epochs=1)
+    faces = read_split(data, "Training")
+    with pytest.raises(DataError, match=r"fer2013new\.csv with --votes"):
+        fit(voting, faces, validation=None, folder=tmp_path / "none", device=CPU, report=lambda _: None)
+    assert not (tmp_path / "none").exists()
+    faces = dataclasses.replace(faces, votes=torch.randint(0, 10, (len(faces), len(VOTES)), generator=torch.Generator().manual_seed(0)))
+
+    def learn(name: str, recipe: Recipe) -> ExpressionNet:
+        return fit(recipe, faces, validation=None, folder=tmp_path / name, device=CPU, report=lambda _: None)
+
+    both, targets_alone = learn("both", voting), learn("targets", dataclasses.replace(voting, votes_weight=0.0))
+    assert not same_weights(both, targets_alone), "the second head taught nothing"
+    assert not same_weights(targets_alone, learn("none", dataclasses.replace(recipe, epochs=1))), "the softer targets taught nothing"
+
+
+def test_shares_of_votes_are_a_distribution() -> None:
+    counts = torch.zeros(2, len(VOTES), dtype=torch.int64)
+    counts[0, 0], counts[0, 1] = 3, 1
+    shares = vote_shares(counts)
+    assert shares[0, :2].tolist() == [0.75, 0.25]
+    assert torch.allclose(shares.sum(dim=1), torch.ones(2))
 
 
 def test_the_clean_part_leaves_out_pictures_that_were_trained_on() -> None:
@@ -339,8 +403,9 @@ def test_the_real_data_has_its_published_counts_and_its_known_repetitions(tmp_pa
 # Recipes
 
 
-def test_the_shipped_recipe_can_be_read() -> None:
-    assert read_recipe(RECIPES / "shipped.toml").network.classes == 7
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_recipes_that_come_along_can_be_read(path: Path) -> None:
+    assert read_recipe(path).network.classes == 7
 
 
 @pytest.mark.parametrize(

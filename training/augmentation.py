@@ -20,11 +20,11 @@ def augment(pictures: Tensor, settings: Augmentation, generator: Generator) -> T
     return _erase(scaled, settings, generator)
 
 
-def mix(pictures: Tensor, targets: Tensor, alpha: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Mixup (Zhang et al. 2018): each picture and its target (N x classes) blended with another's, one weight a batch."""
+def mix(*batches: Tensor, alpha: float, generator: Generator) -> tuple[Tensor, ...]:
+    """Mixup (Zhang et al. 2018): pictures and their targets, N x ... each, blended with another's, one weight a batch."""
     share = _beta(alpha, generator)
-    order = torch.randperm(len(pictures), generator=generator)
-    return torch.lerp(pictures[order], pictures, share), torch.lerp(targets[order], targets, share)
+    order = torch.randperm(len(batches[0]), generator=generator)
+    return tuple(torch.lerp(batch[order], batch, share) for batch in batches)
 
 
 def resize(pictures: Tensor, side_px: int) -> Tensor:

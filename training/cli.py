@@ -72,6 +72,7 @@ def fit(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of this run; default: runs/<name of the recipe>.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")] = None,
     start: Annotated[Path | None, typer.Option("--start", help="Begin with these weights, not with random ones.")] = None,
     device: Device = "auto",
 ) -> None:
@@ -84,8 +85,8 @@ def fit(
     from training.recipe import read_recipe
 
     chosen = read_recipe(recipe)
-    if epochs is not None:
-        chosen = dataclasses.replace(chosen, epochs=epochs)
+    given: dict[str, Any] = {"epochs": epochs, "seed": seed}
+    chosen = dataclasses.replace(chosen, **{name: value for name, value in given.items() if value is not None})
     folder = out if out is not None else Path("runs") / recipe.stem
     target = choose_device(device)
     begun = _load(start).network if start is not None else None

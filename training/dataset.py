@@ -22,24 +22,32 @@ SPLITS = ("Training", "PublicTest", "PrivateTest")
 PUBLISHED_COUNTS = {"Training": 28709, "PublicTest": 3589, "PrivateTest": 3589}
 """Rows a split in the original csv (Goodfellow et al. 2013)."""
 
+VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+"""What FER+'s annotators could choose (Barsoum et al. 2016), as the columns of its csv are called; NF is "not a face"."""
+
 _FOLDER_SPLITS = {"train": "Training", "test": "PublicTest"}
-_NOT_A_FACE = "NF"
 _ANNOTATORS = 10
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 
 
 @dataclasses.dataclass(frozen=True)
 class FaceSet:
-    """Labelled crops: `pixels` uint8 N x 1 x 48 x 48, `labels` int64 N, indices into `EMOTIONS`."""
+    """Labelled crops: `pixels` uint8 N x 1 x 48 x 48, `labels` int64 N, indices into `EMOTIONS`.
+
+    `votes`, where they are known: int64 N x 10, how many of FER+'s ten annotators chose each of `VOTES`.
+    """
 
     pixels: Tensor
     labels: Tensor
+    votes: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.shape[1:] != (1, INPUT_PX, INPUT_PX) or self.pixels.dtype != torch.uint8:
             raise DataError(f"pictures must be uint8 N x 1 x {INPUT_PX} x {INPUT_PX}, not {tuple(self.pixels.shape)} {self.pixels.dtype}")
         if len(self.labels) != len(self.pixels):
             raise DataError(f"{len(self.labels)} labels for {len(self.pixels)} pictures")
+        if self.votes is not None and self.votes.shape != (len(self.pixels), len(VOTES)):
+            raise DataError(f"votes must be N x {len(VOTES)}, not {tuple(self.votes.shape)}")
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -48,7 +56,7 @@ class FaceSet:
         return f"FaceSet({len(self)} pictures)"
 
     def subset(self, chosen: Tensor) -> FaceSet:
-        return FaceSet(self.pixels[chosen], self.labels[chosen])
+        return FaceSet(self.pixels[chosen], self.labels[chosen], None if self.votes is None else self.votes[chosen])
 
 
 def read_splits(path: Path, *, votes: Path | None = None) -> dict[str, FaceSet]:
@@ -122,9 +130,12 @@ def _read_csv(path: Path, votes: Path | None) -> dict[str, FaceSet]:
     pictures = np.empty((len(table), 1, INPUT_PX, INPUT_PX), np.uint8)
     for index, text in enumerate(table["pixels"]):
         pictures[index, 0] = _parse_pixels(path, index, text)
-    wanted = np.ones(len(table), bool) if votes is None else (usage != "Training").to_numpy() | ~_not_a_face(votes, usage)
-    everything = FaceSet(torch.from_numpy(pictures), torch.tensor(labels.to_numpy(np.int64)))
-    parts = {split: everything.subset(torch.from_numpy((usage == split).to_numpy() & wanted)) for split in SPLITS}
+    counts = None if votes is None else _read_votes(votes, usage)
+    wanted = torch.ones(len(table), dtype=torch.bool)
+    if counts is not None:
+        wanted = torch.tensor((usage != "Training").to_numpy()) | (counts[:, VOTES.index("NF")] <= _ANNOTATORS / 2)
+    everything = FaceSet(torch.from_numpy(pictures), torch.tensor(labels.to_numpy(np.int64)), counts)
+    parts = {split: everything.subset(torch.tensor((usage == split).to_numpy()) & wanted) for split in SPLITS}
     return {split: faces for split, faces in parts.items() if len(faces)}
 
 
@@ -158,13 +169,16 @@ def _parse_pixels(path: Path, index: int, text: object) -> NDArray[np.uint8]:
     return values.astype(np.uint8).reshape(INPUT_PX, INPUT_PX)
 
 
-def _not_a_face(path: Path, usage: pd.Series[str]) -> NDArray[np.bool_]:
+def _read_votes(path: Path, usage: pd.Series[str]) -> Tensor:
     table = _table(path)
-    if not {_NOT_A_FACE, "Usage"} <= set(table.columns):
-        raise DataError(f"{path}: not the votes of FER+: no columns Usage and {_NOT_A_FACE}; give its fer2013new.csv with --votes")
+    missing = {"Usage", *VOTES} - set(table.columns)
+    if missing:
+        raise DataError(f"{path}: not the votes of FER+: no column {', '.join(sorted(missing))}; give its fer2013new.csv with --votes")
     if table["Usage"].tolist() != usage.tolist():
         raise DataError(f"{path}: not the votes for this csv: its {len(table)} rows are of other splits than the csv's {len(usage)}")
-    return (table[_NOT_A_FACE] > _ANNOTATORS / 2).to_numpy()
+    counts = table[list(VOTES)].apply(pd.to_numeric, errors="coerce")
+    _refuse_first(path, ~(counts >= 0).all(axis=1), "votes must be numbers from 0", counts.min(axis=1))
+    return torch.tensor(counts.to_numpy(np.int64))
 
 
 def _read_folders(root: Path) -> dict[str, FaceSet]:

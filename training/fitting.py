@@ -22,8 +22,9 @@ from batchemo.atomic import replacing
 from batchemo.errors import DataError
 from batchemo.network import ExpressionNet
 from training.augmentation import augment, mix, resize
-from training.dataset import FaceSet
+from training.dataset import VOTES, FaceSet
 from training.recipe import Recipe
+from training.votes import label_probabilities, vote_shares
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "epochs.csv"
@@ -64,6 +65,7 @@ def fit(
     """
     if len(faces) < recipe.batch_size:
         raise DataError(f"{len(faces)} pictures do not fill one batch of {recipe.batch_size}; lower batch_size in the recipe")
+    lessons = _lessons(recipe, faces)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     network = ExpressionNet(recipe.network).to(device).to(memory_format=torch.channels_last)
@@ -75,13 +77,15 @@ def fit(
     averaging = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
     average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
     fitted = cast(ExpressionNet, average.module)
-    optimizer = torch.optim.SGD(_parameter_groups(network, recipe), lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
-    learner = _Learner(network, average, optimizer)
-    data = _fingerprint(faces)
+    vote_head = nn.Linear(recipe.network.widths[-1], len(VOTES)).to(device)
+    groups = _parameter_groups(nn.ModuleList([network, vote_head]), recipe)
+    optimizer = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
+    learner = _Learner(network, vote_head, average, optimizer)
+    data = _fingerprint(lessons)
     first = _resume(folder / CHECKPOINT, learner, recipe=recipe, data=data)
     for epoch in range(first, recipe.epochs):
         started = time.monotonic()
-        loss = _train_epoch(learner, recipe, faces, epoch=epoch, device=device)
+        loss = _train_epoch(learner, recipe, lessons, epoch=epoch, device=device)
         accuracy = math.nan
         if validation is not None and (epoch % _VALIDATE_EVERY == _VALIDATE_EVERY - 1 or epoch == recipe.epochs - 1):
             accuracy = _accuracy(fitted, validation, side_px=recipe.size_px(epoch), device=device)
@@ -111,29 +115,57 @@ class _Learner:
     """All that changes during a training, which is what a checkpoint keeps."""
 
     network: ExpressionNet
+    vote_head: nn.Linear
     average: AveragedModel
     optimizer: torch.optim.Optimizer
 
 
-def _train_epoch(learner: _Learner, recipe: Recipe, faces: FaceSet, *, epoch: int, device: torch.device) -> float:
+@dataclasses.dataclass(frozen=True)
+class _Lessons:
+    """What is learnt: `pixels` uint8 N x 1 x 48 x 48, `targets` float32 N x 7, `votes` float32 N x 10 (empty rows without FER+)."""
+
+    pixels: Tensor
+    targets: Tensor
+    votes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def _lessons(recipe: Recipe, faces: FaceSet) -> _Lessons:
+    one_hot = functional.one_hot(faces.labels, recipe.network.classes).float()
+    if not recipe.needs_votes:
+        return _Lessons(faces.pixels, one_hot, torch.empty(len(faces), 0))
+    if faces.votes is None:
+        raise DataError(
+            "the recipe learns from the votes of FER+; give its fer2013new.csv with --votes, or set votes_share and votes_weight to 0"
+        )
+    likely = label_probabilities(faces.votes, faces.labels, seed=recipe.seed) if recipe.votes_share else one_hot
+    return _Lessons(faces.pixels, torch.lerp(one_hot, likely, recipe.votes_share), vote_shares(faces.votes))
+
+
+def _train_epoch(learner: _Learner, recipe: Recipe, lessons: _Lessons, *, epoch: int, device: torch.device) -> float:
     learner.network.train()
     torch.manual_seed(recipe.seed * 100_003 + epoch)
-    total, steps = 0.0, len(faces) // recipe.batch_size
-    for step, (pictures, targets) in enumerate(_batches(recipe, faces, epoch)):
+    total, steps = 0.0, len(lessons) // recipe.batch_size
+    for step, (pictures, targets, votes) in enumerate(_batches(recipe, lessons, epoch)):
         for group in learner.optimizer.param_groups:
             group["lr"] = _learning_rate(recipe, epoch + step / steps)
         with _half_precision(device):
-            logits = learner.network(pictures.to(device).contiguous(memory_format=torch.channels_last))
-        loss = functional.cross_entropy(logits.float(), targets.to(device), label_smoothing=recipe.label_smoothing)
+            features = learner.network.features(pictures.to(device).contiguous(memory_format=torch.channels_last))
+            logits = learner.network.read(features)
+        loss = functional.cross_entropy(logits, targets.to(device), label_smoothing=recipe.label_smoothing)
         if not torch.isfinite(loss):
             raise DataError(
                 f"the loss became {loss.item()} in epoch {epoch + 1}; lower learning_rate in the recipe and start in a new folder"
             )
+        total += loss.item()
+        if recipe.votes_weight:
+            loss = loss + recipe.votes_weight * functional.cross_entropy(learner.vote_head(features.float()), votes.to(device))
         learner.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         learner.optimizer.step()
         learner.average.update_parameters(learner.network)
-        total += loss.item()
     return total / steps
 
 
@@ -143,19 +175,18 @@ def _accuracy(network: ExpressionNet, faces: FaceSet, *, side_px: int, device: t
     return float((predict(network, pictures, device).argmax(1) == faces.labels).float().mean())
 
 
-def _batches(recipe: Recipe, faces: FaceSet, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented pictures and target probabilities of one epoch: a function of seed and epoch alone."""
+def _batches(recipe: Recipe, lessons: _Lessons, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Augmented pictures, target probabilities and votes of one epoch: a function of seed and epoch alone."""
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
-    order = torch.randperm(len(faces), generator=generator)
-    one_hot = functional.one_hot(faces.labels, recipe.network.classes).float()
+    order = torch.randperm(len(lessons), generator=generator)
     mixing = recipe.augmentation.mixup_alpha > 0 and epoch < recipe.epochs * (1 - recipe.plain_share)
     for start in range(0, len(order) - recipe.batch_size + 1, recipe.batch_size):
         chosen = order[start : start + recipe.batch_size]
-        pictures = resize(augment(faces.pixels[chosen], recipe.augmentation, generator), recipe.size_px(epoch))
-        targets = one_hot[chosen]
+        pictures = resize(augment(lessons.pixels[chosen], recipe.augmentation, generator), recipe.size_px(epoch))
+        targets, votes = lessons.targets[chosen], lessons.votes[chosen]
         if mixing:
-            pictures, targets = mix(pictures, targets, recipe.augmentation.mixup_alpha, generator)
-        yield pictures, targets
+            pictures, targets, votes = mix(pictures, targets, votes, alpha=recipe.augmentation.mixup_alpha, generator=generator)
+        yield pictures, targets, votes
 
 
 def _learning_rate(recipe: Recipe, progress_epochs: float) -> float:
@@ -176,8 +207,11 @@ def _half_precision(device: torch.device) -> contextlib.AbstractContextManager[o
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def _fingerprint(faces: FaceSet) -> str:
-    return hashlib.sha256(faces.pixels.numpy().tobytes() + faces.labels.numpy().tobytes()).hexdigest()
+def _fingerprint(lessons: _Lessons) -> str:
+    digest = hashlib.sha256()
+    for part in (lessons.pixels, lessons.targets, lessons.votes):
+        digest.update(part.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _save(path: Path, learner: _Learner, *, recipe: Recipe, data: str, epochs: int) -> None:
@@ -186,6 +220,7 @@ def _save(path: Path, learner: _Learner, *, recipe: Recipe, data: str, epochs: i
         "data": data,
         "epochs": epochs,
         "network": learner.network.state_dict(),
+        "vote_head": learner.vote_head.state_dict(),
         "average": learner.average.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
     }
@@ -207,6 +242,7 @@ def _resume(path: Path, learner: _Learner, *, recipe: Recipe, data: str) -> int:
     if state.get("data", data) != data:
         raise DataError(f"{path} belongs to other pictures; give those with --data and --votes, or another folder with --out")
     learner.network.load_state_dict(state["network"])
+    learner.vote_head.load_state_dict(state["vote_head"])
     learner.average.load_state_dict(state["average"])
     learner.optimizer.load_state_dict(state["optimizer"])
     return epochs

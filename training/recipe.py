@@ -45,6 +45,10 @@ class Recipe:
     weight_decay: float = 5e-4
     warmup_epochs: float = 3.0
     label_smoothing: float = 0.1
+    votes_share: float = 0.0
+    """Share of P(label | FER+ votes) in the target; the rest is the label."""
+    votes_weight: float = 0.0
+    """Weight of the loss of a second head that predicts the votes, in training only."""
     ema_decay: float = 0.999
     sizes: tuple[int, ...] = (32, 40, 48)
     size_shares: tuple[float, ...] = (0.35, 0.35, 0.3)
@@ -58,8 +62,14 @@ class Recipe:
             raise ValueError("size_shares must be as many as sizes and sum to 1")
         if self.epochs < 1 or self.batch_size < 2 or self.learning_rate <= 0:
             raise ValueError("epochs must be 1 or more, batch_size 2 or more, learning_rate above 0")
+        if not 0 <= self.votes_share <= 1 or self.votes_weight < 0:
+            raise ValueError("votes_share must be 0 to 1, votes_weight 0 or more")
         if self.network.classes != len(EMOTIONS):
             raise ValueError(f"classes must be {len(EMOTIONS)}, the emotions of FER2013, not {self.network.classes}")
+
+    @property
+    def needs_votes(self) -> bool:
+        return self.votes_share > 0 or self.votes_weight > 0
 
     def size_px(self, epoch: int) -> int:
         """Side of the pictures in `epoch`, counted from 0."""
