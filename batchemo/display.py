@@ -25,6 +25,9 @@ from batchemo.summary import Count, Summary, summarise
 
 _REFRESH_SECONDS = 0.5
 _MANY = 40
+_FEW = 0.1
+"""Share of faces at or below which a mix of emotions stands for too few of them to go without saying so."""
+_NO_FOLDING = 100_000
 
 
 class Display:
@@ -76,14 +79,14 @@ class Display:
         kept = len(report.rows) - len(report.analysed)
         before = f" ({kept} done before)" if kept else ""
         console.print(f"[bold]{len(report.rows)} media[/bold]{before} in {report.seconds:.0f} s.", highlight=False)
-        console.print(f"{escape(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False)
+        console.print(f"{_shown(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False)
         if total.faces == 0 and total.frames:
             console.print(
                 "No face was found. Faces smaller than --min-face-px (40) are not searched for; look at the pictures in annotated/."
             )
         failed_before = [row for row in report.failed if row.media not in self._finished]
         for row in failed_before[:_MANY]:
-            console.print(f"[red]failed before[/red] {escape(row.media)}: {escape(row.message)}", highlight=False, soft_wrap=True)
+            console.print(f"[red]failed before[/red] {_shown(row.media)}: {_shown(row.message)}", highlight=False, soft_wrap=True)
         if failed_before:
             console.print(f"{len(failed_before)} media failed in an earlier run; to try them again: --retry-failed")
         if len(report.failed) == len(report.rows):
@@ -118,10 +121,10 @@ class Display:
         self._finished.add(row.media)
         self._done_bytes += self._sizes.get(row.media, 0)
         if row.status == "failed" and not self._quiet:
-            self._progress.console.print(f"[red]failed[/red] {escape(row.media)}: {escape(row.message)}", highlight=False, soft_wrap=True)
+            self._progress.console.print(f"[red]failed[/red] {_shown(row.media)}: {_shown(row.message)}", highlight=False, soft_wrap=True)
         elif self._verbose:
             self._progress.console.print(
-                f"{escape(row.media)}: {row.n_frames_analysed} frames, {row.n_faces} faces, {row.seconds_taken:.1f} s", highlight=False
+                f"{_shown(row.media)}: {row.n_frames_analysed} frames, {row.n_faces} faces, {row.seconds_taken:.1f} s", highlight=False
             )
 
     def _poll(self, pulses: Path) -> None:
@@ -142,22 +145,24 @@ class Display:
 
 
 def print_summary(found: Summary) -> None:
-    """A table on stdout."""
+    """A table on stdout; one line a medium where that is no terminal, so that `grep` finds whole names."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_NO_FOLDING)
     table = Table(box=None, pad_edge=False)
     for name in ("media", "status"):
         table.add_column(name, overflow="fold")
     for name in ("frames", "faces", "tracks", "uncertain"):
         table.add_column(name, justify="right")
-    table.add_column("emotions of certain faces")
+    table.add_column("emotions of faces that are certain")
     for medium in found.media:
-        table.add_row(escape(medium.media), medium.status, *_cells(medium.count))
+        table.add_row(_shown(medium.media), medium.status, *_cells(medium.count))
     table.add_section()
     table.add_row("[bold]all[/bold]", "", *_cells(found.total))
     console.print(table, highlight=False)
     for medium in found.media:
         if medium.message:
-            console.print(escape(medium.message), highlight=False, soft_wrap=True)
+            console.print(_shown(medium.message), highlight=False, soft_wrap=True)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -172,7 +177,15 @@ def _cells(count: Count) -> tuple[str, ...]:
     shares = sorted(count.shares.items(), key=lambda item: -item[1])
     mix = ", ".join(f"{label} {share:.0%}" for label, share in shares[:3] if share >= 0.005)
     uncertain = f"{count.uncertain / count.faces:.0%}" if count.faces else ""
+    certain = count.faces - count.uncertain
+    if 0 < certain <= _FEW * count.faces:
+        mix += f" (of {certain} alone)"
     return str(count.frames), str(count.faces), str(count.tracks), uncertain, mix
+
+
+def _shown(text: str) -> str:
+    """Text that holds names of files, safe to print: control characters as escapes, and nothing taken for markup."""
+    return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
 
 def _size(path: Path) -> int:

@@ -246,6 +246,7 @@ NAMES = [
     "$(touch owned) `touch owned`; & |.mp4",
     "[bold]markup[-].mp4",
     "%41=x.mp4",
+    "\x1b[31mred.mp4",
     "_hidden from pandas.mp4",
     "a" * 196 + ".mp4",
 ]
@@ -267,7 +268,8 @@ def test_any_name_works(videos: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("owned"))
     shown = run("summary", out)
     assert shown.returncode == 0
-    assert "[bold]markup[-].mp4" in shown.stdout.replace("\n", "")
+    firsts = [line.split("  ")[0] for line in shown.stdout.splitlines()]
+    assert firsts[1:-1] == [name.replace("\n", "\\n").replace("\x1b", "\\x1b") for name in sorted(found.index)]
 
 
 # --- again or not ---
