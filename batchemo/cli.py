@@ -69,6 +69,10 @@ def run(
     min_face_px: Annotated[
         int | None, typer.Option(help="Smallest face that is searched for, in px (default: 40).", metavar="N", rich_help_panel=_ANALYSE)
     ] = None,
+    detector: Annotated[
+        Literal["fast", "exact"] | None,
+        typer.Option(help="fast, or exactly what MTCNN of facenet-pytorch finds (default: fast).", rich_help_panel=_ANALYSE),
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(help="Weights of your own, as safetensors (default: those inside).", metavar="FILE", rich_help_panel=_ANALYSE),
@@ -119,6 +123,7 @@ def run(
             "decoder": decoder,
             "sample_fps": sample_fps,
             "min_face_px": min_face_px,
+            "detector": detector,
             "weights": weights,
             "uncertain_below": uncertain_below,
             "device": device,

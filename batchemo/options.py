@@ -31,6 +31,7 @@ class RunOptions(BaseModel):
     decoder: Literal["auto", "decord", "pyav"] = "auto"
     sample_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     min_face_px: Annotated[int, Field(ge=20, le=2000)] = 40
+    detector: Literal["fast", "exact"] = "fast"
     weights: Path | None = None
     uncertain_below: Annotated[float, Field(ge=0, le=1)] = 0.5
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
@@ -43,7 +44,7 @@ class RunOptions(BaseModel):
 
     def shaping(self) -> dict[str, Any]:
         """The options that shape the tables: where they change, a medium is analysed again."""
-        return {"sample_fps": self.sample_fps, "min_face_px": self.min_face_px, "uncertain_below": self.uncertain_below}
+        return {name: getattr(self, name) for name in ("sample_fps", "min_face_px", "detector", "uncertain_below")}
 
 
 def merge_options(

@@ -19,6 +19,7 @@ from batchemo.crops import cut_crops
 from batchemo.decode import open_source
 from batchemo.decoders.source import Found, FrameSource
 from batchemo.detect import Detector
+from batchemo.detect import Kind as DetectorKind
 from batchemo.devices import choose_device
 from batchemo.drawing import draw
 from batchemo.errors import MediaError, typed
@@ -48,11 +49,15 @@ class Models:
 
 
 @functools.lru_cache(maxsize=2)
-def load_models(device: str, weights: Path | None, min_face_px: int, batch_size: int) -> Models:
+def load_models(*, device: str, weights: Path | None, detector: DetectorKind, min_face_px: int, batch_size: int) -> Models:
     """Raises DeviceError or WeightsError."""
     place = choose_device(device)
     loaded = load_weights(weights or SHIPPED)
-    return Models(Detector(min_face_px=min_face_px, device=place), Classifier(loaded, device=place, batch_size=batch_size), loaded.sha256)
+    return Models(
+        Detector(min_face_px=min_face_px, kind=detector, device=place),
+        Classifier(loaded, device=place, batch_size=batch_size),
+        loaded.sha256,
+    )
 
 
 def analyse(medium: Medium, results: Path, *, options: RunOptions, run_id: str, beat: Beat) -> MediaRow:
@@ -61,7 +66,13 @@ def analyse(medium: Medium, results: Path, *, options: RunOptions, run_id: str, 
     Its tables are written all the same, with whatever could be read.
     """
     started = time.monotonic()
-    models = load_models(options.device, options.weights, options.min_face_px, options.batch_size)
+    models = load_models(
+        device=options.device,
+        weights=options.weights,
+        detector=options.detector,
+        min_face_px=options.min_face_px,
+        batch_size=options.batch_size,
+    )
     row = MediaRow(media=medium.name, path=str(medium.path.resolve()), kind=medium.kind, status="done", run_id=run_id)
     row = _storable(row)
     try:
