@@ -151,6 +151,46 @@ def evaluate(
 
 
 @app.command()
+def average(
+    *,
+    runs: Annotated[
+        list[Path], typer.Argument(help="Weights files, or folders of runs, that began from the same weights.", metavar="RUN...")
+    ],
+    data: Data,
+    votes: Annotated[Path | None, typer.Option("--votes", help="fer2013new.csv of FER+, as in the runs.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write weights.safetensors to.")] = Path("runs/average"),
+    refresh: Annotated[
+        bool,
+        typer.Option("--refresh-norms/--keep-norms", help="Measure the statistics of the norms anew on Training, or average them too."),
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Average the weights of several runs, calibrate and evaluate the result, and write OUT/weights.safetensors."""
+    from batchemo.devices import choose_device
+    from training.averaging import average as mean_of
+    from training.averaging import refresh_norms
+    from training.fitting import predict
+
+    files = [path / WEIGHTS if path.is_dir() else path for path in runs]
+    path = out / WEIGHTS
+    if path.resolve() in [file.resolve() for file in files]:
+        raise DataError(f"{path} is one of those to average; give another folder with --out")
+    target = choose_device(device)
+    parts = [_load(file) for file in files]
+    network = mean_of([part.network for part in parts])
+    material = _material(data, votes, seed=0)
+    if refresh:
+        refresh_norms(network, material.training.pixels, target)
+    for file, part in zip(files, parts, strict=True):
+        right = predict(part.network.to(target), material.held_back.pixels, target).argmax(1) == material.held_back.labels
+        _say(f"{file}: accuracy {right.float().mean():.2%}, {right[material.clean].float().mean():.2%} of those unseen in training")
+    origin = {"average_of": [part.sha256 for part in parts], "norms": "refreshed" if refresh else "averaged"}
+    _finish(path, network, material, origin=origin, device=target)
+    _say(f"next: python -m training evaluate {typed(path)} --data {typed(data)} --tta")
+    print(path)
+
+
+@app.command()
 def ship(weights: Annotated[Path, typer.Argument(help="The weights file of a run.")]) -> None:
     """Make a weights file the one inside the package. Prints its new path."""
     from batchemo.weights import SHIPPED

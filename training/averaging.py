@@ -1,0 +1,58 @@
+"""One network from several that began from the same weights: the mean of their weights (Wortsman et al. 2022, "Model soups").
+
+Runs that part from one network and are trained by different seeds mostly end in one valley of the loss, and the middle of it
+reads new pictures better than its edges. Of networks with different beginnings the mean is worth nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from batchemo.errors import DataError
+from batchemo.network import ExpressionNet
+
+
+def average(networks: Sequence[ExpressionNet]) -> ExpressionNet:
+    """A network on the CPU with the mean of the weights and statistics of `networks`, all of one shape.
+
+    Raises DataError for fewer than two, and where shapes differ.
+    """
+    if len(networks) < 2:
+        raise DataError("an average needs at least two weights files")
+    states = [network.state_dict() for network in networks]
+    shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
+    for network, shape in zip(networks, shapes, strict=True):
+        if shape != shapes[0]:
+            raise DataError(f"networks of different shapes have no average: {networks[0].spec} and {network.spec}")
+    mean = ExpressionNet(networks[0].spec)
+    mean.load_state_dict({name: _mean([state[name] for state in states]) for name in states[0]})
+    return mean.eval()
+
+
+@torch.no_grad()
+def refresh_norms(network: ExpressionNet, pixels: Tensor, device: torch.device, *, batch_size: int = 256) -> None:
+    """Measures the statistics of the norms of `network` anew, on `pixels` (uint8 N x 1 x S x S); all else stays as it is.
+
+    The activations of an averaged network are not the average of the networks' (Izmailov et al. 2018, section 3.2).
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    network.to(device).eval()
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+        norm.train()
+    for batch in pixels.split(batch_size):  # type: ignore[no-untyped-call]
+        network(batch.to(device).contiguous(memory_format=torch.channels_last))
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+    network.cpu().eval()
+
+
+def _mean(tensors: list[Tensor]) -> Tensor:
+    if not tensors[0].is_floating_point():
+        return tensors[0]
+    return torch.stack(tensors).double().mean(dim=0).to(tensors[0].dtype)
