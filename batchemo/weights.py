@@ -84,7 +84,13 @@ def load_weights(path: Path = SHIPPED) -> Weights:
 
     file = read_weights_file(path)
     try:
-        network = ExpressionNet(NetworkSpec.from_json(file.network_json))
+        spec = NetworkSpec.from_json(file.network_json)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{path}: of a network that is not known here ({error}); update batchemo, or give others with --weights FILE"
+        ) from error
+    try:
+        network = ExpressionNet(spec)
         network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()})
     except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
         raise WeightsError(f"{path}: damaged weights ({error}); give others with --weights FILE") from error

@@ -23,7 +23,7 @@ from batchemo.errors import DataError
 from batchemo.network import ExpressionNet
 from training.augmentation import augment, mix, resize
 from training.dataset import VOTES, FaceSet
-from training.recipe import Recipe
+from training.recipe import Recipe, complete
 from training.votes import label_probabilities, vote_shares
 
 CHECKPOINT = "checkpoint.pt"
@@ -151,9 +151,9 @@ def _train_epoch(learner: _Learner, recipe: Recipe, lessons: _Lessons, *, epoch:
     for step, (pictures, targets, votes) in enumerate(_batches(recipe, lessons, epoch)):
         for group in learner.optimizer.param_groups:
             group["lr"] = _learning_rate(recipe, epoch + step / steps)
-        with _half_precision(device):
-            features = learner.network.features(pictures.to(device).contiguous(memory_format=torch.channels_last))
-            logits = learner.network.read(features)
+        with _precision(recipe, device):
+            maps = learner.network.maps(pictures.to(device).contiguous(memory_format=torch.channels_last))
+            logits = learner.network.read(maps)
         loss = functional.cross_entropy(logits, targets.to(device), label_smoothing=recipe.label_smoothing)
         if not torch.isfinite(loss):
             raise DataError(
@@ -161,7 +161,7 @@ def _train_epoch(learner: _Learner, recipe: Recipe, lessons: _Lessons, *, epoch:
             )
         total += loss.item()
         if recipe.votes_weight:
-            loss = loss + recipe.votes_weight * functional.cross_entropy(learner.vote_head(features.float()), votes.to(device))
+            loss = loss + recipe.votes_weight * functional.cross_entropy(learner.vote_head(maps.mean(dim=(2, 3)).float()), votes.to(device))
         learner.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         learner.optimizer.step()
@@ -203,8 +203,8 @@ def _parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, obje
     return [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def _half_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+def _precision(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
 
 
 def _fingerprint(lessons: _Lessons) -> str:
@@ -234,9 +234,12 @@ def _resume(path: Path, learner: _Learner, *, recipe: Recipe, data: str) -> int:
         return 0
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-        stored, epochs = state["recipe"], int(state["epochs"])
-    except (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, TypeError, ValueError) as error:
+        stored, epochs = complete(state["recipe"]), int(state["epochs"])
+    except (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: damaged checkpoint ({type(error).__name__}); remove it to start anew") from error
+    made, wanted = stored["network"]["architecture"], recipe.network.architecture
+    if made != wanted:
+        raise DataError(f"{path} is of a {made}, the recipe of a {wanted}; give another folder with --out, or remove it")
     if stored != dataclasses.asdict(recipe):
         raise DataError(f"{path} belongs to another recipe; give another folder with --out, or remove it")
     if state.get("data", data) != data:

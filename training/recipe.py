@@ -12,6 +12,8 @@ from batchemo.errors import DataError
 from batchemo.network import NetworkSpec
 from batchemo.records import EMOTIONS
 
+PRECISIONS = ("bf16", "float32")
+
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -40,6 +42,8 @@ class Recipe:
     epochs: int = 50
     batch_size: int = 128
     seed: int = 0
+    precision: str = "bf16"
+    """Of the arithmetic: mixed with bfloat16, or float32 throughout. Weights are float32 either way."""
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -64,8 +68,8 @@ class Recipe:
             raise ValueError("epochs must be 1 or more, batch_size 2 or more, learning_rate above 0")
         if not 0 <= self.votes_share <= 1 or self.votes_weight < 0:
             raise ValueError("votes_share must be 0 to 1, votes_weight 0 or more")
-        if self.network.classes != len(EMOTIONS):
-            raise ValueError(f"classes must be {len(EMOTIONS)}, the emotions of FER2013, not {self.network.classes}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be {' or '.join(PRECISIONS)}, not {self.precision!r}")
 
     @property
     def needs_votes(self) -> bool:
@@ -93,7 +97,16 @@ def read_recipe(path: Path) -> Recipe:
         recipe: Recipe = _build(Recipe, values, str(path))
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: {error}") from error
+    if recipe.network.classes != len(EMOTIONS):
+        raise DataError(f"{path}: classes must be {len(EMOTIONS)}, the emotions of FER2013, not {recipe.network.classes}")
     return recipe
+
+
+def complete(stored: dict[str, Any]) -> dict[str, Any]:
+    """A recipe as a dictionary, as `dataclasses.asdict` gives it; keys that it lacks, being older than they are, have their defaults."""
+    defaults = dataclasses.asdict(Recipe())
+    nested = {key: value | stored.get(key, {}) for key, value in defaults.items() if isinstance(value, dict)}
+    return defaults | stored | nested
 
 
 def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:

@@ -1,0 +1,87 @@
+"""Networks of every architecture are fitted, and go on from a checkpoint, also one that is older than some keys of a recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from batchemo.errors import DataError
+from batchemo.network import ExpressionNet, NetworkSpec
+from training.dataset import FaceSet, read_split
+from training.drawings import write_drawings
+from training.fitting import CHECKPOINT, Epoch, fit
+from training.recipe import Recipe, read_recipe
+
+CPU = torch.device("cpu")
+SHAPE = {"stem": 8, "widths": (16, 16), "blocks": (1, 1), "drop_path": 0.0}
+RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.02, sizes=(24,), size_shares=(1.0,), network=NetworkSpec(**SHAPE))
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
+    torch.set_num_threads(1)
+    path = tmp_path_factory.mktemp("data") / "fer2013.csv"
+    write_drawings(path, training=8, test=0)
+    return read_split(path, "Training")
+
+
+def learn(recipe: Recipe, faces: FaceSet, folder: Path, *, stop_after: int = 99) -> ExpressionNet:
+    def report(done: Epoch) -> None:
+        if done.epoch + 1 == stop_after:
+            raise KeyboardInterrupt
+
+    return fit(recipe, faces, validation=None, folder=folder, device=CPU, report=report)
+
+
+def same(one: ExpressionNet, other: ExpressionNet) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("changes", [{"squeeze": 4}, {"architecture": "vgg"}, {"architecture": "mini-xception"}], ids=str)
+def test_every_architecture_is_fitted_and_goes_on_after_a_stop(changes: dict[str, Any], faces: FaceSet, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, network=dataclasses.replace(RECIPE.network, **changes))
+    whole = learn(recipe, faces, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        learn(recipe, faces, tmp_path / "stopped", stop_after=1)
+    assert same(learn(recipe, faces, tmp_path / "stopped"), whole)
+
+
+def test_the_precision_of_the_arithmetic_is_the_recipes(faces: FaceSet, tmp_path: Path) -> None:
+    mixed = learn(RECIPE, faces, tmp_path / "mixed")
+    exact = learn(dataclasses.replace(RECIPE, precision="float32"), faces, tmp_path / "exact")
+    assert not same(mixed, exact)
+    assert torch.allclose(mixed.head.weight, exact.head.weight, atol=0.05)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('precision = "bf61"')
+    with pytest.raises(DataError, match="precision must be bf16 or float32, not 'bf61'"):
+        read_recipe(recipe)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_and_kept(faces: FaceSet, tmp_path: Path) -> None:
+    learn(RECIPE, faces, tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    other = dataclasses.replace(RECIPE, network=dataclasses.replace(RECIPE.network, architecture="vgg"))
+    with pytest.raises(DataError, match=r"checkpoint\.pt is of a resnet, the recipe of a vgg; give another folder with --out"):
+        learn(other, faces, tmp_path)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_a_checkpoint_older_than_some_keys_of_the_recipe_goes_on(faces: FaceSet, tmp_path: Path) -> None:
+    whole = learn(RECIPE, faces, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        learn(RECIPE, faces, tmp_path / "old", stop_after=1)
+    path = tmp_path / "old" / CHECKPOINT
+    state = torch.load(path, weights_only=True)
+    for key in ("precision", "votes_share"):
+        del state["recipe"][key]
+    for key in ("architecture", "squeeze"):
+        del state["recipe"]["network"][key]
+    del state["recipe"]["augmentation"]["mixup_alpha"]
+    torch.save(state, path)
+    with pytest.raises(DataError, match="another recipe"):  # a key that it lacks had the default, not anything
+        learn(dataclasses.replace(RECIPE, precision="float32"), faces, tmp_path / "old")
+    assert same(learn(RECIPE, faces, tmp_path / "old"), whole)
