@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from batchemo.errors import BatchemoError, DataError, WeightsError, typed
+from batchemo.records import EMOTIONS
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from training.recipe import Recipe
 
 RECIPE = Path(__file__).parent / "recipes" / "shipped.toml"
+FINETUNING = RECIPE.with_name("finetune.toml")
 WEIGHTS = "weights.safetensors"
 
 _HELD_OUT_SHARE = 0.1
@@ -81,31 +83,14 @@ def fit(
     Stopped at any time, the same command goes on after the last whole epoch. Prints the path of the weights.
     """
     from batchemo.devices import choose_device
-    from training.fitting import fit as fit_network
     from training.recipe import read_recipe
 
-    chosen = read_recipe(recipe)
-    given: dict[str, Any] = {"epochs": epochs, "seed": seed}
-    chosen = dataclasses.replace(chosen, **{name: value for name, value in given.items() if value is not None})
+    chosen = _chosen(read_recipe(recipe), epochs=epochs, seed=seed)
     folder = out if out is not None else Path("runs") / recipe.stem
     target = choose_device(device)
     begun = _load(start).network if start is not None else None
     material = _material(data, votes, chosen.seed)
-    _say(f"{len(material.training)} pictures to train on, {len(material.held_back)} to calibrate and evaluate on: {material.name}")
-    _say(f"{chosen.epochs} epochs on {target}, in {folder}")
-    try:
-        network = fit_network(
-            chosen,
-            material.training,
-            validation=material.held_back,
-            folder=folder,
-            device=target,
-            report=lambda done: _say(_progress(chosen, done)),
-            start=begun,
-        )
-    except KeyboardInterrupt:
-        _say("interrupted; the same command goes on after the last whole epoch")
-        raise typer.Exit(130) from None
+    network = _fit(chosen, material, folder=folder, device=target, start=begun)
     path = folder / WEIGHTS
     _finish(path, network, material, origin={"recipe": recipe.stem, "epochs": chosen.epochs}, device=target)
     _say(f"next: python -m training evaluate {typed(path)} --data {typed(data)}")
@@ -191,6 +176,53 @@ def average(
 
 
 @app.command()
+def finetune(
+    *,
+    pictures: Annotated[Path, typer.Argument(help="Folder with a folder of pictures for each label.", metavar="FOLDER")],
+    find_faces: Annotated[
+        bool, typer.Option("--find-faces", help="The pictures are photographs: find the face in each, as run does.")
+    ] = False,
+    held_back: Annotated[
+        Path | None,
+        typer.Option("--held-back", help="Folder like FOLDER to calibrate and evaluate on; default: a fifth of FOLDER's pictures."),
+    ] = None,
+    start: Annotated[Path | None, typer.Option("--start", help="Begin with these weights; default: the shipped ones.")] = None,
+    recipe: Annotated[
+        Path, typer.Option("--recipe", help="TOML file of hyperparameters.", show_default="training/recipes/finetune.toml")
+    ] = FINETUNING,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of this run; default: runs/<name of FOLDER>.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Train on from given weights to labels and faces of your own, and write OUT/weights.safetensors for batchemo run.
+
+    Stopped at any time, the same command goes on after the last whole epoch. Prints the path of the weights.
+    """
+    from batchemo.devices import choose_device
+    from batchemo.weights import SHIPPED, load_weights
+    from training.finetuning import describe, fitting_recipe, read_material, relabel
+    from training.recipe import read_recipe
+
+    chosen = _chosen(read_recipe(recipe), epochs=epochs, seed=seed)
+    folder = out if out is not None else Path("runs") / pictures.resolve().name
+    target = choose_device(device)
+    begun = load_weights(SHIPPED if start is None else start)
+    crops = folder / "crops" if find_faces else None
+    training, held, labelled = read_material(pictures, held_back, known=begun.labels, crops=crops, seed=chosen.seed, device=target)
+    for line in describe(labelled):
+        _say(line)
+    material = _checked(training, held, "a fifth of the pictures" if held_back is None else held_back.name, source=held_back or pictures)
+    network = relabel(begun, labelled.labels, seed=chosen.seed)
+    network = _fit(fitting_recipe(chosen, network, len(training)), material, folder=folder, device=target, start=network)
+    path = folder / WEIGHTS
+    origin = {"recipe": recipe.stem, "epochs": chosen.epochs, "start_sha256": begun.sha256}
+    _finish(path, network, material, origin=origin, device=target, labels=labelled.labels)
+    _say(f"next: python -m batchemo run INPUT --out results --weights {typed(path)}")
+    print(path)
+
+
+@app.command()
 def ship(weights: Annotated[Path, typer.Argument(help="The weights file of a run.")]) -> None:
     """Make a weights file the one inside the package. Prints its new path."""
     from batchemo.weights import SHIPPED
@@ -209,7 +241,7 @@ class _Material(NamedTuple):
 
 
 def _material(data: Path, votes: Path | None, seed: int) -> _Material:
-    from training.dataset import choose_split, clean_part, hold_out, read_splits
+    from training.dataset import choose_split, hold_out, read_splits
 
     splits = read_splits(data, votes=votes)
     training, name = choose_split(splits, "Training", data), "PublicTest"
@@ -222,10 +254,43 @@ def _material(data: Path, votes: Path | None, seed: int) -> _Material:
         _say(f"{data} has no pictures of the split PublicTest: a tenth of Training is held back instead, and not trained on")
         training, held_back = hold_out(training, share=_HELD_OUT_SHARE, seed=seed)
         name = "a tenth of Training"
+    return _checked(training, held_back, name, source=data)
+
+
+def _checked(training: FaceSet, held_back: FaceSet, name: str, *, source: Path) -> _Material:
+    from training.dataset import clean_part
+
     clean = clean_part(held_back, training)
     if clean.sum() < 2:
-        raise DataError(f"{data}: all {len(held_back)} pictures of {name} are trained on as well; add others to calibrate on")
+        raise DataError(f"{source}: all {len(held_back)} pictures of {name} are trained on as well; add others to calibrate on")
     return _Material(training, held_back, clean, name)
+
+
+def _chosen(recipe: Recipe, *, epochs: int | None, seed: int | None) -> Recipe:
+    """The recipe with what the command line says instead."""
+    given: dict[str, Any] = {"epochs": epochs, "seed": seed}
+    return dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
+
+
+def _fit(recipe: Recipe, material: _Material, *, folder: Path, device: torch.device, start: ExpressionNet | None) -> ExpressionNet:
+    """Fits and tells how it goes; Ctrl-C is exit 130."""
+    from training.fitting import fit as fit_network
+
+    _say(f"{len(material.training)} pictures to train on, {len(material.held_back)} to calibrate and evaluate on: {material.name}")
+    _say(f"{recipe.epochs} epochs on {device}, in {folder}")
+    try:
+        return fit_network(
+            recipe,
+            material.training,
+            validation=material.held_back,
+            folder=folder,
+            device=device,
+            report=lambda done: _say(_progress(recipe, done)),
+            start=start,
+        )
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on after the last whole epoch")
+        raise typer.Exit(130) from None
 
 
 def _compare_with_published(split: str, faces: FaceSet) -> None:
@@ -237,21 +302,28 @@ def _compare_with_published(split: str, faces: FaceSet) -> None:
         )
 
 
-def _finish(path: Path, network: ExpressionNet, material: _Material, *, origin: dict[str, Any], device: torch.device) -> None:
+def _finish(
+    path: Path,
+    network: ExpressionNet,
+    material: _Material,
+    *,
+    origin: dict[str, Any],
+    device: torch.device,
+    labels: tuple[str, ...] = EMOTIONS,
+) -> None:
     """Calibrates and evaluates `network` as it will be stored, and writes `path` with its hash."""
     from batchemo.network import multiply_adds
-    from batchemo.records import EMOTIONS
     from batchemo.weights import half_precision, save_weights
     from training.calibration import fit_temperature
     from training.evaluation import evaluate as measure
     from training.fitting import predict
 
     stored = half_precision(network)
-    logits, labels = predict(stored.to(device), material.held_back.pixels, device).numpy(), material.held_back.labels.numpy()
+    logits, truth = predict(stored.to(device), material.held_back.pixels, device).numpy(), material.held_back.labels.numpy()
     clean = material.clean.numpy()
     # A network is surer of pictures that it has been trained on than it may be of others.
-    temperature = fit_temperature(logits[clean], labels[clean])
-    measured = measure(logits, labels, temperature=temperature, clean=clean)
+    temperature = fit_temperature(logits[clean], truth[clean])
+    measured = measure(logits, truth, temperature=temperature, clean=clean, names=labels)
     figures = {
         **{key: round(measured[key], 5) for key in ("accuracy", "macro_f1", "ece", "ece_cross_fitted")},
         "accuracy_clean": round(measured["clean"]["accuracy"], 5),
@@ -263,7 +335,7 @@ def _finish(path: Path, network: ExpressionNet, material: _Material, *, origin: 
     }
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / path.name
-        _place(source, path, save_weights(source, network, labels=EMOTIONS, temperature=temperature, figures=figures))
+        _place(source, path, save_weights(source, network, labels=labels, temperature=temperature, figures=figures))
     _say(
         f"{material.name}: accuracy {measured['accuracy']:.2%}, {measured['clean']['accuracy']:.2%} of those unseen in training, "
         f"macro-F1 {measured['macro_f1']:.3f}, ECE {measured['ece_cross_fitted']:.3f} (cross-fitted), temperature {temperature:.3f}"
@@ -271,7 +343,6 @@ def _finish(path: Path, network: ExpressionNet, material: _Material, *, origin: 
 
 
 def _load(path: Path) -> Weights:
-    from batchemo.records import EMOTIONS
     from batchemo.weights import load_weights
 
     loaded = load_weights(path)

@@ -32,7 +32,7 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 
 @dataclasses.dataclass(frozen=True)
 class FaceSet:
-    """Labelled crops: `pixels` uint8 N x 1 x 48 x 48, `labels` int64 N, indices into `EMOTIONS`.
+    """Labelled crops: `pixels` uint8 N x 1 x 48 x 48, `labels` int64 N, indices into `EMOTIONS` (or into labels of a user's own).
 
     `votes`, where they are known: int64 N x 10, how many of FER+'s ten annotators chose each of `VOTES`.
     """
@@ -102,10 +102,10 @@ def choose_split(splits: dict[str, FaceSet], split: str, path: Path) -> FaceSet:
 
 
 def hold_out(faces: FaceSet, *, share: float, seed: int) -> tuple[FaceSet, FaceSet]:
-    """Parts `faces` in two, the second with `share` of each emotion's pictures, drawn by `seed`."""
+    """Parts `faces` in two, the second with `share` of each label's pictures, drawn by `seed`."""
     generator = torch.Generator().manual_seed(seed)
     held = torch.zeros(len(faces), dtype=torch.bool)
-    for label in range(len(EMOTIONS)):
+    for label in sorted(set(faces.labels.tolist())):
         (members,) = torch.where(faces.labels == label)
         held[members[torch.randperm(len(members), generator=generator)[: round(share * len(members))]]] = True
     return faces.subset(~held), faces.subset(held)

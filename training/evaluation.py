@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from training.calibration import Floats, Labels, calibrate, cross_calibrate, exp
 THRESHOLDS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Confidences at which the risk-coverage curve is read."""
 
-_CLASSES = range(len(EMOTIONS))
 
-
-def evaluate(logits: Floats, labels: Labels, *, temperature: float, clean: NDArray[np.bool_] | None) -> dict[str, Any]:
-    """Figures of `logits` (N x 7) against `labels` (N), with probabilities at `temperature`.
+def evaluate(
+    logits: Floats, labels: Labels, *, temperature: float, clean: NDArray[np.bool_] | None, names: Sequence[str] = EMOTIONS
+) -> dict[str, Any]:
+    """Figures of `logits` (N x classes, called `names`) against `labels` (N), with probabilities at `temperature`.
 
     Keys: those of `scores`, then `ece_cross_fitted` (the calibration error with the temperature fitted on the other half
     of these very pictures), `per_class`, `confusion` (rows: truth), `coverage`, and `clean`: the scores of the pictures
@@ -35,8 +36,8 @@ def evaluate(logits: Floats, labels: Labels, *, temperature: float, clean: NDArr
     return {
         **scores(probabilities, labels),
         "ece_cross_fitted": expected_calibration_error(crossed.max(axis=1), crossed.argmax(axis=1) == labels),
-        "per_class": _per_class(predicted, labels),
-        "confusion": confusion_matrix(labels, predicted, labels=_CLASSES).tolist(),
+        "per_class": _per_class(predicted, labels, names),
+        "confusion": confusion_matrix(labels, predicted, labels=range(len(names))).tolist(),
         "coverage": [_covered(probabilities, labels, threshold) for threshold in THRESHOLDS],
         "clean": scores(probabilities[clean], labels[clean]) if clean is not None and clean.any() else None,
     }
@@ -47,7 +48,7 @@ def scores(probabilities: NDArray[np.float64], labels: Labels) -> dict[str, Any]
     predicted = probabilities.argmax(axis=1)
     correct = predicted == labels
     interval = binomtest(int(correct.sum()), len(labels)).proportion_ci(0.95, method="wilson")
-    distances = probabilities - np.eye(len(EMOTIONS))[labels]
+    distances = probabilities - np.eye(probabilities.shape[1])[labels]
     return {
         "n": len(labels),
         "accuracy": float(correct.mean()),
@@ -56,16 +57,16 @@ def scores(probabilities: NDArray[np.float64], labels: Labels) -> dict[str, Any]
         "balanced_accuracy": float(np.mean([correct[labels == label].mean() for label in np.unique(labels)])),
         "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0)),
         "ece": expected_calibration_error(probabilities.max(axis=1), correct),
-        "nll": float(log_loss(labels, probabilities, labels=_CLASSES)),
+        "nll": float(log_loss(labels, probabilities, labels=range(probabilities.shape[1]))),
         "brier": float((distances**2).sum(axis=1).mean()),
     }
 
 
-def _per_class(predicted: Labels, labels: Labels) -> dict[str, dict[str, float]]:
-    columns = precision_recall_fscore_support(labels, predicted, labels=_CLASSES, zero_division=0)
+def _per_class(predicted: Labels, labels: Labels, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    columns = precision_recall_fscore_support(labels, predicted, labels=range(len(names)), zero_division=0)
     return {
-        emotion: {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}
-        for emotion, precision, recall, f1, support in zip(EMOTIONS, *columns, strict=True)
+        name: {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}
+        for name, precision, recall, f1, support in zip(names, *columns, strict=True)
     }
 
 

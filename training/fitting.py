@@ -8,10 +8,10 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ def fit(
     After each epoch the whole state is written to `folder`; called again with the same recipe, it goes on from there and
     ends with the same weights as if it had never stopped. No epoch is picked: `validation` only informs. With `start` its
     weights are the first ones, instead of random ones.
-    Raises DataError where `folder` holds the checkpoint of another recipe or of other pictures, where there are too few
+    Raises DataError where `folder` holds the checkpoint of another recipe, of other pictures or first weights, where there are too few
     pictures for a batch, and where the loss is no longer a number.
     """
     if len(faces) < recipe.batch_size:
@@ -81,15 +81,15 @@ def fit(
     groups = _parameter_groups(nn.ModuleList([network, vote_head]), recipe)
     optimizer = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
     learner = _Learner(network, vote_head, average, optimizer)
-    data = _fingerprint(lessons)
-    first = _resume(folder / CHECKPOINT, learner, recipe=recipe, data=data)
+    origin = _Origin(_fingerprint(lessons), "" if start is None else _digest(start.state_dict().values()))
+    first = _resume(folder / CHECKPOINT, learner, recipe=recipe, origin=origin)
     for epoch in range(first, recipe.epochs):
         started = time.monotonic()
         loss = _train_epoch(learner, recipe, lessons, epoch=epoch, device=device)
         accuracy = math.nan
         if validation is not None and (epoch % _VALIDATE_EVERY == _VALIDATE_EVERY - 1 or epoch == recipe.epochs - 1):
             accuracy = _accuracy(fitted, validation, side_px=recipe.size_px(epoch), device=device)
-        _save(folder / CHECKPOINT, learner, recipe=recipe, data=data, epochs=epoch + 1)
+        _save(folder / CHECKPOINT, learner, recipe=recipe, origin=origin, epochs=epoch + 1)
         done = Epoch(epoch, recipe.size_px(epoch), optimizer.param_groups[0]["lr"], loss, accuracy, time.monotonic() - started)
         _log(folder / LOG, done)
         report(done)
@@ -118,6 +118,13 @@ class _Learner:
     vote_head: nn.Linear
     average: AveragedModel
     optimizer: torch.optim.Optimizer
+
+
+class _Origin(NamedTuple):
+    """What a training is made from, as hashes: its pictures with their targets, and its first weights (empty where random)."""
+
+    data: str
+    start: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,16 +215,21 @@ def _precision(recipe: Recipe, device: torch.device) -> contextlib.AbstractConte
 
 
 def _fingerprint(lessons: _Lessons) -> str:
+    return _digest((lessons.pixels, lessons.targets, lessons.votes))
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
     digest = hashlib.sha256()
-    for part in (lessons.pixels, lessons.targets, lessons.votes):
-        digest.update(part.numpy().tobytes())
+    for tensor in tensors:
+        digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _save(path: Path, learner: _Learner, *, recipe: Recipe, data: str, epochs: int) -> None:
+def _save(path: Path, learner: _Learner, *, recipe: Recipe, origin: _Origin, epochs: int) -> None:
     state = {
         "recipe": dataclasses.asdict(recipe),
-        "data": data,
+        "data": origin.data,
+        "start": origin.start,
         "epochs": epochs,
         "network": learner.network.state_dict(),
         "vote_head": learner.vote_head.state_dict(),
@@ -228,7 +240,7 @@ def _save(path: Path, learner: _Learner, *, recipe: Recipe, data: str, epochs: i
         torch.save(state, temporary)
 
 
-def _resume(path: Path, learner: _Learner, *, recipe: Recipe, data: str) -> int:
+def _resume(path: Path, learner: _Learner, *, recipe: Recipe, origin: _Origin) -> int:
     """Puts the checkpoint at `path`, if there is one, into `learner`; returns how many epochs it has behind it."""
     if not path.exists():
         return 0
@@ -242,8 +254,10 @@ def _resume(path: Path, learner: _Learner, *, recipe: Recipe, data: str) -> int:
         raise DataError(f"{path} is of a {made}, the recipe of a {wanted}; give another folder with --out, or remove it")
     if stored != dataclasses.asdict(recipe):
         raise DataError(f"{path} belongs to another recipe; give another folder with --out, or remove it")
-    if state.get("data", data) != data:
+    if state.get("data", origin.data) != origin.data:
         raise DataError(f"{path} belongs to other pictures; give those with --data and --votes, or another folder with --out")
+    if state.get("start", origin.start) != origin.start:
+        raise DataError(f"{path} began with other weights; give those with --start, or another folder with --out")
     learner.network.load_state_dict(state["network"])
     learner.vote_head.load_state_dict(state["vote_head"])
     learner.average.load_state_dict(state["average"])
