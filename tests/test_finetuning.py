@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 import batchemo
 from batchemo.crops import cut_crops
@@ -24,6 +25,7 @@ from batchemo.run import run as run_media
 from batchemo.summary import summarise
 from batchemo.weights import Weights, load_weights, save_weights
 from training import cli
+from training.dataset import FaceSet
 from training.drawings import draw_face
 from training.finetuning import relabel
 from training.folders import read_folders
@@ -151,17 +153,29 @@ def test_faces_in_photographs_are_cut_as_a_run_cuts_them(run: Command, start: Pa
     assert np.array_equal(cv2.imread(str(out / "crops" / "on earth" / "3.png.png"), cv2.IMREAD_GRAYSCALE), expected)
 
 
-def test_what_a_network_knew_of_a_label_it_keeps() -> None:
+def test_what_a_network_knew_of_its_labels_it_keeps() -> None:
     torch.manual_seed(3)
     old = ExpressionNet(NetworkSpec(**SHAPE)).eval()
-    new = relabel(Weights(old, EMOTIONS, 1.0, "", {}), ("sad", "bored", "happy"), seed=1)
-    crops = torch.randint(0, 256, (4, 1, 48, 48), dtype=torch.uint8)
+    faces = FaceSet(torch.randint(0, 256, (4, 1, 48, 48), dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+    new = relabel(Weights(old, EMOTIONS, 1.0, "", {}), ("sad", "happy"), faces, device=CPU)
     with torch.inference_mode():
-        known = old(crops)[:, [EMOTIONS.index("sad"), EMOTIONS.index("happy")]]
-        assert torch.allclose(new(crops)[:, [0, 2]], known, atol=1e-5)
-        assert new(crops).shape == (4, 3)
-        baseline = NetworkSpec("mini-xception", **SHAPE)
-        assert relabel(Weights(ExpressionNet(baseline), EMOTIONS, 1.0, "", {}), ("a", "b"), seed=1)(crops).shape == (4, 2)
+        known = old(faces.pixels)[:, [EMOTIONS.index("sad"), EMOTIONS.index("happy")]]
+        assert torch.allclose(new(faces.pixels), known, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["resnet", "mini-xception"])
+@pytest.mark.parametrize("labels", [("a", "b"), ("a", "b", "sad")])
+def test_a_head_for_other_labels_begins_as_a_regression(architecture: str, labels: tuple[str, ...]) -> None:
+    torch.manual_seed(3)
+    old = ExpressionNet(NetworkSpec(architecture, **SHAPE)).eval()
+    random = np.random.default_rng(1)
+    pixels = np.stack([draw_face(emotion, random)[None] for emotion in ("happy", "surprise", "angry")[: len(labels)] for _ in range(20)])
+    faces = FaceSet(torch.from_numpy(pixels), torch.arange(len(labels)).repeat_interleave(20))
+    new = relabel(Weights(old, EMOTIONS, 1.0, "", {}), labels, faces, device=CPU)
+    with torch.inference_mode():
+        features = old.features(faces.pixels).numpy()
+        model = LogisticRegression(C=0.01, max_iter=5000).fit(features, faces.labels.numpy())
+        assert np.allclose(torch.softmax(new(faces.pixels), 1), model.predict_proba(features), atol=1e-4)
 
 
 def test_emotions_of_fer2013_keep_their_order_and_large_crops_are_shrunk_by_area(tmp_path: Path) -> None:

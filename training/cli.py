@@ -213,13 +213,59 @@ def finetune(
     for line in describe(labelled):
         _say(line)
     material = _checked(training, held, "a fifth of the pictures" if held_back is None else held_back.name, source=held_back or pictures)
-    network = relabel(begun, labelled.labels, seed=chosen.seed)
+    network = relabel(begun, labelled.labels, training, device=target)
     network = _fit(fitting_recipe(chosen, network, len(training)), material, folder=folder, device=target, start=network)
     path = folder / WEIGHTS
     origin = {"recipe": recipe.stem, "epochs": chosen.epochs, "start_sha256": begun.sha256}
     _finish(path, network, material, origin=origin, device=target, labels=labelled.labels)
     _say(f"next: python -m batchemo run INPUT --out results --weights {typed(path)}")
     print(path)
+
+
+@app.command()
+def sweep(
+    *,
+    trials: Annotated[Path, typer.Argument(help="TOML file: a recipe, and lists or ranges to vary.", metavar="SWEEP.toml")],
+    data: Data,
+    votes: Annotated[Path | None, typer.Option("--votes", help="fer2013new.csv of FER+, as for fit.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the trials; default: runs/<name of the sweep>.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's: trials may be short.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Trials at once; default: one a core, one on a GPU.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Train once for each set of hyperparameters, and print a table of them, the best first; also OUT/results.csv.
+
+    Stopped at any time, the same command goes on where it was.
+    """
+    from batchemo.devices import choose_device
+    from batchemo.engine import usable_cores
+    from training.sweeping import RECIPE as RECIPE_OF_TRIAL
+    from training.sweeping import Material, ranked, read_sweep, run_sweep
+
+    planned = read_sweep(trials, epochs=epochs)
+    folder = out if out is not None else Path("runs") / trials.stem
+    target = choose_device(device)
+    count = workers or (1 if target.type == "cuda" else usable_cores())
+    shared = _material(data, votes, planned[0].recipe.seed)
+    _say(f"{len(planned)} trials, {min(count, len(planned))} at once, in {folder}; compared on {shared.name}")
+    results: list[dict[str, Any]] = []
+    try:
+        for result in run_sweep(planned, Material(*shared[:3]), folder=folder, device=target, workers=count):
+            results.append(result)
+            _say(f"{len(results)}/{len(planned)}  {result['trial']}  {result['error'] or format(result['accuracy_clean'], '.2%')}")
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on where it was")
+        raise typer.Exit(130) from None
+    best = ranked(results)[0]
+    _print_trials(ranked(results))
+    if not best["error"]:
+        chosen = folder / best["trial"]
+        votes_too = f" --votes {typed(votes)}" if votes is not None else ""
+        command = f"python -m training fit {typed(chosen / RECIPE_OF_TRIAL)} --data {typed(data)}{votes_too}"
+        _say(f"next: {command} --out {typed(chosen)}  (writes the weights of the best trial)")
+        if epochs is not None:
+            whole = read_sweep(trials)[0].recipe.epochs
+            _say(f"or:   {command} --epochs {whole} --out {typed(folder / 'best')}  (trains it as long as the recipe says)")
 
 
 @app.command()
@@ -379,6 +425,20 @@ def _print_tables(figures: dict[str, Any]) -> None:
     for table in (_scores_table(figures), _classes_table(figures), _confusion_table(figures), _coverage_table(figures)):
         console.print()
         console.print(table)
+
+
+def _print_trials(results: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+
+    from training.sweeping import MEASURED
+
+    varied = [key for key in results[0] if key not in {"trial", "error", *MEASURED}]
+    table = _table("trial", *varied, "unseen in training", "all", "macro-F1", "NLL", "seconds")
+    table.columns[0].no_wrap = True  # the name of its folder
+    for result in results:
+        measured = [f"{result[key]:.4f}" if key in result else "failed" for key in ("accuracy_clean", "accuracy", "macro_f1", "nll")]
+        table.add_row(result["trial"], *(str(result[key]) for key in varied), *measured, str(result["seconds"]))
+    Console().print(table)
 
 
 def _scores_table(figures: dict[str, Any]) -> Table:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import tomllib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +89,21 @@ class Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """Raises DataError for a file that is no recipe, naming the key that was probably meant."""
+    return build_recipe(read_values(path), path)
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """What a TOML file says. Raises DataError where it cannot be read."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot read the recipe ({error.strerror}); those that come along: {RECIPES}/*.toml") from error
     except ValueError as error:
         raise DataError(f"{path}: not TOML ({error})") from error
+
+
+def build_recipe(values: dict[str, Any], path: Path) -> Recipe:
+    """The recipe that `values`, read from `path`, describe. Raises DataError like `read_recipe`."""
     try:
         recipe: Recipe = _build(Recipe, values, str(path))
     except (TypeError, ValueError) as error:
@@ -100,6 +111,27 @@ def read_recipe(path: Path) -> Recipe:
     if recipe.network.classes != len(EMOTIONS):
         raise DataError(f"{path}: classes must be {len(EMOTIONS)}, the emotions of FER2013, not {recipe.network.classes}")
     return recipe
+
+
+def check_keys(values: Iterable[str], names: Sequence[str], where: str) -> None:
+    """Raises DataError for a key that is not one of `names`, with the one that was probably meant."""
+    for key in values:
+        if key not in names:
+            close = difflib.get_close_matches(key, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
+            raise DataError(f"{where}: unknown key {key!r}; {hint}")
+
+
+def to_toml(recipe: Recipe) -> str:
+    """All of a recipe, as a file that `read_recipe` reads."""
+    tables: dict[str, dict[str, Any]] = {"": dataclasses.asdict(recipe)}
+    tables |= {name: value for name, value in tables[""].items() if isinstance(value, dict)}
+    parts = []
+    for name, table in tables.items():
+        # JSON writes numbers, texts and lists as TOML does.
+        lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
+        parts.append("\n".join([f"[{name}]", *lines] if name else lines))
+    return "\n\n".join(parts) + "\n"
 
 
 def complete(stored: dict[str, Any]) -> dict[str, Any]:
@@ -113,11 +145,8 @@ def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
     defaults = kind()
     names = [field.name for field in dataclasses.fields(kind)]
     built: dict[str, Any] = {}
+    check_keys(values, names, where)
     for key, value in values.items():
-        if key not in names:
-            close = difflib.get_close_matches(key, names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
-            raise DataError(f"{where}: unknown key {key!r}; {hint}")
         default = getattr(defaults, key)
         if dataclasses.is_dataclass(default) and isinstance(value, dict):
             built[key] = _build(type(default), value, f"{where} [{key}]")
