@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -52,6 +52,7 @@ app = typer.Typer(
 )
 
 Data = Annotated[Path, typer.Option("--data", help="fer2013.csv, or a folder with train/<emotion>/ and test/<emotion>/.")]
+Pixels = Literal["uint8", "float32"]
 Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu, or cuda:N.")]
 
 
@@ -266,6 +267,26 @@ def sweep(
         if epochs is not None:
             whole = read_sweep(trials)[0].recipe.epochs
             _say(f"or:   {command} --epochs {whole} --out {typed(folder / 'best')}  (trains it as long as the recipe says)")
+
+
+@app.command()
+def export(
+    *,
+    weights: Annotated[Path | None, typer.Argument(help="A weights file; default: the shipped one.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="ONNX file to write; default: the weights' name with .onnx, here.")] = None,
+    pixels: Annotated[Pixels, typer.Option("--input", help="Type of the crops that the graph takes.")] = "uint8",
+) -> None:
+    """Write the network as ONNX: crops in, calibrated probabilities out, checked against torch. Prints the path."""
+    from batchemo.weights import SHIPPED, load_weights
+    from training.exporting import check_installed
+    from training.exporting import export as write_onnx
+
+    source = SHIPPED if weights is None else weights
+    check_installed()
+    path = Path(f"{source.stem}.onnx") if to is None else to
+    difference = write_onnx(load_weights(source), path, pixels=pixels)
+    _say(f"probabilities differ from torch's by {difference:.1e} at most")
+    print(path)
 
 
 @app.command()
