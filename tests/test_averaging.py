@@ -16,7 +16,8 @@ from batchemo.network import ExpressionNet, NetworkSpec
 from batchemo.records import EMOTIONS
 from batchemo.weights import load_weights, save_weights
 from training import cli
-from training.averaging import average, refresh_norms
+from training.averaging import average, changed_batches, refresh_norms
+from training.recipe import Augmentation
 
 CPU = torch.device("cpu")
 SPEC = NetworkSpec(stem=8, widths=(8, 16), blocks=(1, 1))
@@ -55,7 +56,7 @@ def test_refreshed_norms_have_the_statistics_of_the_pictures() -> None:
     norm = changed.stem[1]
     seen: list[torch.Tensor] = []
     handle = norm.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
-    refresh_norms(changed, pictures(64), CPU, batch_size=32)
+    refresh_norms(changed, pictures(64).split(32), CPU)
     handle.remove()
     entering = torch.cat(seen)
     assert torch.allclose(norm.running_mean, entering.mean(dim=(0, 2, 3)), atol=1e-4)
@@ -63,6 +64,14 @@ def test_refreshed_norms_have_the_statistics_of_the_pictures() -> None:
     assert torch.equal(changed.stem[0].weight, weights)
     assert not norm.training
     assert norm.momentum == torch.nn.BatchNorm2d(1).momentum
+
+
+def test_pictures_for_the_norms_are_changed_and_repeat_by_their_seed() -> None:
+    batches = list(changed_batches(pictures(300), Augmentation(), seed=1))
+    assert [len(batch) for batch in batches] == [256, 44]
+    assert all(torch.equal(one, other) for one, other in zip(batches, changed_batches(pictures(300), Augmentation(), seed=1), strict=True))
+    plain = {picture.numpy().tobytes() for picture in pictures(300).float() / 255}
+    assert not any(picture.numpy().tobytes() in plain for batch in batches for picture in batch)
 
 
 @pytest.fixture

@@ -6,13 +6,18 @@ reads new pictures better than its edges. Of networks with different beginnings 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from batchemo.errors import DataError
 from batchemo.network import ExpressionNet
+from training.augmentation import augment
+from training.recipe import Augmentation
+
+_BATCH = 256
+_PICTURES = 40 * _BATCH
 
 
 def average(networks: Sequence[ExpressionNet]) -> ExpressionNet:
@@ -33,8 +38,8 @@ def average(networks: Sequence[ExpressionNet]) -> ExpressionNet:
 
 
 @torch.no_grad()
-def refresh_norms(network: ExpressionNet, pixels: Tensor, device: torch.device, *, batch_size: int = 256) -> None:
-    """Measures the statistics of the norms of `network` anew, on `pixels` (uint8 N x 1 x S x S); all else stays as it is.
+def refresh_norms(network: ExpressionNet, batches: Iterable[Tensor], device: torch.device) -> None:
+    """Measures the statistics of the norms of `network` anew, on `batches` of pictures (N x 1 x S x S); all else stays as it is.
 
     The activations of an averaged network are not the average of the networks' (Izmailov et al. 2018, section 3.2).
     """
@@ -45,11 +50,19 @@ def refresh_norms(network: ExpressionNet, pixels: Tensor, device: torch.device, 
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over all batches
         norm.train()
-    for batch in pixels.split(batch_size):  # type: ignore[no-untyped-call]
+    for batch in batches:
         network(batch.to(device).contiguous(memory_format=torch.channels_last))
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum
     network.cpu().eval()
+
+
+def changed_batches(pixels: Tensor, changes: Augmentation, *, seed: int) -> Iterator[Tensor]:
+    """Batches of at most 10,240 of the pictures (uint8 N x 1 x S x S), changed at random as in a training, for `refresh_norms`."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(pixels), generator=generator)[:_PICTURES]
+    for chosen in order.split(_BATCH):  # type: ignore[no-untyped-call]
+        yield augment(pixels[chosen], changes, generator)
 
 
 def _mean(tensors: list[Tensor]) -> Tensor:

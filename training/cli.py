@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from training.recipe import Recipe
 
 RECIPE = Path(__file__).parent / "recipes" / "shipped.toml"
+VOTING = RECIPE.with_name("votes.toml")
 FINETUNING = RECIPE.with_name("finetune.toml")
 WEIGHTS = "weights.safetensors"
 
@@ -148,25 +149,31 @@ def average(
     refresh: Annotated[
         bool,
         typer.Option("--refresh-norms/--keep-norms", help="Measure the statistics of the norms anew on Training, or average them too."),
-    ] = False,
+    ] = True,
+    recipe: Annotated[
+        Path,
+        typer.Option("--recipe", help="The norms are measured on pictures changed as it says.", show_default="training/recipes/votes.toml"),
+    ] = VOTING,
     device: Device = "auto",
 ) -> None:
     """Average the weights of several runs, calibrate and evaluate the result, and write OUT/weights.safetensors."""
     from batchemo.devices import choose_device
     from training.averaging import average as mean_of
-    from training.averaging import refresh_norms
+    from training.averaging import changed_batches, refresh_norms
     from training.fitting import predict
+    from training.recipe import read_recipe
 
     files = [path / WEIGHTS if path.is_dir() else path for path in runs]
     path = out / WEIGHTS
     if path.resolve() in [file.resolve() for file in files]:
         raise DataError(f"{path} is one of those to average; give another folder with --out")
+    changes = read_recipe(recipe).augmentation
     target = choose_device(device)
     parts = [_load(file) for file in files]
     network = mean_of([part.network for part in parts])
     material = _material(data, votes, seed=0)
     if refresh:
-        refresh_norms(network, material.training.pixels, target)
+        refresh_norms(network, changed_batches(material.training.pixels, changes, seed=0), target)
     for file, part in zip(files, parts, strict=True):
         right = predict(part.network.to(target), material.held_back.pixels, target).argmax(1) == material.held_back.labels
         _say(f"{file}: accuracy {right.float().mean():.2%}, {right[material.clean].float().mean():.2%} of those unseen in training")
