@@ -457,15 +457,19 @@ def _print_tables(figures: dict[str, Any]) -> None:
 
 def _print_trials(results: list[dict[str, Any]]) -> None:
     from rich.console import Console
+    from rich.markup import escape
 
     from training.sweeping import MEASURED
 
     varied = [key for key in results[0] if key not in {"trial", "error", *MEASURED}]
-    table = _table("trial", *varied, "unseen in training", "all", "macro-F1", "NLL", "seconds")
-    table.columns[0].no_wrap = True  # the name of its folder
+    telling = [key for key in varied if len({str(result[key]) for result in results}) > 1]
+    table = _table("trial", "what differs", "unseen in training", "all", "NLL", "seconds")
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    table.columns[1].justify = "left"
     for result in results:
-        measured = [f"{result[key]:.4f}" if key in result else "failed" for key in ("accuracy_clean", "accuracy", "macro_f1", "nll")]
-        table.add_row(result["trial"], *(str(result[key]) for key in varied), *measured, str(result["seconds"]))
+        measured = [f"{result[key]:.4f}" if key in result else "failed" for key in ("accuracy_clean", "accuracy", "nll")]
+        own = "\n".join(f"{key.split('.')[-1]} {result[key]}" for key in telling)
+        table.add_row(result["trial"], escape(own), *measured, str(result["seconds"]))
     Console().print(table)
 
 
