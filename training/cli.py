@@ -463,7 +463,7 @@ def _print_trials(results: list[dict[str, Any]]) -> None:
 
     varied = [key for key in results[0] if key not in {"trial", "error", *MEASURED}]
     telling = [key for key in varied if len({str(result[key]) for result in results}) > 1]
-    table = _table("trial", "what differs", "unseen in training", "all", "NLL", "seconds")
+    table = _table("trial", "what differs", "unseen", "all", "NLL", "seconds")
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
     table.columns[1].justify = "left"
     for result in results:
