@@ -38,9 +38,4 @@ class Detector:
         if not frames or min(frames[0].shape[:2]) < self.min_face_px:
             return [Faces.none() for _ in frames]
         starts = range(0, len(frames), self._at_once)
-        return [_largest_first(faces) for start in starts for faces in self._cascade.find(frames[start : start + self._at_once])]
-
-
-def _largest_first(faces: Faces) -> Faces:
-    order = np.argsort(-(faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(axis=1), kind="stable")
-    return Faces(faces.boxes[order], faces.landmarks[order], faces.scores[order])
+        return [faces.largest_first() for start in starts for faces in self._cascade.find(frames[start : start + self._at_once])]

@@ -8,7 +8,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,8 +24,10 @@ from batchemo.devices import choose_device
 from batchemo.drawing import draw
 from batchemo.errors import MediaError, typed
 from batchemo.fingerprint import fingerprint_of
+from batchemo.follow import follow
 from batchemo.options import RunOptions
-from batchemo.records import Frame, MediaRow, Medium, Reading
+from batchemo.records import Frame, MediaRow, Medium, Reading, Sighting
+from batchemo.shots import ShotFinder
 from batchemo.tables import SCHEMA_VERSION, annotated_path
 from batchemo.timeline import TimelineWriter
 from batchemo.track import Tracker
@@ -35,15 +37,18 @@ _BATCH_FRAMES = 16
 _BATCH_BYTES = 64 * 2**20
 """Frames that wait for their crops to be classified together: bounded, whatever their size."""
 
+_Item = TypeVar("_Item")
+
 Beat = Callable[[int, float], None]
 """Called with frames that have just been analysed, and the share of the medium that is behind us (0 to 1)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Models:
-    """The networks, loaded once a process."""
+    """The networks, loaded once a process; `follows`: faces need not be searched for in every frame."""
 
     detector: Detector
+    follows: bool
     classifier: Classifier
     weights_sha256: str
 
@@ -55,6 +60,7 @@ def load_models(*, device: str, weights: Path | None, detector: DetectorKind, mi
     loaded = load_weights(weights or SHIPPED)
     return Models(
         Detector(min_face_px=min_face_px, kind=detector, device=place),
+        detector == "fast" and place.type == "cpu",
         Classifier(loaded, device=place, batch_size=batch_size),
         loaded.sha256,
     )
@@ -108,7 +114,7 @@ def _analyse_frames(
         source = open_source(medium, decoder=options.decoder)
         frames = source.frames(sample_fps=options.sample_fps)
         with _Annotator(medium, annotated_path(results, medium) if options.annotate else None, models.classifier.labels) as annotator:
-            for reading in _read(_reported(frames, timeline), models, tracker):
+            for reading in _read(_faces(_reported(frames, timeline), models), models, tracker):
                 timeline.write(reading)
                 annotator.write(reading)
                 beat(1, _share(source, reading.frame))
@@ -139,26 +145,37 @@ def _reported(frames: Iterable[Frame], timeline: TimelineWriter) -> Iterator[Fra
             yield frame
 
 
-def _read(frames: Iterable[Frame], models: Models, tracker: Tracker) -> Iterator[Reading]:
-    """Faces, identities and expressions of frames, classified in batches over frames."""
-    for batch in _batches(frames):
-        pictures = [frame.pixels for frame in batch if frame.pixels is not None]
-        found = models.detector.detect(pictures)
-        crops = [cut_crops(pixels, faces) for pixels, faces in zip(pictures, found, strict=True)]
+def _faces(frames: Iterable[Frame], models: Models) -> Iterator[Sighting]:
+    """The faces of frames. On a CPU most are carried over from a few searches; a GPU searches every frame, many at once."""
+    shots = ShotFinder()
+    marked = ((frame, shots.is_cut(frame.pixels)) for frame in frames if frame.pixels is not None)
+    if models.follows:
+        yield from follow(marked, models.detector.detect)
+        return
+    for batch in _batches(marked, lambda each: each[0]):
+        found = models.detector.detect([frame.pixels for frame, _ in batch if frame.pixels is not None])
+        for (frame, cut), faces in zip(batch, found, strict=True):
+            yield Sighting(frame, faces, cut)
+
+
+def _read(sightings: Iterable[Sighting], models: Models, tracker: Tracker) -> Iterator[Reading]:
+    """Identities and expressions, classified in batches over frames."""
+    for batch in _batches(sightings, lambda seen: seen.frame):
+        crops = [cut_crops(seen.frame.pixels, seen.faces) for seen in batch if seen.frame.pixels is not None]
         probabilities = models.classifier.classify(np.concatenate([crop.pixels for crop in crops]))
         start = 0
-        for frame, pixels, faces, crop in zip(batch, pictures, found, crops, strict=True):
-            ids = tracker.update(pixels, frame.time_s, faces, crop)
-            yield Reading(frame, faces, crop, ids, probabilities[start : start + len(faces)])
-            start += len(faces)
+        for seen, crop in zip(batch, crops, strict=True):
+            ids = tracker.update(seen.frame.time_s, seen.faces, crop, cut=seen.cut)
+            yield Reading(seen.frame, seen.faces, crop, ids, probabilities[start : start + len(crop)])
+            start += len(crop)
 
 
-def _batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
-    waiting: list[Frame] = []
-    for frame in frames:
-        waiting.append(frame)
-        size = frame.pixels.nbytes if frame.pixels is not None else 0
-        if len(waiting) >= _BATCH_FRAMES or len(waiting) * size >= _BATCH_BYTES:
+def _batches(items: Iterable[_Item], frame_of: Callable[[_Item], Frame]) -> Iterator[list[_Item]]:
+    waiting: list[_Item] = []
+    for item in items:
+        waiting.append(item)
+        pixels = frame_of(item).pixels
+        if len(waiting) >= _BATCH_FRAMES or len(waiting) * (pixels.nbytes if pixels is not None else 0) >= _BATCH_BYTES:
             yield waiting
             waiting = []
     if waiting:

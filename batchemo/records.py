@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,12 +58,14 @@ class Frame:
 class Faces:
     """The N faces of one frame, in pixels of the upright picture, largest first.
 
-    `boxes` float32 N x 4 (x1, y1, x2, y2), `landmarks` float32 N x 5 x 2 (x, y; see `LANDMARKS`), `scores` float32 N.
+    `boxes` float32 N x 4 (x1, y1, x2, y2), `landmarks` float32 N x 5 x 2 (x, y; see `LANDMARKS`), `scores` float32 N. `followed`:
+    all were carried over from an earlier frame by their motion, with the scores that they had there, and not searched for.
     """
 
     boxes: NDArray[np.float32]
     landmarks: NDArray[np.float32]
     scores: NDArray[np.float32]
+    followed: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -78,6 +81,28 @@ class Faces:
     @classmethod
     def none(cls) -> Faces:
         return cls(np.empty((0, 4), np.float32), np.empty((0, 5, 2), np.float32), np.empty(0, np.float32))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Faces]) -> Faces:
+        """All of them; those of no parts are none."""
+        every = [cls.none(), *parts]
+        boxes, landmarks, scores = ([getattr(part, name) for part in every] for name in ("boxes", "landmarks", "scores"))
+        return cls(np.concatenate(boxes), np.concatenate(landmarks), np.concatenate(scores))
+
+    def subset(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Faces:
+        return Faces(self.boxes[chosen], self.landmarks[chosen], self.scores[chosen], self.followed)
+
+    def largest_first(self) -> Faces:
+        return self.subset(np.argsort(-(self.boxes[:, 2:] - self.boxes[:, :2]).prod(axis=1), kind="stable"))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sighting:
+    """A frame and its faces; `cut`: a shot begins with it."""
+
+    frame: Frame
+    faces: Faces
+    cut: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

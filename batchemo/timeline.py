@@ -75,7 +75,7 @@ class TimelineWriter:
             "face_index": range(count),
             "track_id": reading.track_ids,
             "detection_score": reading.faces.scores,
-            "box_source": ["detected"] * count,
+            "box_source": ["tracked" if reading.faces.followed else "detected"] * count,
             "face_px": reading.crops.face_px,
             "sharpness": reading.crops.sharpness,
             "emotion": [self._labels[i] for i in best],

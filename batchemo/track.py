@@ -26,13 +26,6 @@ _LOOK_MEMORY = 0.8
 _VELOCITY_MEMORY = 0.6
 _IMPOSSIBLE = -1e6
 
-_CUT_DIFFERENCE, _CUT_HISTOGRAM = 20.0, 0.3
-"""A cut changes the grey picture by this much on average (of 255) and moves this share of its histogram. In eight real and made
-clips the share is below .13 within a shot (.25 at five frames a second), and above .5 at cuts; pans alone change up to 84 grey
-levels, which therefore prove nothing by themselves."""
-_THUMBNAIL_PX = 32
-_HISTOGRAM_BINS = 32
-
 
 @dataclasses.dataclass(slots=True)
 class _Track:
@@ -66,7 +59,6 @@ class Tracker:
     def __init__(self) -> None:
         self._tracks: list[_Track] = []
         self._next_id = 1
-        self._thumbnail: NDArray[np.float32] | None = None
         self._time_s: float | None = None
 
     @property
@@ -74,12 +66,10 @@ class Tracker:
         """Tracks begun so far."""
         return self._next_id - 1
 
-    def update(self, pixels: NDArray[np.uint8], time_s: float, faces: Faces, crops: FaceCrops) -> NDArray[np.int32]:
-        """Track ids, int32 N, of the N faces of the next frame (RGB uint8 H x W x 3); times must not decrease."""
-        thumbnail = _thumbnail(pixels)
-        if self._thumbnail is not None and is_cut(self._thumbnail, thumbnail):
+    def update(self, time_s: float, faces: Faces, crops: FaceCrops, *, cut: bool) -> NDArray[np.int32]:
+        """Track ids, int32 N, of the N faces of the next frame, with which a shot may begin; times must not decrease."""
+        if cut:
             self._tracks = []
-        self._thumbnail = thumbnail
         step = time_s - self._time_s if self._time_s is not None else 0.0
         self._time_s = time_s
         longest_gap = max(GAP_SECONDS, _GAP_STEPS * step) + 1e-6
@@ -107,26 +97,6 @@ class Tracker:
         affinity = np.where(possible, overlap + _LOOK_WEIGHT * similarity, _IMPOSSIBLE)
         rows, columns = linear_sum_assignment(affinity, maximize=True)
         return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if possible[r, c]]
-
-
-def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
-    """Whether two thumbnails (see `Tracker`) of consecutive frames belong to different shots."""
-    if before.shape != after.shape:
-        return True
-    difference = float(np.abs(before - after).mean())
-    return difference >= _CUT_DIFFERENCE and _histogram_distance(before, after) >= _CUT_HISTOGRAM
-
-
-def _histogram_distance(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
-    """Share of the pixels that would have to change their grey, 0 to 1."""
-    bins = np.linspace(0, 256, _HISTOGRAM_BINS + 1)
-    counts = [np.histogram(picture, bins)[0] for picture in (before, after)]
-    return float(np.abs(counts[0] - counts[1]).sum()) / 2 / before.size
-
-
-def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    small = cv2.resize(pixels, (2 * _THUMBNAIL_PX, _THUMBNAIL_PX), interpolation=cv2.INTER_LINEAR)
-    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
 
 
 def _look(crop: NDArray[np.uint8]) -> NDArray[np.float32]:

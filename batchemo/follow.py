@@ -1,0 +1,202 @@
+"""Faces carried from frame to frame by optical flow, so that they need not be searched for in each.
+
+Pyramidal Lucas-Kanade flow (Bouguet 2001) of points on a face, back and forth (Kalal et al. 2010), gives one similarity
+transform, which moves its box and landmarks. A search comes at once where anything is doubtful.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from batchemo.records import Faces, Frame, Sighting
+
+SEARCH_SECONDS = 1 / 6
+"""Longest time between two searches: five frames at 30 a second. At 10 frames a second or fewer every frame is searched."""
+
+SEARCH_FRAMES = 8
+"""Most frames from one search to the next, which are in memory together."""
+
+Detect = Callable[[Sequence[NDArray[np.uint8]]], list[Faces]]
+
+_LONGEST_SIDE_PX = 640
+_GRID = np.stack(np.meshgrid(np.linspace(0.2, 0.8, 4), np.linspace(0.25, 0.85, 4)), axis=-1).reshape(-1, 2).astype(np.float32)
+"""Points that are followed besides the landmarks, as shares of the box."""
+_POINTS = len(_GRID) + 5
+
+_WINDOW_PX, _LEVELS = 15, 3
+_MAX_RETURN_ERROR = 0.03
+"""Distance from where a point started to where the flow brings it back, as a share of the face's size, beyond which it is lost."""
+_MAX_RESIDUAL = 0.04
+"""The same for the distance from where the face's transform brings it."""
+_MIN_SHARE = 0.6
+"""Share of the points that must agree."""
+_SAME_PLACE = 0.3
+"""Share of the smaller of two boxes that they have in common if they are of one face."""
+_MAX_SCALE = 1.15
+"""Most that a face grows or shrinks between two frames."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Seen:
+    """A frame with what is known of its faces so far; `grey` is small."""
+
+    frame: Frame
+    cut: bool
+    grey: NDArray[np.uint8]
+    scale: float
+    faces: Faces
+
+
+def follow(frames: Iterable[tuple[Frame, bool]], detect: Detect) -> Iterator[Sighting]:
+    """The faces of all frames, each with whether a shot begins with it: found by `detect` in some, carried over in the others.
+
+    Faces that a search finds for the first time are followed back as well, to the frames since the search before, so none
+    is seen late. At most `SEARCH_FRAMES` frames are held.
+    """
+    held: list[_Seen] = []
+    searched_s = before_s = 0.0
+    for frame, cut in frames:
+        seen = _seen(frame, cut)
+        step, before_s = frame.time_s - before_s, frame.time_s
+        # Half a step of slack, so that times that are rounded do not decide.
+        due = frame.time_s - searched_s > SEARCH_SECONDS - step / 2 or len(held) >= SEARCH_FRAMES
+        carried = _carried(held[-1].faces, held[-1], seen) if held and not cut and not due else None
+        if carried is None:
+            (seen.faces,) = detect([_pixels(frame)])
+            searched_s = frame.time_s
+            if not cut:
+                _follow_back(held, seen)
+            yield from map(_sighting, held)
+            held = []
+        else:
+            seen.faces = carried
+        held.append(seen)
+    yield from map(_sighting, held)
+
+
+def _follow_back(held: list[_Seen], found: _Seen) -> None:
+    """Adds to the held frames, but to the first, which has been searched, those faces of `found` that nobody has followed there."""
+    if len(held) < 2 or held[-1].grey.shape != found.grey.shape:
+        return
+    fresh = found.faces.subset(~_known(found.faces, held[-1].faces))
+    after = found
+    for seen in held[:0:-1]:
+        moved = [_carried(fresh.subset(np.arange(len(fresh)) == index), after, seen) for index in range(len(fresh))]
+        fresh = Faces.joined([each for each in moved if each is not None])
+        fresh = fresh.subset(~_known(fresh, seen.faces))
+        if not len(fresh):
+            return
+        seen.faces = dataclasses.replace(Faces.joined([seen.faces, fresh]).largest_first(), followed=True)
+        after = seen
+
+
+def _known(faces: Faces, others: Faces) -> NDArray[np.bool_]:
+    """Which faces share their place with one of `others`."""
+    if not len(others):
+        return np.zeros(len(faces), np.bool_)
+    low = np.maximum(faces.boxes[:, None, :2], others.boxes[None, :, :2])
+    high = np.minimum(faces.boxes[:, None, 2:], others.boxes[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    sizes = [np.prod(each.boxes[:, 2:] - each.boxes[:, :2], axis=1) for each in (faces, others)]
+    return np.asarray((shared / np.minimum(sizes[0][:, None], sizes[1][None])).max(axis=1) > _SAME_PLACE)
+
+
+def _seen(frame: Frame, cut: bool) -> _Seen:
+    pixels = _pixels(frame)
+    grey = _small_grey(pixels)
+    return _Seen(frame, cut, grey, grey.shape[1] / pixels.shape[1], Faces.none())
+
+
+def _sighting(seen: _Seen) -> Sighting:
+    return Sighting(seen.frame, seen.faces, seen.cut)
+
+
+def _pixels(frame: Frame) -> NDArray[np.uint8]:
+    if frame.pixels is None:
+        raise ValueError(f"{frame!r} cannot be looked at")
+    return frame.pixels
+
+
+def _small_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    longest = max(height, width)
+    if longest > _LONGEST_SIDE_PX:
+        scale = _LONGEST_SIDE_PX / longest
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        # OpenCV is quick at exact halves only; elsewhere the blur of an area mean is not worth twenty times the time.
+        exact = size[0] * 2 == width and size[1] * 2 == height
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if exact else cv2.INTER_LINEAR), np.uint8)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _carried(faces: Faces, start: _Seen, end: _Seen) -> Faces | None:
+    """`faces`, which are those of `start` or some of them, where they are in `end`; None where one of them is doubtful."""
+    if start.grey.shape != end.grey.shape:
+        return None
+    if not len(faces):
+        return dataclasses.replace(faces, followed=True)
+    scale = start.scale
+    sizes = (faces.boxes[:, 2:] - faces.boxes[:, :2]).mean(axis=1)
+    grid = faces.boxes[:, None, :2] + _GRID * (faces.boxes[:, None, 2:] - faces.boxes[:, None, :2])
+    points = np.concatenate([faces.landmarks, grid], axis=1) * scale
+    moved, known = _flow(start.grey, end.grey, points.reshape(-1, 2), np.repeat(sizes * scale, _POINTS))
+    boxes, landmarks = faces.boxes.copy(), faces.landmarks.copy()
+    for index, (begin, stop, sure) in enumerate(zip(points, moved.reshape(points.shape), known.reshape(-1, _POINTS), strict=True)):
+        transform = _similarity(begin, stop, sure, tolerance=_MAX_RESIDUAL * float(sizes[index]) * scale)
+        if transform is None:
+            return None
+        landmarks[index] = _moved(landmarks[index] * scale, transform) / scale
+        low, high = faces.boxes[index].reshape(2, 2)
+        (centre,) = _moved((low + high)[None] / 2 * scale, transform) / scale
+        half = (high - low) / 2 * float(np.hypot(transform[0, 0], transform[1, 0]))
+        boxes[index] = np.concatenate([centre - half, centre + half])
+        if (centre < 0).any() or (centre * scale >= end.grey.shape[::-1]).any():
+            return None
+    return Faces(boxes, landmarks, faces.scores, followed=True)
+
+
+def _flow(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], points: NDArray[np.floating], sizes: NDArray[np.floating]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Where N points (N x 2, px) have gone, and which of them come back to within a share of their face's size (N, px)."""
+    window = (_WINDOW_PX, _WINDOW_PX)
+    start = np.ascontiguousarray(points[:, None], np.float32)
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, start, np.empty_like(start), winSize=window, maxLevel=_LEVELS)
+    returned, back, _ = cv2.calcOpticalFlowPyrLK(after, before, moved, np.empty_like(start), winSize=window, maxLevel=_LEVELS)
+    error = np.hypot(*(returned - start)[:, 0].T)
+    sure = (found[:, 0] > 0) & (back[:, 0] > 0) & (error <= _MAX_RETURN_ERROR * sizes)
+    return moved[:, 0].astype(np.float32), np.asarray(sure, np.bool_)
+
+
+def _similarity(
+    start: NDArray[np.float32], end: NDArray[np.float32], sure: NDArray[np.bool_], *, tolerance: float
+) -> NDArray[np.float64] | None:
+    """The 2 x 3 similarity transform that most points agree on, within `tolerance` px; None where too few of them do."""
+    least = _MIN_SHARE * len(start)
+    if sure.sum() < least:
+        return None
+    transform = _fitted(start[sure], end[sure])
+    near = sure & (np.hypot(*(_moved(start, transform) - end).T) <= tolerance)
+    if near.sum() < least:
+        return None
+    transform = _fitted(start[near], end[near])
+    growth = float(np.hypot(transform[0, 0], transform[1, 0]))
+    return transform if 1 / _MAX_SCALE <= growth <= _MAX_SCALE else None
+
+
+def _fitted(start: NDArray[np.float32], end: NDArray[np.float32]) -> NDArray[np.float64]:
+    """By least squares, with points as complex numbers, where such a transform is z -> a z + b."""
+    z, w = (points[:, 0].astype(np.float64) + 1j * points[:, 1] for points in (start, end))
+    centred = z - z.mean()
+    a = complex((centred.conj() @ (w - w.mean())) / max(float((centred.conj() @ centred).real), 1e-12))
+    b = complex(w.mean() - a * z.mean())
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+
+def _moved(points: NDArray[np.float32], transform: NDArray[np.float64]) -> NDArray[np.float32]:
+    return (points @ transform[:, :2].T + transform[:, 2]).astype(np.float32)

@@ -1,0 +1,46 @@
+"""Where a shot ends and another begins."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_CUT_DIFFERENCE, _CUT_HISTOGRAM = 20.0, 0.3
+"""A cut changes the grey picture by this much on average (of 255) and moves this share of its histogram. In eight real and made
+clips the share is below .13 within a shot (.25 at five frames a second), and above .5 at cuts; pans alone change up to 84 grey
+levels, which therefore prove nothing by themselves."""
+_THUMBNAIL_PX = 32
+_HISTOGRAM_BINS = 32
+
+
+class ShotFinder:
+    """Tells cuts between consecutive frames of a medium."""
+
+    def __init__(self) -> None:
+        self._thumbnail: NDArray[np.float32] | None = None
+
+    def is_cut(self, pixels: NDArray[np.uint8]) -> bool:
+        """Whether the next frame (RGB uint8 H x W x 3) belongs to another shot than the one before it."""
+        before, self._thumbnail = self._thumbnail, _thumbnail(pixels)
+        return before is not None and is_cut(before, self._thumbnail)
+
+
+def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
+    """Whether two thumbnails (grey float32, 0 to 255) of consecutive frames belong to different shots."""
+    if before.shape != after.shape:
+        return True
+    difference = float(np.abs(before - after).mean())
+    return difference >= _CUT_DIFFERENCE and _histogram_distance(before, after) >= _CUT_HISTOGRAM
+
+
+def _histogram_distance(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+    """Share of the pixels that would have to change their grey, 0 to 1."""
+    bins = np.linspace(0, 256, _HISTOGRAM_BINS + 1)
+    counts = [np.histogram(picture, bins)[0] for picture in (before, after)]
+    return float(np.abs(counts[0] - counts[1]).sum()) / 2 / before.size
+
+
+def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    small = cv2.resize(pixels, (2 * _THUMBNAIL_PX, _THUMBNAIL_PX), interpolation=cv2.INTER_LINEAR)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)

@@ -1,0 +1,166 @@
+"""Faces carried by their motion: where they go, and when a search has to come instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from batchemo.follow import SEARCH_FRAMES, SEARCH_SECONDS, follow
+from batchemo.records import Faces, Frame
+
+SAMPLES = Path(__file__).parents[1] / "sample_media"
+LANDMARKS = np.array([[60, 70], [100, 70], [80, 95], [63, 115], [97, 115]], np.float32)
+BOX = np.array([40, 40, 120, 140], np.float32)
+FAR = BOX + np.array([170, 60, 170, 60], np.float32)
+
+
+Box = NDArray[np.float32]
+
+
+class Searches:
+    """A detector that is told where the faces are in each search, and counts how often it is asked; the last answer stays."""
+
+    def __init__(self, *answers: Sequence[Box]) -> None:
+        self.answers = answers
+        self.count = 0
+
+    def __call__(self, frames: Sequence[NDArray[np.uint8]]) -> list[Faces]:
+        boxes = self.answers[min(self.count, len(self.answers) - 1)]
+        self.count += 1
+        landmarks = np.array([LANDMARKS + box[:2] - BOX[:2] for box in boxes], np.float32).reshape(-1, 5, 2)
+        faces = Faces(np.array(boxes, np.float32).reshape(-1, 4), landmarks, np.ones(len(boxes), np.float32))
+        return [faces for _ in frames]
+
+
+def followed(frames: Sequence[NDArray[np.uint8]], searches: Searches, *, fps: float = 25, cuts: Sequence[int] = ()) -> list[Faces]:
+    found = list(follow(((Frame(index, index / fps, pixels), index in cuts) for index, pixels in enumerate(frames)), searches))
+    assert [(seen.frame.index, seen.cut) for seen in found] == [(index, index in cuts) for index in range(len(frames))]
+    return [seen.faces for seen in found]
+
+
+@pytest.fixture(scope="module")
+def scene() -> NDArray[np.uint8]:
+    picture = cv2.cvtColor(cv2.imread(str(SAMPLES / "eileen_collins.jpg")), cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.resize(picture, (320, 240), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def changed(scene: NDArray[np.uint8], *, shift: tuple[float, float] = (0, 0), turn: float = 0, scale: float = 1) -> NDArray[np.uint8]:
+    """The scene turned and scaled about the face, then shifted (px)."""
+    matrix = cv2.getRotationMatrix2D((80, 90), turn, scale)
+    matrix[:, 2] += shift
+    return np.asarray(cv2.warpAffine(scene, matrix, scene.shape[1::-1], borderMode=cv2.BORDER_REFLECT), np.uint8)
+
+
+def test_a_face_that_moves_is_followed(scene: NDArray[np.uint8]) -> None:
+    searches = Searches([BOX])
+    found = followed([changed(scene, shift=(3.0 * step, -2.0 * step)) for step in range(4)], searches)
+    for step, faces in enumerate(found):
+        np.testing.assert_allclose(faces.boxes[0], BOX + np.tile([3.0 * step, -2.0 * step], 2), atol=0.5)
+        np.testing.assert_allclose(faces.landmarks[0], LANDMARKS + np.array([3.0 * step, -2.0 * step]), atol=0.5)
+        assert faces.followed == (step > 0)
+        assert faces.scores.tolist() == [1.0]
+    assert searches.count == 1
+
+
+def test_a_face_that_comes_nearer_and_turns_is_followed(scene: NDArray[np.uint8]) -> None:
+    _, faces = followed([scene, changed(scene, turn=4, scale=1.05)], Searches([BOX]))
+    assert faces.followed
+    matrix = cv2.getRotationMatrix2D((80, 90), 4, 1.05)
+    np.testing.assert_allclose(faces.landmarks[0], LANDMARKS @ matrix[:, :2].T + matrix[:, 2], atol=0.7)
+    sides = faces.boxes[0, 2:] - faces.boxes[0, :2]
+    np.testing.assert_allclose(sides, 1.05 * (BOX[2:] - BOX[:2]), rtol=0.02)
+
+
+@pytest.mark.parametrize("fps", [1, 5, 12, 25, 30, 60, 240])
+def test_searches_come_often_enough_and_no_more(fps: float, scene: NDArray[np.uint8]) -> None:
+    searches = Searches([BOX])
+    found = followed([scene] * (round(fps) + 1), searches, fps=fps)
+    (at,) = np.nonzero([not faces.followed for faces in found])
+    assert len(at) == searches.count
+    if len(at) > 1:
+        assert np.diff(at).max() <= SEARCH_FRAMES
+        assert np.diff(at).max() / fps <= max(SEARCH_SECONDS, 1 / fps) + 0.5 / fps
+    assert len(at) <= fps / min(SEARCH_FRAMES, max(1, (SEARCH_SECONDS - 0.5 / fps) * fps)) + 1.001
+
+
+@pytest.mark.parametrize("answers", [[[], [BOX]], [[FAR], [BOX, FAR]]])
+def test_a_new_face_is_followed_back_to_the_search_before(answers: list[list[Box]], scene: NDArray[np.uint8]) -> None:
+    searches = Searches(*answers)
+    frames = [changed(scene, shift=(2.0 * (step - 4), 0)) for step in range(5)]
+    found = followed(frames, searches, fps=24)
+    assert searches.count == 2
+    known = len(answers[0])
+    assert [len(faces) for faces in found] == [known, *[known + 1] * 4]
+    for step in range(1, 5):
+        distance = np.abs(found[step].boxes - (BOX + np.tile([2.0 * (step - 4), 0], 2))).max(axis=1)
+        assert distance.min() < 0.7
+        assert found[step].followed == (step < 4)
+        sizes = (found[step].boxes[:, 2:] - found[step].boxes[:, :2]).prod(axis=1)
+        assert (np.diff(sizes) <= 1e-3).all()
+
+
+def test_a_new_face_is_not_followed_back_over_a_cut_or_to_where_it_cannot_be_seen(scene: NDArray[np.uint8]) -> None:
+    assert [len(faces) for faces in followed([scene] * 3, Searches([], [BOX]), cuts=[2])] == [0, 0, 1]
+    found = followed([blank(scene), blank(scene), scene, scene, scene], Searches([], [BOX]), fps=24)
+    assert [len(faces) for faces in found] == [0, 0, 1, 1, 1]
+
+
+def blank(scene: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.full_like(scene, 90)
+
+
+def hidden(scene: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    covered = scene.copy()
+    covered[30:150, 30:110] = np.random.default_rng(0).integers(0, 255, (120, 80, 3))
+    return covered
+
+
+@pytest.mark.parametrize("after", [blank, hidden, lambda scene: changed(scene, shift=(150, 80)), lambda scene: scene[:120]])
+def test_a_face_that_cannot_be_followed_is_searched_for_at_once(
+    after: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], scene: NDArray[np.uint8]
+) -> None:
+    searches = Searches([BOX])
+    assert [faces.followed for faces in followed([scene, after(scene)], searches)] == [False, False]
+    assert searches.count == 2
+
+
+def test_a_cut_is_searched_at_once_though_nothing_has_moved(scene: NDArray[np.uint8]) -> None:
+    assert [faces.followed for faces in followed([scene] * 3, Searches([BOX]), cuts=[1])] == [False, False, True]
+
+
+def test_one_lost_face_of_two_makes_a_search(scene: NDArray[np.uint8]) -> None:
+    found = followed([scene, scene, hidden(scene)], Searches([BOX, FAR]))
+    assert [faces.followed for faces in found] == [False, True, False]
+
+
+def test_where_there_was_no_face_none_is_followed(scene: NDArray[np.uint8]) -> None:
+    searches = Searches([])
+    assert [len(faces) for faces in followed([scene] * 4, searches)] == [0] * 4
+    assert searches.count == 1
+
+
+def test_large_frames_are_followed_in_small_ones(scene: NDArray[np.uint8]) -> None:
+    large = np.asarray(cv2.resize(scene, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC), np.uint8)
+    _, faces = followed([large, np.roll(large, 12, axis=1)], Searches([BOX * 6]))
+    assert faces.followed
+    np.testing.assert_allclose(faces.boxes[0], BOX * 6 + np.array([12, 0, 12, 0]), atol=2)
+
+
+def test_nothing_is_held_beyond_its_bound(scene: NDArray[np.uint8]) -> None:
+    read = given = 0
+
+    def frames() -> Iterator[tuple[Frame, bool]]:
+        nonlocal read
+        for index in range(60):
+            read += 1
+            yield Frame(index, index / 1000, scene), False
+
+    for _ in follow(frames(), Searches([BOX])):
+        assert read - given <= SEARCH_FRAMES + 1
+        given += 1
+    assert given == 60
