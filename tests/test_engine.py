@@ -7,7 +7,9 @@ import os
 import signal
 from pathlib import Path
 
-from batchemo.engine import Workers
+import torch
+
+from batchemo.engine import InProcess, Workers
 from batchemo.pulse import Pulse, read_pulses
 from batchemo.records import MediaRow, Medium
 
@@ -49,3 +51,20 @@ def test_pulses_tell_what_is_in_work(tmp_path: Path) -> None:
     assert share == 0.5
     pulse.end()
     assert [output for _, _, output in read_pulses(tmp_path)] == [""]
+
+
+def test_in_this_process_too_one_thread_works_and_the_others_come_back(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def work(medium: Medium) -> MediaRow:
+        seen.append(torch.get_num_threads())
+        return MediaRow(media=medium.name, path="", kind="video", status="done")
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for _ in InProcess().run(work, [Medium(tmp_path / "a", "a", "a", "video")]):  # type: ignore[arg-type]
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]

@@ -367,6 +367,13 @@ def test_killed_and_started_again_gives_the_same_tables(several: Path, tmp_path:
     assert (rows(broken)["status"] == "done").all()
 
 
+def test_tables_do_not_tell_how_many_workers_made_them(several: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    run_here(several, out=one, annotate=False)
+    run_here(several, out=two, annotate=False, workers=2)
+    assert_same(one, two)
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ends_at_once_when_told_to(several: Path, tmp_path: Path, sent: signal.Signals, code: int, workers: str) -> None:
