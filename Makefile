@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check clean
+.PHONY: run test check bench clean
 
 run: $(READY)
 	$(BIN)/batchemo run sample_media --out results
@@ -16,6 +16,9 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python bench/compare.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) --version >/dev/null 2>&1 || { echo "batchemo needs $(PYTHON); install it, or name another: make PYTHON=python3 $(MAKECMDGOALS)" >&2; exit 2; }

@@ -1,0 +1,40 @@
+"""What people write first: decord, facenet-pytorch's MTCNN and the network, frame by frame. Prints frames a second, without the imports.
+
+python bench/stock_loop.py VIDEO [FRAMES]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import cv2
+import decord
+import numpy as np
+import torch
+from facenet_pytorch import MTCNN
+
+from batchemo.weights import load_weights
+
+
+def main(video: str, frames: int) -> None:
+    detector = MTCNN(min_face_size=40, keep_all=True)
+    network = load_weights().network
+    started = time.perf_counter()
+    reader = decord.VideoReader(video)
+    count = min(frames, len(reader))
+    found = 0
+    for index in range(count):
+        frame = reader[index].asnumpy()
+        boxes, _ = detector.detect(frame)
+        for x1, y1, x2, y2 in [] if boxes is None else boxes.clip(0).astype(int):
+            crop = cv2.cvtColor(cv2.resize(frame[y1:y2, x1:x2], (48, 48)), cv2.COLOR_RGB2GRAY)
+            with torch.inference_mode():
+                network(torch.from_numpy(np.ascontiguousarray(crop))[None, None]).softmax(1)
+            found += 1
+    print(count / (time.perf_counter() - started))
+    print(f"{count} frames, {found} faces", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 10**9)
