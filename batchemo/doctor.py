@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from batchemo import __version__
 from batchemo.errors import BatchemoError
@@ -53,9 +54,21 @@ def _weights() -> str:
     from batchemo.weights import read_weights_file
 
     weights = read_weights_file()
-    figures = weights.figures
-    known = f"; accuracy {figures['accuracy']:.1%} on {figures['split']}" if {"accuracy", "split"} <= figures.keys() else ""
-    return f"{weights.path.name}, SHA-256 {weights.sha256[:16]}...{known}; labels {', '.join(weights.labels)}"
+    told = [weights.path.name, f"SHA-256 {weights.sha256}", *_figures(weights.figures), f"labels {', '.join(weights.labels)}"]
+    card = weights.path.with_name("MODEL_CARD.md")
+    return "; ".join([*told, f"model card {card}"] if card.exists() else told)
+
+
+def _figures(figures: dict[str, Any]) -> Iterator[str]:
+    """What the weights file says of itself."""
+    if {"accuracy", "split", "n"} <= figures.keys():
+        unseen = f" ({figures['accuracy_clean']:.1%} of those unseen in training)" if "accuracy_clean" in figures else ""
+        yield f"accuracy {figures['accuracy']:.1%}{unseen} of the {figures['n']:,} pictures of {figures['split']}"
+    for key, title in (("macro_f1", "macro-F1"), ("ece_cross_fitted", "calibration error")):
+        if key in figures:
+            yield f"{title} {figures[key]:.3f}"
+    if {"parameters", "multiply_adds"} <= figures.keys():
+        yield f"{figures['parameters'] / 1e6:.2f} M parameters, {figures['multiply_adds'] / 1e6:.0f} M multiply-adds a face"
 
 
 def _torch() -> str:
