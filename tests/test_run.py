@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from batchemo.options import merge_options
 from batchemo.run import Report, Watch, plan
 from batchemo.run import run as run_media
 from batchemo.tables import PER_MEDIUM
+from batchemo.weights import SHIPPED
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 BATCHEMO = [sys.executable, "-m", "batchemo"]
@@ -449,4 +452,7 @@ def test_doctor_finds_this_machine_able() -> None:
     assert ended.returncode == 0, ended.stderr
     findings = {finding["part"]: finding for finding in json.loads(ended.stdout)}
     assert all(finding["ok"] for finding in findings.values() if finding["needed"])
-    assert "PublicTest" in findings["weights"]["detail"]
+    weights = findings["weights"]["detail"]
+    assert hashlib.sha256(SHIPPED.read_bytes()).hexdigest() in weights
+    assert re.search(r"accuracy \d\d\.\d% \(\d\d\.\d% of those unseen in training\) of the 3,589 pictures of PublicTest", weights)
+    assert f"model card {SHIPPED.with_name('MODEL_CARD.md')}" in weights

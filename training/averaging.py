@@ -6,7 +6,8 @@ reads new pictures better than its edges. Of networks with different beginnings 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from training.recipe import Augmentation
 
 _BATCH = 256
 _PICTURES = 40 * _BATCH
+_ORIGIN = ("recipe", "epochs", "start_sha256", "trained_on", "learned_from_votes")
 
 
 def average(networks: Sequence[ExpressionNet]) -> ExpressionNet:
@@ -63,6 +65,11 @@ def changed_batches(pixels: Tensor, changes: Augmentation, *, seed: int) -> Iter
     order = torch.randperm(len(pixels), generator=generator)[:_PICTURES]
     for chosen in order.split(_BATCH):  # type: ignore[no-untyped-call]
         yield augment(pixels[chosen], changes, generator)
+
+
+def shared_origin(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all of the networks' figures say alike of their training; the average has it in common with them."""
+    return {key: figures[0][key] for key in _ORIGIN if key in figures[0] and all(one.get(key) == figures[0][key] for one in figures)}
 
 
 def _mean(tensors: list[Tensor]) -> Tensor:

@@ -23,7 +23,6 @@ from batchemo.records import EMOTIONS
 
 if TYPE_CHECKING:
     import torch
-    from rich.table import Table
 
     from batchemo.network import ExpressionNet
     from batchemo.weights import Weights
@@ -37,22 +36,15 @@ FINETUNING = RECIPE.with_name("finetune.toml")
 WEIGHTS = "weights.safetensors"
 
 _HELD_OUT_SHARE = 0.1
-_SCORES = {
-    "accuracy": "accuracy",
-    "accuracy_low": "  95 % interval, from",
-    "accuracy_high": "  to",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro-F1",
-    "nll": "negative log-likelihood",
-    "brier": "Brier score",
-    "ece": "calibration error",
-}
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Train the network of batchemo on FER2013."
 )
 
-Data = Annotated[Path, typer.Option("--data", help="fer2013.csv, or a folder with train/<emotion>/ and test/<emotion>/.")]
+Data = Annotated[
+    Path, typer.Option("--data", help="fer2013.csv or icml_face_data.csv, or a folder with train/<emotion>/ and test/<emotion>/.")
+]
+Votes = Annotated[Path | None, typer.Option("--votes", help="fer2013new.csv of FER+.")]
 Pixels = Literal["uint8", "float32"]
 Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu, or cuda:N.")]
 
@@ -90,14 +82,60 @@ def fit(
     chosen = _chosen(read_recipe(recipe), epochs=epochs, seed=seed)
     folder = out if out is not None else Path("runs") / recipe.stem
     target = choose_device(device)
-    begun = _load(start).network if start is not None else None
+    started_from = _load(start) if start is not None else None
     material = _material(data, votes, chosen.seed)
-    network = _fit(chosen, material, folder=folder, device=target, start=begun)
+    network = _fit(chosen, material, folder=folder, device=target, start=started_from.network if started_from else None)
     path = folder / WEIGHTS
-    _finish(path, network, material, origin={"recipe": recipe.stem, "epochs": chosen.epochs}, device=target)
+    _finish(path, network, material, origin=_origin(chosen, recipe, started_from, material), device=target)
     _say(f"next: python -m training evaluate {typed(path)} --data {typed(data)}")
-    _say(f"or:   python -m training ship {typed(path)}")
+    _say(f"or:   python -m training ship {typed(path)} --data {typed(data)}{f' --votes {typed(votes)}' if votes else ''}")
     print(path)
+
+
+@app.command()
+def prepare(
+    *,
+    data: Data,
+    votes: Votes = None,
+    recipe: Annotated[Path, typer.Option("--recipe", help="Whose changes to draw.", show_default="training/recipes/shipped.toml")] = RECIPE,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for samples.png, augmentations.png, statistics.json, duplicates.csv.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option("--write", help="Write the pictures at 48 px, to NAME.csv as fer2013.csv has them, or to a new folder.")
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(
+            "--validation", min=0.01, max=0.9, help="With --write: share of each emotion's Training pictures that becomes PublicTest."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn and split off.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check a copy of FER2013, or pictures of your own: counts, what is missing, what is repeated, how it looks."""
+    from training.dataset import read_splits
+    from training.display import print_preparation
+    from training.preparation import describe, split_off, write_pictures, write_statistics
+    from training.recipe import read_recipe
+
+    if validation is not None and write is None:
+        raise DataError("--validation needs --write NAME.csv or --write FOLDER, where the parts go")
+    augmentation = read_recipe(recipe).augmentation
+    splits = read_splits(data, votes=votes, faces_only=False)
+    parts = splits if validation is None else split_off(splits, share=validation, seed=seed)
+    facts, groups = describe(splits, data)
+    if write is not None:
+        write_pictures(write, parts)
+        _say(f"wrote {', '.join(f'{len(faces)} pictures of {split}' for split, faces in parts.items())} to {write}")
+        _say(f"next: python -m training fit --data {typed(write)}")
+    if out is not None:
+        write_statistics(out, splits, facts, groups, augmentation=augmentation, recipe=recipe.name, seed=seed)
+        _say(f"wrote statistics and pictures of samples to {out}; they are the data set's: do not publish them")
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        print_preparation(facts)
 
 
 @app.command()
@@ -105,36 +143,39 @@ def evaluate(
     *,
     data: Data,
     weights: Annotated[Path | None, typer.Argument(help="A weights file; default: the shipped one.")] = None,
+    votes: Votes = None,
     split: Annotated[str, typer.Option("--split", help="Training, PublicTest or PrivateTest.")] = "PublicTest",
     tta: Annotated[bool, typer.Option("--tta", help="Average each picture with its mirror image.")] = False,
+    degraded: Annotated[
+        bool, typer.Option("--degraded", help="Also on small, compressed, blurred, dark, shifted, turned pictures.")
+    ] = False,
+    pictures: Annotated[Path | None, typer.Option("--pictures", help="Folder for confusion.png and risk_coverage.png.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     device: Device = "auto",
 ) -> None:
     """Measure a weights file on one split: all of it, and the part that does not stand in Training as well."""
     from batchemo.devices import choose_device
-    from batchemo.weights import SHIPPED
-    from training.dataset import check_split, choose_split, clean_part, read_splits
-    from training.evaluation import evaluate as measure
-    from training.fitting import predict
+    from training.dataset import check_split, choose_split, read_splits
+    from training.display import print_evaluation
+    from training.measurement import measure
 
     check_split(split)
     target = choose_device(device)
-    loaded = _load(SHIPPED if weights is None else weights)
-    splits = read_splits(data)
-    faces = choose_split(splits, split, data)
-    _compare_with_published(split, faces)
-    clean = None
-    if "Training" in splits:
-        clean = clean_part(faces, splits["Training"]).numpy()
-    else:
+    loaded = _load(weights)
+    splits = read_splits(data, votes=votes, faces_only=False)
+    _compare_with_published(split, choose_split(splits, split, data))
+    if "Training" not in splits:
         _say(f"{data} has no pictures of the split Training, so those that were trained on cannot be told apart")
-    logits = predict(loaded.network.to(target), faces.pixels, target, flips=tta).numpy()
-    figures = measure(logits, faces.labels.numpy(), temperature=loaded.temperature, clean=clean)
-    figures |= {"split": split, "tta": tta, "temperature": loaded.temperature, "weights_sha256": loaded.sha256}
+    figures = measure(loaded, splits, split=split, device=target, tta=tta, degraded=degraded, report=_say)
+    if pictures is not None:
+        from training.charts import write_charts
+
+        for path in write_charts(pictures, figures):
+            _say(f"wrote {path}")
     if as_json:
         print(json.dumps(figures))
     else:
-        _print_tables(figures)
+        print_evaluation(figures)
 
 
 @app.command()
@@ -144,7 +185,7 @@ def average(
         list[Path], typer.Argument(help="Weights files, or folders of runs, that began from the same weights.", metavar="RUN...")
     ],
     data: Data,
-    votes: Annotated[Path | None, typer.Option("--votes", help="fer2013new.csv of FER+, as in the runs.")] = None,
+    votes: Votes = None,
     out: Annotated[Path, typer.Option("--out", help="Folder to write weights.safetensors to.")] = Path("runs/average"),
     refresh: Annotated[
         bool,
@@ -159,7 +200,7 @@ def average(
     """Average the weights of several runs, calibrate and evaluate the result, and write OUT/weights.safetensors."""
     from batchemo.devices import choose_device
     from training.averaging import average as mean_of
-    from training.averaging import changed_batches, refresh_norms
+    from training.averaging import changed_batches, refresh_norms, shared_origin
     from training.fitting import predict
     from training.recipe import read_recipe
 
@@ -177,7 +218,11 @@ def average(
     for file, part in zip(files, parts, strict=True):
         right = predict(part.network.to(target), material.held_back.pixels, target).argmax(1) == material.held_back.labels
         _say(f"{file}: accuracy {right.float().mean():.2%}, {right[material.clean].float().mean():.2%} of those unseen in training")
-    origin = {"average_of": [part.sha256 for part in parts], "norms": "refreshed" if refresh else "averaged"}
+    origin = {
+        "average_of": [part.sha256 for part in parts],
+        "norms": "refreshed" if refresh else "averaged",
+        **shared_origin([part.figures for part in parts]),
+    }
     _finish(path, network, material, origin=origin, device=target)
     _say(f"next: python -m training evaluate {typed(path)} --data {typed(data)} --tta")
     print(path)
@@ -235,7 +280,7 @@ def sweep(
     *,
     trials: Annotated[Path, typer.Argument(help="TOML file: a recipe, and lists or ranges to vary.", metavar="SWEEP.toml")],
     data: Data,
-    votes: Annotated[Path | None, typer.Option("--votes", help="fer2013new.csv of FER+, as for fit.")] = None,
+    votes: Votes = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the trials; default: runs/<name of the sweep>.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's: trials may be short.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Trials at once; default: one a core, one on a GPU.")] = None,
@@ -247,6 +292,7 @@ def sweep(
     """
     from batchemo.devices import choose_device
     from batchemo.engine import usable_cores
+    from training.display import print_trials
     from training.sweeping import RECIPE as RECIPE_OF_TRIAL
     from training.sweeping import Material, ranked, read_sweep, run_sweep
 
@@ -265,7 +311,7 @@ def sweep(
         _say("interrupted; the same command goes on where it was")
         raise typer.Exit(130) from None
     best = ranked(results)[0]
-    _print_trials(ranked(results))
+    print_trials(ranked(results))
     if not best["error"]:
         chosen = folder / best["trial"]
         votes_too = f" --votes {typed(votes)}" if votes is not None else ""
@@ -297,11 +343,69 @@ def export(
 
 
 @app.command()
-def ship(weights: Annotated[Path, typer.Argument(help="The weights file of a run.")]) -> None:
-    """Make a weights file the one inside the package. Prints its new path."""
-    from batchemo.weights import SHIPPED
+def explore(
+    *,
+    data: Data,
+    weights: Annotated[Path | None, typer.Argument(help="A weights file; default: the shipped one.")] = None,
+    votes: Votes = None,
+    split: Annotated[str, typer.Option("--split", help="Training, PublicTest or PrivateTest.")] = "PublicTest",
+    face: Annotated[
+        list[int] | None,
+        typer.Option("--face", min=0, help="Number of a picture, from 0, to explain; may be repeated. Default: some of each emotion."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("explore.html"),
+    device: Device = "auto",
+) -> None:
+    """Write a web page of a network's mistakes, its doubts, labels that look wrong, and what it looks at. Prints its path."""
+    from batchemo.devices import choose_device
+    from training.dataset import check_split, choose_split, read_splits
+    from training.exploration import explore as look
+    from training.page import write_page
 
-    _place(weights, SHIPPED, _load(weights).sha256)
+    check_split(split)
+    target = choose_device(device)
+    loaded = _load(weights)
+    faces = choose_split(read_splits(data, votes=votes, faces_only=False), split, data)
+    write_page(out, look(loaded, faces, split=split, device=target, chosen=face, report=_say))
+    _say("the page holds pictures of the data set: do not publish it")
+    print(out)
+
+
+@app.command()
+def card(
+    *,
+    data: Data,
+    weights: Annotated[Path | None, typer.Argument(help="A weights file; default: the shipped one.")] = None,
+    votes: Votes = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a weights file on PublicTest and write MODEL_CARD.md and its figures beside it. Prints the card's path."""
+    from batchemo.devices import choose_device
+    from batchemo.weights import SHIPPED
+    from training.card import measure_for_card, write_card
+
+    path = SHIPPED if weights is None else weights
+    figures = measure_for_card(_load(path), data, votes=votes, device=choose_device(device), report=_say)
+    print(write_card(path, figures))
+
+
+@app.command()
+def ship(
+    *,
+    data: Data,
+    weights: Annotated[Path, typer.Argument(help="The weights file of a run.")],
+    votes: Votes = None,
+    device: Device = "auto",
+) -> None:
+    """Make a weights file the one inside the package, with its model card. Prints its new path."""
+    from batchemo.devices import choose_device
+    from batchemo.weights import SHIPPED
+    from training.card import measure_for_card, write_card
+
+    loaded = _load(weights)
+    figures = measure_for_card(loaded, data, votes=votes, device=choose_device(device), report=_say)
+    _place(weights, SHIPPED, loaded.sha256)
+    _say(f"wrote {write_card(SHIPPED, figures)}")
     print(SHIPPED)
 
 
@@ -315,20 +419,21 @@ class _Material(NamedTuple):
 
 
 def _material(data: Path, votes: Path | None, seed: int) -> _Material:
-    from training.dataset import choose_split, hold_out, read_splits
+    from training.dataset import choose_split, hold_out, leave_out_non_faces, read_splits
 
-    splits = read_splits(data, votes=votes)
+    splits = read_splits(data, votes=votes, faces_only=False)
     training, name = choose_split(splits, "Training", data), "PublicTest"
-    if votes is None:
-        _compare_with_published("Training", training)
+    _compare_with_published("Training", training)
     if name in splits:
         held_back = splits[name]
         _compare_with_published(name, held_back)
     else:
         _say(f"{data} has no pictures of the split PublicTest: a tenth of Training is held back instead, and not trained on")
-        training, held_back = hold_out(training, share=_HELD_OUT_SHARE, seed=seed)
+        training, held_back = hold_out(leave_out_non_faces(training), share=_HELD_OUT_SHARE, seed=seed)
         name = "a tenth of Training"
-    return _checked(training, held_back, name, source=data)
+    # A picture that annotators call no face, left out of training, is no less known: figures of others count it.
+    material = _checked(training, held_back, name, source=data)
+    return material._replace(training=leave_out_non_faces(training))
 
 
 def _checked(training: FaceSet, held_back: FaceSet, name: str, *, source: Path) -> _Material:
@@ -338,6 +443,18 @@ def _checked(training: FaceSet, held_back: FaceSet, name: str, *, source: Path) 
     if clean.sum() < 2:
         raise DataError(f"{source}: all {len(held_back)} pictures of {name} are trained on as well; add others to calibrate on")
     return _Material(training, held_back, clean, name)
+
+
+def _origin(recipe: Recipe, path: Path, start: Weights | None, material: _Material) -> dict[str, Any]:
+    """Where weights come from: what their model card says of their training."""
+    return {
+        "recipe": path.stem,
+        "epochs": recipe.epochs,
+        "seed": recipe.seed,
+        "trained_on": len(material.training),
+        "learned_from_votes": recipe.needs_votes,
+        **({"start_sha256": start.sha256} if start else {}),
+    }
 
 
 def _chosen(recipe: Recipe, *, epochs: int | None, seed: int | None) -> Recipe:
@@ -416,9 +533,11 @@ def _finish(
     )
 
 
-def _load(path: Path) -> Weights:
-    from batchemo.weights import load_weights
+def _load(weights: Path | None) -> Weights:
+    """The weights at that path, or the shipped ones."""
+    from batchemo.weights import SHIPPED, load_weights
 
+    path = SHIPPED if weights is None else weights
     loaded = load_weights(path)
     if loaded.labels != EMOTIONS:
         raise WeightsError(f"{path} tells apart {', '.join(loaded.labels)}, where FER2013 has {', '.join(EMOTIONS)}; give other weights")
@@ -442,78 +561,6 @@ def _progress(recipe: Recipe, done: Epoch) -> str:
     accuracy = "" if math.isnan(done.validation_accuracy) else f"  validation {done.validation_accuracy:.2%}"
     left = f"  {datetime.timedelta(seconds=round(left_s))} left" if areas_left else ""
     return f"epoch {done.epoch + 1}/{recipe.epochs}  {done.size_px} px  loss {done.loss:.4f}{accuracy}  {done.seconds:.1f} s{left}"
-
-
-def _print_tables(figures: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    console = Console()
-    flips = ", each with its mirror image" if figures["tta"] else ""
-    console.print(f"{figures['split']}: {figures['n']} pictures{flips}; weights {figures['weights_sha256'][:16]}", highlight=False)
-    for table in (_scores_table(figures), _classes_table(figures), _confusion_table(figures), _coverage_table(figures)):
-        console.print()
-        console.print(table)
-
-
-def _print_trials(results: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    from training.sweeping import MEASURED
-
-    varied = [key for key in results[0] if key not in {"trial", "error", *MEASURED}]
-    telling = [key for key in varied if len({str(result[key]) for result in results}) > 1]
-    table = _table("trial", "what differs", "unseen", "all", "NLL", "seconds")
-    table.columns[0].no_wrap = table.columns[1].no_wrap = True
-    table.columns[1].justify = "left"
-    for result in results:
-        measured = [f"{result[key]:.4f}" if key in result else "failed" for key in ("accuracy_clean", "accuracy", "nll")]
-        own = "\n".join(f"{key.split('.')[-1]} {result[key]}" for key in telling)
-        table.add_row(result["trial"], escape(own), *measured, str(result["seconds"]))
-    Console().print(table)
-
-
-def _scores_table(figures: dict[str, Any]) -> Table:
-    parts = {"all": figures} | ({"unseen in training": figures["clean"]} if figures["clean"] else {})
-    table = _table("", *parts)
-    table.add_row("pictures", *(str(part["n"]) for part in parts.values()))
-    for key, title in _SCORES.items():
-        table.add_row(title, *(f"{part[key]:.4f}" for part in parts.values()))
-    table.add_row("calibration error, cross-fitted", f"{figures['ece_cross_fitted']:.4f}")
-    return table
-
-
-def _classes_table(figures: dict[str, Any]) -> Table:
-    table = _table("", "precision", "recall", "F1", "pictures")
-    for emotion, values in figures["per_class"].items():
-        table.add_row(emotion, *(f"{values[key]:.3f}" for key in ("precision", "recall", "f1")), str(values["support"]))
-    return table
-
-
-def _confusion_table(figures: dict[str, Any]) -> Table:
-    table = _table("truth, read as", *figures["per_class"])
-    for emotion, counts in zip(figures["per_class"], figures["confusion"], strict=True):
-        table.add_row(emotion, *map(str, counts))
-    return table
-
-
-def _coverage_table(figures: dict[str, Any]) -> Table:
-    table = _table("confidence at least", "share of pictures", "accuracy")
-    for point in figures["coverage"]:
-        accuracy = "" if point["accuracy"] is None else f"{point['accuracy']:.4f}"
-        table.add_row(f"{point['threshold']:.1f}", f"{point['coverage']:.4f}", accuracy)
-    return table
-
-
-def _table(first: str, *others: str) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify="right")
-    return table
 
 
 def _say(message: str) -> None:

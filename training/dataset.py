@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,26 @@ from batchemo.records import EMOTIONS
 
 SPLITS = ("Training", "PublicTest", "PrivateTest")
 
-PUBLISHED_COUNTS = {"Training": 28709, "PublicTest": 3589, "PrivateTest": 3589}
-"""Rows a split in the original csv (Goodfellow et al. 2013)."""
+PUBLISHED_CLASS_COUNTS = {
+    "Training": (3995, 436, 4097, 7215, 4830, 3171, 4965),
+    "PublicTest": (467, 56, 496, 895, 653, 415, 607),
+    "PrivateTest": (491, 55, 528, 879, 594, 416, 626),
+}
+"""Rows a split and emotion (in the order of `EMOTIONS`) in the original csv.
+
+The three add up to what Goodfellow et al. 2013 give for each emotion: 4953, 547, 5121, 8989, 6077, 4002, 6198.
+"""
+
+PUBLISHED_COUNTS = {split: sum(counts) for split, counts in PUBLISHED_CLASS_COUNTS.items()}
+"""Rows a split in the original csv."""
 
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 """What FER+'s annotators could choose (Barsoum et al. 2016), as the columns of its csv are called; NF is "not a face"."""
 
 _FOLDER_SPLITS = {"train": "Training", "test": "PublicTest"}
 _ANNOTATORS = 10
+_FIRST_ROW = 2
+"""Where the first picture of a csv stands, as editors and spreadsheets count: from 1, the header included."""
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 
 
@@ -34,12 +47,14 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 class FaceSet:
     """Labelled crops: `pixels` uint8 N x 1 x 48 x 48, `labels` int64 N, indices into `EMOTIONS` (or into labels of a user's own).
 
-    `votes`, where they are known: int64 N x 10, how many of FER+'s ten annotators chose each of `VOTES`.
+    `votes`, where they are known: int64 N x 10, how many of FER+'s ten annotators chose each of `VOTES`. `names`, where
+    they are known: N texts that say where each picture stands, such as `row 2` of a csv or the path below a folder.
     """
 
     pixels: Tensor
     labels: Tensor
     votes: Tensor | None = None
+    names: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.shape[1:] != (1, INPUT_PX, INPUT_PX) or self.pixels.dtype != torch.uint8:
@@ -48,6 +63,8 @@ class FaceSet:
             raise DataError(f"{len(self.labels)} labels for {len(self.pixels)} pictures")
         if self.votes is not None and self.votes.shape != (len(self.pixels), len(VOTES)):
             raise DataError(f"votes must be N x {len(VOTES)}, not {tuple(self.votes.shape)}")
+        if self.names is not None and len(self.names) != len(self.pixels):
+            raise DataError(f"{len(self.names)} names for {len(self.pixels)} pictures")
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -56,15 +73,21 @@ class FaceSet:
         return f"FaceSet({len(self)} pictures)"
 
     def subset(self, chosen: Tensor) -> FaceSet:
-        return FaceSet(self.pixels[chosen], self.labels[chosen], None if self.votes is None else self.votes[chosen])
+        return FaceSet(
+            self.pixels[chosen],
+            self.labels[chosen],
+            None if self.votes is None else self.votes[chosen],
+            None if self.names is None else self.names[chosen.numpy()],
+        )
 
 
-def read_splits(path: Path, *, votes: Path | None = None) -> dict[str, FaceSet]:
+def read_splits(path: Path, *, votes: Path | None = None, faces_only: bool = True) -> dict[str, FaceSet]:
     """The splits of FER2013 that `path` holds: `fer2013.csv`, or a folder with train/<emotion>/ and test/<emotion>/.
 
     In folders, files called `Training_*`, `PublicTest_*` or `PrivateTest_*` belong to that split; others in `test/` to
-    PublicTest. With `votes` (`fer2013new.csv` of FER+, one row for each of the csv's), Training pictures that more than
-    half of the ten annotators called not a face are left out.
+    PublicTest; a folder with neither train/ nor test/ but <emotion>/ is all Training. With `votes` (`fer2013new.csv` of
+    FER+, one row for each of the csv's) and `faces_only`, Training pictures that more than half of the ten annotators
+    called not a face are left out.
     Raises DataError where something is missing or broken, naming the row or the file.
     """
     if path.is_dir():
@@ -74,7 +97,7 @@ def read_splits(path: Path, *, votes: Path | None = None) -> dict[str, FaceSet]:
             )
         splits = _read_folders(path)
     elif path.is_file():
-        splits = _read_csv(path, votes)
+        splits = _read_csv(path, votes, faces_only=faces_only)
     else:
         raise DataError(f"{path} does not exist; give the csv of FER2013, or a folder with train/ and test/, with --data")
     if not splits:
@@ -101,6 +124,11 @@ def choose_split(splits: dict[str, FaceSet], split: str, path: Path) -> FaceSet:
     return splits[split]
 
 
+def leave_out_non_faces(faces: FaceSet) -> FaceSet:
+    """`faces` without the pictures that more than half of FER+'s ten annotators called not a face; all of them without votes."""
+    return faces if faces.votes is None else faces.subset(faces.votes[:, VOTES.index("NF")] <= _ANNOTATORS / 2)
+
+
 def hold_out(faces: FaceSet, *, share: float, seed: int) -> tuple[FaceSet, FaceSet]:
     """Parts `faces` in two, the second with `share` of each label's pictures, drawn by `seed`."""
     generator = torch.Generator().manual_seed(seed)
@@ -117,7 +145,7 @@ def clean_part(evaluated: FaceSet, trained: FaceSet) -> Tensor:
     return torch.tensor([picture.numpy().tobytes() not in known for picture in evaluated.pixels], dtype=torch.bool)
 
 
-def _read_csv(path: Path, votes: Path | None) -> dict[str, FaceSet]:
+def _read_csv(path: Path, votes: Path | None, *, faces_only: bool) -> dict[str, FaceSet]:
     table = _table(path)
     table.columns = table.columns.str.strip().str.lower()
     missing = {"emotion", "pixels", "usage"} - set(table.columns)
@@ -131,11 +159,11 @@ def _read_csv(path: Path, votes: Path | None) -> dict[str, FaceSet]:
     for index, text in enumerate(table["pixels"]):
         pictures[index, 0] = _parse_pixels(path, index, text)
     counts = None if votes is None else _read_votes(votes, usage)
-    wanted = torch.ones(len(table), dtype=torch.bool)
-    if counts is not None:
-        wanted = torch.tensor((usage != "Training").to_numpy()) | (counts[:, VOTES.index("NF")] <= _ANNOTATORS / 2)
-    everything = FaceSet(torch.from_numpy(pictures), torch.tensor(labels.to_numpy(np.int64)), counts)
-    parts = {split: everything.subset(torch.tensor((usage == split).to_numpy()) & wanted) for split in SPLITS}
+    names = np.array([f"row {index + _FIRST_ROW}" for index in range(len(table))])
+    everything = FaceSet(torch.from_numpy(pictures), torch.tensor(labels.to_numpy(np.int64)), counts, names)
+    parts = {split: everything.subset(torch.tensor((usage == split).to_numpy())) for split in SPLITS}
+    if faces_only:
+        parts["Training"] = leave_out_non_faces(parts["Training"])
     return {split: faces for split, faces in parts.items() if len(faces)}
 
 
@@ -153,8 +181,7 @@ def _refuse_first(path: Path, wrong: pd.Series[bool], rule: str, values: pd.Seri
 
 
 def _place(path: Path, index: int) -> str:
-    """Where a row stands, as editors and spreadsheets count: from 1, the header included."""
-    return f"{path}: row {index + 2}"
+    return f"{path}: row {index + _FIRST_ROW}"
 
 
 def _parse_pixels(path: Path, index: int, text: object) -> NDArray[np.uint8]:
@@ -181,27 +208,41 @@ def _read_votes(path: Path, usage: pd.Series[str]) -> Tensor:
     return torch.tensor(counts.to_numpy(np.int64))
 
 
-def _read_folders(root: Path) -> dict[str, FaceSet]:
-    found: dict[str, list[tuple[NDArray[np.uint8], int]]] = {}
-    for folder, meant in _FOLDER_SPLITS.items():
+def picture_files(root: Path) -> dict[str, list[Path]]:
+    """The files of a folder of pictures by split, in order of their paths; what each is labelled says the folder it is in."""
+    there = {folder: split for folder, split in _FOLDER_SPLITS.items() if (root / folder).is_dir()} or {".": "Training"}
+    found: dict[str, list[Path]] = {split: [] for split in SPLITS}
+    for folder, meant in there.items():
         for path in sorted((root / folder).glob("*/*")):
             if path.suffix.lower() in _SUFFIXES and not path.name.startswith("."):
-                split = next((name for name in SPLITS if path.name.startswith(name + "_")), meant)
-                found.setdefault(split, []).append(_read_picture(path))
-    return {split: _stack(found[split]) for split in SPLITS if split in found}
+                found[next((name for name in SPLITS if path.name.startswith(name + "_")), meant)].append(path)
+    return {split: paths for split, paths in found.items() if paths}
+
+
+def _read_folders(root: Path) -> dict[str, FaceSet]:
+    return {split: _read_pictures(root, paths) for split, paths in picture_files(root).items()}
+
+
+def _read_pictures(root: Path, paths: list[Path]) -> FaceSet:
+    pictures = [_read_picture(path) for path in paths]
+    pixels = np.stack([picture for picture, _ in pictures])[:, None]
+    labels = torch.tensor([label for _, label in pictures], dtype=torch.int64)
+    return FaceSet(torch.from_numpy(pixels), labels, names=np.array([_readable(path.relative_to(root)) for path in paths]))
+
+
+def _readable(path: Path) -> str:
+    """A name as text that can be written anywhere: bytes that are no text become question marks."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _read_picture(path: Path) -> tuple[NDArray[np.uint8], int]:
     if path.parent.name not in EMOTIONS:
         raise DataError(f"{path.parent}: no emotion of that name; folders are called {', '.join(EMOTIONS)}")
-    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    # Not cv2.imread: it dies of names whose bytes are no text.
+    content = np.fromfile(path, np.uint8)
+    picture = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE) if len(content) else None
     if picture is None:
         raise DataError(f"{path}: not a picture that can be read; repair or remove it")
     if picture.shape != (INPUT_PX, INPUT_PX):
         picture = cv2.resize(picture, (INPUT_PX, INPUT_PX), interpolation=cv2.INTER_AREA)
     return picture.astype(np.uint8), EMOTIONS.index(path.parent.name)
-
-
-def _stack(pictures: list[tuple[NDArray[np.uint8], int]]) -> FaceSet:
-    pixels = np.stack([picture for picture, _ in pictures])[:, None]
-    return FaceSet(torch.from_numpy(pixels), torch.tensor([label for _, label in pictures], dtype=torch.int64))

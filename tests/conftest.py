@@ -1,0 +1,74 @@
+"""What the tests of training share: small data, a network that was fitted to them, and the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from patterns import Done
+
+    from batchemo.network import ExpressionNet
+    from training.recipe import Recipe
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from patterns import rows, write_csv
+
+    return write_csv(tmp_path_factory.mktemp("data") / "fer2013.csv", rows())
+
+
+@pytest.fixture(scope="session")
+def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from patterns import RECIPE
+
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def recipe(recipe_file: Path) -> Recipe:
+    from training.recipe import read_recipe
+
+    return read_recipe(recipe_file)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """`python -m training ARGUMENTS` within this process."""
+    from patterns import Done
+
+    from training import cli
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        return Done(int(exited.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def fitted(recipe: Recipe, data: Path, tmp_path_factory: pytest.TempPathFactory) -> ExpressionNet:
+    import torch
+    from patterns import train
+
+    torch.set_num_threads(1)
+    return train(recipe, data, tmp_path_factory.mktemp("run"))

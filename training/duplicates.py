@@ -1,0 +1,80 @@
+"""Pictures that stand more than once in a data set, within a split, across splits, and under different labels."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from batchemo.atomic import replacing
+from batchemo.records import EMOTIONS
+from training.dataset import FaceSet
+
+
+class Place(NamedTuple):
+    """One picture of a data set: the `number`-th of `split`, from 0; `name` says where its owner finds it."""
+
+    split: str
+    number: int
+    name: str
+    emotion: str
+
+
+Group = tuple[Place, ...]
+"""The places of one picture, two or more, in the order of the splits."""
+
+
+def find_duplicates(splits: Mapping[str, FaceSet]) -> list[Group]:
+    """Groups of pictures that are identical, pixel by pixel. Copies that were compressed or cut anew are not found."""
+    places: dict[bytes, list[Place]] = {}
+    for split, faces in splits.items():
+        names = [str(number) for number in range(len(faces))] if faces.names is None else faces.names.tolist()
+        for number, (picture, label, name) in enumerate(zip(faces.pixels.numpy(), faces.labels.tolist(), names, strict=True)):
+            places.setdefault(picture.tobytes(), []).append(Place(split, number, name, EMOTIONS[label]))
+    return [tuple(group) for group in places.values() if len(group) > 1]
+
+
+def conflicting(group: Group) -> bool:
+    """Whether one picture is labelled as different emotions."""
+    return len({place.emotion for place in group}) > 1
+
+
+def count_duplicates(groups: list[Group], splits: Mapping[str, FaceSet]) -> dict[str, Any]:
+    """How many there are: `groups`, `pictures` in them, `conflicting` groups, and where.
+
+    `within`: by split, pictures beyond the first of their kind. `across`: for each two splits, pictures of the second
+    that stand in the first as well, and those of them that the first labels otherwise in every place.
+    """
+    return {
+        "groups": len(groups),
+        "pictures": sum(map(len, groups)),
+        "conflicting": sum(map(conflicting, groups)),
+        "within": {split: sum(max(0, len(_of(group, split)) - 1) for group in groups) for split in splits},
+        "across": [_across(groups, first, second) for first, second in itertools.combinations(splits, 2)],
+    }
+
+
+def write_duplicates(path: Path, groups: list[Group]) -> None:
+    """A csv with one row a picture: `group` (from 1), `split`, `picture`, `emotion`, `conflicting`."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["group", "split", "picture", "emotion", "conflicting"])
+        for number, group in enumerate(groups, 1):
+            writer.writerows([number, place.split, place.name, place.emotion, conflicting(group)] for place in group)
+
+
+def _across(groups: list[Group], first: str, second: str) -> dict[str, Any]:
+    shared = [(_of(group, first), _of(group, second)) for group in groups]
+    shared = [(ours, theirs) for ours, theirs in shared if ours and theirs]
+    return {
+        "first": first,
+        "second": second,
+        "pictures": sum(len(theirs) for _, theirs in shared),
+        "labelled_otherwise": sum(place.emotion not in {known.emotion for known in ours} for ours, theirs in shared for place in theirs),
+    }
+
+
+def _of(group: Group, split: str) -> list[Place]:
+    return [place for place in group if place.split == split]
