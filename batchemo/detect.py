@@ -24,13 +24,15 @@ _FRAMES_AT_ONCE = 16
 class Detector:
     """Finds every face of at least `min_face_px` (the longer side of its box) in RGB frames.
 
-    `kind` exact gives the boxes of facenet-pytorch, fast nearly those in half the time; see `batchemo.cascade`.
+    `kind` exact gives the boxes of facenet-pytorch, fast nearly those in half the time (see `batchemo.cascade`), but for faces whose
+    middle lies outside the picture: where so little is seen, the size is a guess, and a person who enters would be two.
     """
 
     def __init__(self, *, min_face_px: int = MIN_FACE_PX, kind: Kind = "fast", device: torch.device) -> None:
         self.min_face_px = min_face_px
         # Several frames at once bring nothing on a CPU but cost memory.
         self._at_once = 1 if device.type == "cpu" else _FRAMES_AT_ONCE
+        self._guesses = kind == "exact"
         self._cascade = Cascade(min_face_px=min_face_px, exact=kind == "exact", device=device)
 
     def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[Faces]:
@@ -38,4 +40,11 @@ class Detector:
         if not frames or min(frames[0].shape[:2]) < self.min_face_px:
             return [Faces.none() for _ in frames]
         starts = range(0, len(frames), self._at_once)
-        return [faces.largest_first() for start in starts for faces in self._cascade.find(frames[start : start + self._at_once])]
+        found = [faces.largest_first() for start in starts for faces in self._cascade.find(frames[start : start + self._at_once])]
+        return found if self._guesses else [_centred(faces, frames[0].shape[1::-1]) for faces in found]
+
+
+def _centred(faces: Faces, size: tuple[int, ...]) -> Faces:
+    """The faces whose middle lies in a picture of `size` (width, height)."""
+    middles = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
+    return faces.subset(np.asarray(((middles >= 0) & (middles < size)).all(axis=1)))

@@ -107,6 +107,15 @@ def test_largest_faces_come_first_and_small_frames_have_none(frames: list[NDArra
     assert detector.detect([]) == []
 
 
+def test_fast_leaves_out_faces_whose_middle_is_not_in_the_picture() -> None:
+    entering = every(1, "pan_and_zoom.mp4")[92:97]
+    fast, exact = (Detector(min_face_px=MIN_FACE_PX, kind=kind, device=CPU).detect(entering) for kind in ("fast", "exact"))
+    middles = np.concatenate([(faces.boxes[:, 0] + faces.boxes[:, 2]) / 2 for faces in fast])
+    assert len(middles) >= 2
+    assert (middles >= 0).all()
+    assert sum(map(len, exact)) >= len(middles)
+
+
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 

@@ -185,3 +185,8 @@ def test_the_summary_counts_what_is_there(results: Path, faces: pd.DataFrame) ->
     assert sum(found.total.shares.values()) == pytest.approx(1)
     assert found.total.leading == faces.loc[~faces["uncertain"], "emotion"].mode()[0]
     json.dumps(found.as_dict())
+
+
+def test_nobody_is_somebody_else_for_a_moment(results: Path) -> None:
+    tracks = batchemo.load(results, table="tracks")
+    assert (tracks.loc[tracks["media"].isin(VIDEOS), "n_frames"] >= 10).all()
