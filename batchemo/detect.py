@@ -32,7 +32,7 @@ class Detector:
         self.min_face_px = min_face_px
         # Several frames at once bring nothing on a CPU but cost memory.
         self._at_once = 1 if device.type == "cpu" else _FRAMES_AT_ONCE
-        self._guesses = kind == "exact"
+        self._keeps_all = kind == "exact"
         self._cascade = Cascade(min_face_px=min_face_px, exact=kind == "exact", device=device)
 
     def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[Faces]:
@@ -41,7 +41,7 @@ class Detector:
             return [Faces.none() for _ in frames]
         starts = range(0, len(frames), self._at_once)
         found = [faces.largest_first() for start in starts for faces in self._cascade.find(frames[start : start + self._at_once])]
-        return found if self._guesses else [_centred(faces, frames[0].shape[1::-1]) for faces in found]
+        return found if self._keeps_all else [_centred(faces, frames[0].shape[1::-1]) for faces in found]
 
 
 def _centred(faces: Faces, size: tuple[int, ...]) -> Faces:
