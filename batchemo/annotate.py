@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,9 @@ _LOG = logging.getLogger("batchemo")
 _JPEG_QUALITY = 92
 _MP4 = {"movflags": "+faststart", "movie_timescale": "90000"}
 """The index first, so that browsers start at once; and starts of streams to 11 us, which by default are rounded to 1 ms."""
+
+_STRETCH = "nut"
+"""Container of a part of a video: it keeps any clock exactly."""
 
 _FALLBACK_RATE, _FALLBACK_TICK = Fraction(25), Fraction(1, 90_000)
 _FEWEST_TICKS, _MOST_TICKS = 10_000, 1_000_000
@@ -69,21 +73,33 @@ class VideoWriter:
     writes no frame. Frames come by `write`, upright and `width` x `height`; odd sides gain one pixel, the last one repeated at
     the right or bottom, since H.264's colours come in pairs. Times are exact in the ticks of the source's container. Sound
     keeps its place relative to the pictures: AAC, MP3 and Opus are copied, anything else becomes AAC; where it is broken the video
-    goes on without the rest of it, with a warning. `crf` and `preset` are x264's. `threads` are the encoder's: one, because each
-    of batchemo's processes owns one core.
+    goes on without the rest of it, with a warning. A video that is not `whole` is a stretch without sound, for `join_videos`. `crf` and
+    `preset` are x264's. `threads` are the encoder's: one, because each of batchemo's processes owns one core.
 
     Raises MediaError where x264 refuses, OSError where the disk does.
     """
 
     def __init__(
-        self, path: Path, *, source: Path, width: int, height: int, crf: int = 23, preset: str = "veryfast", threads: int = 1
+        self,
+        path: Path,
+        *,
+        source: Path,
+        width: int,
+        height: int,
+        crf: int = 23,
+        preset: str = "veryfast",
+        threads: int = 1,
+        whole: bool = True,
     ) -> None:
         self._path = path
         self._temporary = temporary_name(path)
         self._source = source
         self._shape = (height, width, 3)
-        self._options = {"crf": str(crf), "preset": preset}
+        self._size = f"{width} x {height} pixels"
+        # Without frames that are shown before what they are coded from, the decoding times of stretches follow each other.
+        self._options = {"crf": str(crf), "preset": preset} | ({} if whole else {"bf": "0"})
         self._threads = threads
+        self._whole = whole
         self._clock = _Clock()
         self._files = contextlib.ExitStack()
         self._sound: Sound | None = None
@@ -95,9 +111,9 @@ class VideoWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._clock = _read_clock(self._source)
-            with self._explained():
+            with _explained(self._path, self._size):
                 self._container, self._video = self._new_container()
-                heard = open_sound(self._source, self._files)
+                heard = open_sound(self._source, self._files) if self._whole else None
                 if heard is not None:
                     self._sound = Sound(heard, self._container, zero=self._clock.zero)
                 self._container.start_encoding()
@@ -116,7 +132,7 @@ class VideoWriter:
         stamp = self._clock.stamp(time_s)
         if self._waiting is not None and stamp <= self._waiting[0]:
             raise ValueError(f"{self._path}: a frame at {time_s} s does not come after the one before it")
-        with self._explained():
+        with _explained(self._path, self._size):
             if self._waiting is not None:
                 self._last_step = stamp - self._waiting[0]
                 self._encode_waiting(self._last_step)
@@ -126,7 +142,7 @@ class VideoWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None and self._waiting is not None:
-                with self._explained():
+                with _explained(self._path, self._size):
                     self._finish(self._waiting[0])
                 publish(self._temporary, self._path)
         finally:
@@ -134,7 +150,8 @@ class VideoWriter:
 
     def _new_container(self) -> tuple[OutputContainer, VideoStream]:
         # The absolute name, because FFmpeg takes "a:b" for an address.
-        container = av.open(str(self._temporary.absolute()), "w", format="mp4", container_options=_MP4)
+        kind, options = ("mp4", _MP4) if self._whole else (_STRETCH, {})
+        container = av.open(str(self._temporary.absolute()), "w", format=kind, container_options=options)
         self._files.callback(_close_quietly, container)
         height, width = self._shape[:2]
         video = container.add_stream("libx264", rate=self._clock.rate, options=self._options)
@@ -172,37 +189,85 @@ class VideoWriter:
         self._container.close()
 
     def _mux_sound(self, *, until: Fraction | None) -> None:
-        """Muxes sound up to `until` seconds, so that neither stream has to wait in memory for the other."""
-        if self._sound is None:
-            return
-        try:
-            for packet in self._sound.packets(until=until):
-                self._container.mux(packet)
-        except (av.FFmpegError, ValueError) as error:
-            if isinstance(error, OSError):
-                raise
-            self._lose_sound(error)
-
-    def _lose_sound(self, error: Exception) -> None:
-        self._sound = None
-        _LOG.warning("%s: its sound is broken (%s); the annotated video goes on without it", self._source, _cause(error))
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except av.FFmpegError as error:
-            if isinstance(error, OSError):
-                raise
-            height, width = self._shape[:2]
-            raise MediaError(
-                "not_encodable",
-                f"{self._path}: {width} x {height} pixels cannot be encoded as H.264 ({_cause(error)}); do without with --no-annotate",
-            ) from error
+        if self._sound is not None:
+            self._sound = _with_sound(self._container, self._sound, self._source, until=until)
 
     def _discard(self) -> None:
         self._files.close()
         self._temporary.unlink(missing_ok=True)
+
+
+def join_videos(stretches: Sequence[Path], path: Path, *, source: Path) -> None:
+    """Joins stretches of one video, in order, and the sound of `source` to an MP4 at `path`, which appears complete or not at all.
+
+    Raises MediaError where MP4 cannot hold them, OSError where the disk refuses.
+    """
+    clock = _read_clock(source)
+    with replacing(path) as temporary, contextlib.ExitStack() as files, _explained(path, "its stretches"):
+        inputs = [files.enter_context(av.open(str(stretch.absolute()))) for stretch in stretches[:1]]
+        output = av.open(str(temporary.absolute()), "w", format="mp4", container_options=_MP4)
+        files.callback(_close_quietly, output)
+        video = output.add_stream_from_template(inputs[0].streams.video[0])
+        video.time_base = clock.tick
+        heard = open_sound(source, files)
+        sound = Sound(heard, output, zero=clock.zero) if heard is not None else None
+        output.start_encoding()
+        for packet in _packets(stretches, clock):
+            if sound is not None and packet.dts is not None:
+                sound = _with_sound(output, sound, source, until=packet.dts * packet.time_base)
+            packet.stream = video
+            output.mux(packet)
+        if sound is not None:
+            _with_sound(output, sound, source, until=None)
+        output.close()
+
+
+def _packets(stretches: Sequence[Path], clock: _Clock) -> Iterator[Packet[VideoStream]]:
+    """All packets, each with how long its frame is shown; one stretch of them is in memory."""
+    waiting: list[Packet[VideoStream]] = []
+    for stretch in stretches:
+        with av.open(str(stretch.absolute())) as container:
+            packets = [packet for packet in container.demux(container.streams.video[0]) if packet.pts is not None]
+        if waiting and packets:
+            yield from _timed(waiting, end=min(packet.pts or 0 for packet in packets))
+        waiting = packets or waiting
+    if waiting:
+        shown = sorted(packet.pts or 0 for packet in waiting)
+        step = shown[-1] - shown[-2] if len(shown) > 1 else 0
+        yield from _timed(waiting, end=shown[-1] + clock.last_duration(shown[-1], step=step))
+
+
+def _timed(packets: Sequence[Packet[VideoStream]], *, end: int) -> Iterator[Packet[VideoStream]]:
+    shown = sorted(packet.pts or 0 for packet in packets)
+    durations = {start: stop - start for start, stop in itertools.pairwise([*shown, end])}
+    for packet in packets:
+        packet.duration = durations[packet.pts or 0]
+        yield packet
+
+
+def _with_sound(output: OutputContainer, sound: Sound, source: Path, *, until: Fraction | None) -> Sound | None:
+    """Muxes sound up to `until` seconds, so that neither stream has to wait in memory for the other; None where it is broken."""
+    try:
+        for packet in sound.packets(until=until):
+            output.mux(packet)
+    except (av.FFmpegError, ValueError) as error:
+        if isinstance(error, OSError):
+            raise
+        _LOG.warning("%s: its sound is broken (%s); the annotated video goes on without it", source, _cause(error))
+        return None
+    return sound
+
+
+@contextlib.contextmanager
+def _explained(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise MediaError(
+            "not_encodable", f"{path}: {what} cannot be encoded as H.264 ({_cause(error)}); do without with --no-annotate"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -88,6 +88,13 @@ def run(
     batch_size: Annotated[
         int | None, typer.Option(help="Faces classified at once (default: 64).", metavar="N", rich_help_panel=_HOW)
     ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds without progress after which a medium is given up (default: 300).", metavar="S", rich_help_panel=_HOW),
+    ] = None,
+    max_memory: Annotated[
+        int | None, typer.Option(help="Most memory of a process, in MB (default: no limit).", metavar="MB", rich_help_panel=_HOW)
+    ] = None,
     annotate: Annotated[
         bool | None, typer.Option("--annotate/--no-annotate", help="Write annotated copies (default: annotate).", rich_help_panel=_WRITE)
     ] = None,
@@ -129,6 +136,8 @@ def run(
             "device": device,
             "workers": workers,
             "batch_size": batch_size,
+            "timeout": timeout,
+            "max_memory": max_memory,
             "annotate": annotate,
             "force": force,
             "retry_failed": retry_failed,

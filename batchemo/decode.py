@@ -7,13 +7,13 @@ import logging
 from collections.abc import Iterator
 from typing import Literal
 
-from batchemo.decoders.container import Index, read_index
+from batchemo.decoders.container import Index, divide, open_video, read_index
 from batchemo.decoders.decord import MAX_DECODED_BYTES, DecordSource
 from batchemo.decoders.picture import PictureSource
 from batchemo.decoders.pyav import PyAVSource
 from batchemo.decoders.source import Found, FrameSource
 from batchemo.errors import MediaError, UsageError
-from batchemo.records import Frame, Medium
+from batchemo.records import Frame, Medium, Segment
 
 Decoder = Literal["auto", "decord", "pyav"]
 
@@ -23,32 +23,69 @@ _DECORD_READS = ("mov", "matroska")
 """Containers that `auto` gives to decord. A damaged AVI makes it end the process (segmentation fault, decord 0.6.0)."""
 
 
-def open_source(medium: Medium, *, decoder: Decoder = "auto") -> FrameSource:
-    """The source that suits `medium` best. Raises UsageError where `decoder` is asked for but not installed.
+SEGMENT_SECONDS = 20.0
+"""Least length of the segments that a video is divided into: what a killed run repeats, what one worker takes at a time, and a hundred
+times what it costs to jump to a key frame."""
+
+
+def segments_of(medium: Medium, *, decoder: Decoder = "auto", seconds: float = SEGMENT_SECONDS) -> list[Segment]:
+    """The segments that `medium` is analysed in, a function of the file and `decoder` alone: one for pictures, for short clips,
+    and wherever the file is not whole or its container does not tell when its frames are shown."""
+    if medium.kind == "image" or decoder == "decord":
+        return [Segment()]
+    try:
+        index = read_index(medium.path)
+    except (MediaError, OSError):
+        return [Segment()]
+    if decoder == "auto" and _suits_decord(index) and _decord_installed():
+        return [Segment()]
+    return divide(index, seconds=seconds)
+
+
+def count_segments(medium: Medium) -> int:
+    """About how many segments `medium` has, by its header alone."""
+    if medium.kind == "image":
+        return 1
+    try:
+        with open_video(medium.path) as (container, _):
+            return max(1, int((container.duration or 0) / 1_000_000 / SEGMENT_SECONDS))
+    except MediaError:
+        return 1
+
+
+def open_source(medium: Medium, *, decoder: Decoder = "auto", segment: Segment | None = None) -> FrameSource:
+    """The source that suits `medium`, or the `segment` of it, best. Raises UsageError where `decoder` is asked for but not installed.
 
     `auto` takes decord for clips whose frames all fit into its bound of memory (on one thread it read a clip of 640 x 360
     in .38 s, PyAV in .61 s), and PyAV for everything else and for whatever decord cannot read.
     """
     if medium.kind == "image":
         return PictureSource(medium.path)
-    if decoder == "pyav":
-        return PyAVSource(medium.path)
-    installed = importlib.util.find_spec("decord") is not None
+    if decoder == "pyav" or (segment is not None and not segment.is_whole):
+        return PyAVSource(medium.path, segment)
     if decoder == "decord":
-        if not installed:
+        if not _decord_installed():
             raise UsageError("decord is not installed here; use --decoder pyav")
         return DecordSource(medium.path)
-    return _AutoSource(medium, decord_installed=installed)
+    return _AutoSource(medium)
+
+
+def _decord_installed() -> bool:
+    return importlib.util.find_spec("decord") is not None
+
+
+def _suits_decord(index: Index) -> bool:
+    return index.container.startswith(_DECORD_READS) and 0 < len(index.times_s) * index.width * index.height * _RGB <= MAX_DECODED_BYTES
 
 
 class _AutoSource:
     """decord while it can, then PyAV from the same frame on."""
 
-    def __init__(self, medium: Medium, *, decord_installed: bool) -> None:
+    def __init__(self, medium: Medium) -> None:
         self._medium = medium
         self._source: FrameSource = PyAVSource(medium.path)
-        index = _index_of_short_clip(medium) if decord_installed else None
-        if index is not None and 0 < len(index.times_s) * index.width * index.height * _RGB <= MAX_DECODED_BYTES:
+        index = _index_of_short_clip(medium) if _decord_installed() else None
+        if index is not None and _suits_decord(index):
             self._source = DecordSource(medium.path, index)
 
     @property
@@ -76,7 +113,6 @@ class _AutoSource:
 def _index_of_short_clip(medium: Medium) -> Index | None:
     """None for what PyAV had better read; a file of more bytes than a short clip has when decoded is not read for that."""
     try:
-        index = read_index(medium.path) if medium.path.stat().st_size <= MAX_DECODED_BYTES else None
+        return read_index(medium.path) if medium.path.stat().st_size <= MAX_DECODED_BYTES else None
     except (MediaError, OSError):
         return None
-    return index if index is not None and index.container.startswith(_DECORD_READS) else None

@@ -131,11 +131,11 @@ class Display:
         began = time.monotonic()
         while not self._stop.wait(_REFRESH_SECONDS) and self._task is not None and pulses.is_dir():
             frames, partial = 0, 0.0
-            for analysed, share, output in read_pulses(pulses):
-                frames += analysed
-                name = self._outputs.get(output, "")
+            for beat in read_pulses(pulses):
+                frames += beat.frames
+                name = self._outputs.get(beat.output, "")
                 if name not in self._finished:
-                    partial += share * self._sizes.get(name, 0)
+                    partial += beat.share * self._sizes.get(name, 0)
             self._progress.update(
                 self._task,
                 completed=self._done_bytes + partial,

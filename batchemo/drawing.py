@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from batchemo.records import Reading
+from batchemo.records import Marks
 
 Colour = tuple[int, int, int]
 
@@ -95,22 +95,22 @@ class _Mark:
     chart: _Area | None = None
 
 
-def draw(pixels: NDArray[np.uint8], reading: Reading, *, labels: Sequence[str]) -> NDArray[np.uint8]:
-    """Returns a copy of `pixels` (RGB uint8 H x W x 3) with a box, a name and a chart for each face of `reading`.
+def draw(pixels: NDArray[np.uint8], faces: Marks, *, labels: Sequence[str]) -> NDArray[np.uint8]:
+    """Returns a copy of `pixels` (RGB uint8 H x W x 3) with a box, a name and a chart for each of `faces`.
 
-    `labels` name the columns of `reading.probabilities`. The name is the most probable label, its probability in percent and the
+    `labels` name the columns of `faces.probabilities`. The name is the most probable label, its probability in percent and the
     number of the track, whose colour all three share. Charts keep clear of every face and of each other; a face beside which
     the picture has no room goes without one, and a picture smaller than a word gets boxes only.
 
     Raises ValueError where `labels` and probabilities differ in number.
     """
-    if len(reading.faces) and reading.probabilities.shape[1] != len(labels):
-        raise ValueError(f"{len(labels)} labels for {reading.probabilities.shape[1]} probabilities")
+    if len(faces) and faces.probabilities.shape[1] != len(labels):
+        raise ValueError(f"{len(labels)} labels for {faces.probabilities.shape[1]} probabilities")
     canvas = pixels.copy()
     picture = _Area(0, 0, canvas.shape[1], canvas.shape[0])
     sizes = _Sizes.of(picture)
     names = tuple(_readable(label) for label in labels)
-    marks = _with_charts(_with_chips(reading, names, picture, sizes), names, picture, sizes)
+    marks = _with_charts(_with_chips(faces, names, picture, sizes), names, picture, sizes)
     for mark in marks:
         _draw_box(canvas, mark, sizes)
     for mark in marks:
@@ -125,13 +125,13 @@ def draw(pixels: NDArray[np.uint8], reading: Reading, *, labels: Sequence[str]) 
 # Placing
 
 
-def _with_chips(reading: Reading, names: tuple[str, ...], picture: _Area, sizes: _Sizes) -> list[_Mark]:
-    boxes = [_pixels_of(box, picture) for box in reading.faces.boxes]
+def _with_chips(faces: Marks, names: tuple[str, ...], picture: _Area, sizes: _Sizes) -> list[_Mark]:
+    boxes = [_pixels_of(box, picture) for box in faces.boxes]
     marks: list[_Mark] = []
     for index, box in enumerate(boxes):
         if not box.size:
             continue
-        probabilities, track_id = reading.probabilities[index], int(reading.track_ids[index])
+        probabilities, track_id = faces.probabilities[index], int(faces.track_ids[index])
         best = int(probabilities.argmax())
         words = (names[best], f"{probabilities[best]:.0%}", f"#{track_id}")
         taken = [*boxes[:index], *boxes[index + 1 :], *(mark.chip for mark in marks if mark.chip is not None)]

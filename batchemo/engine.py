@@ -3,123 +3,170 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import logging
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Protocol
 
-from batchemo.options import RunOptions
-from batchemo.pulse import Pulse, read_pulses
-from batchemo.records import MediaRow, Medium
+import psutil
 
+from batchemo.errors import MediaError
+from batchemo.parts import Done
+from batchemo.pulse import Beat, Pulse, read_pulses
+from batchemo.records import Medium, Outcome
+from batchemo.work import Board, Job, Task
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Task:
-    """What is done to each medium; sent to the workers, which load the networks themselves."""
-
-    results: Path
-    options: RunOptions
-    run_id: str
-    pulses: Path
-
-    def __call__(self, medium: Medium) -> MediaRow:
-        from batchemo.pipeline import analyse  # noqa: PLC0415 (loads torch, which the parent of workers does not need)
-
-        pulse = Pulse(self.pulses, medium.output)
-        pulse.start()
-        row = analyse(
-            medium, self.results, options=self.options, run_id=self.run_id, beat=lambda n, share: pulse.beat(frames=n, share=share)
-        )
-        pulse.end()
-        return row
+_LOOK_SECONDS = 0.5
+_MEGABYTE = 2**20
 
 
 class Engine(Protocol):
-    """Runs a task on media and yields their rows as they are done, in any order."""
+    """Runs a task on media and yields what becomes of each as it is done, in any order."""
 
-    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[MediaRow]: ...
+    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[Outcome]: ...
 
 
 class InProcess:
-    """One medium after the other, here: what debuggers want, and best for a single medium."""
+    """One medium after the other, here: what debuggers want, and best for little work."""
 
-    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[MediaRow]:
+    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[Outcome]:
         for medium in media:
             with _one_thread():
-                row = task(medium)
-            yield row
+                outcome = task(Job(medium))
+            if isinstance(outcome, Outcome):
+                yield outcome
 
 
 class Workers:
-    """`count` processes with one thread each, by joblib's loky.
+    """`count` processes with one thread each, by joblib's loky; long videos are shared among them where there are few media.
 
-    When a worker dies, the media that were being analysed then are tried once more, each alone; one that kills its worker
-    again becomes a failed row, and the run goes on.
+    When a worker dies, or is ended because it has made no progress for `timeout_s` seconds or uses more than `max_memory_mb`, the jobs that
+    were in work are tried once more, each alone; the medium of one that ends its worker again has failed, and the run goes on.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, timeout_s: float, max_memory_mb: int | None) -> None:
         self._count = count
+        self._timeout_s = timeout_s
+        self._max_memory_mb = max_memory_mb
 
-    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[MediaRow]:
-        waiting = {medium.output: medium for medium in media}
-        while waiting:
-            yield from self._until_crash(task, waiting, self._count)
-            if not waiting:
-                return
-            suspects = [waiting[output] for _, _, output in read_pulses(task.pulses) if output in waiting]
-            _clear(task.pulses)
-            for medium in suspects or list(waiting.values())[:1]:
-                yield from self._alone(task, waiting, medium)
+    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[Outcome]:
+        board = Board(task, media, workers=self._count)
+        try:
+            while board.unfinished:
+                yield from self._until_crash(task, board, board.next_job, self._count)
+                if not board.running:
+                    continue
+                in_work = {(beat.output, beat.part) for beat in read_pulses(task.pulses)}
+                suspects = [job for job in board.running if job.key in in_work] or list(board.running[:1])
+                board.put_back([job for job in board.running if job not in suspects])
+                for job in suspects:
+                    yield from self._alone(task, board, job)
+        finally:
+            board.abandon()
 
-    def _alone(self, task: Task, waiting: dict[str, Medium], medium: Medium) -> Iterator[MediaRow]:
-        logging.getLogger("batchemo").warning("a worker died; trying %s again, alone", medium.name)
-        single = {medium.output: medium}
-        yield from self._until_crash(task, single, 1)
-        if single:
-            message = f"{medium.path} killed its worker twice (a defect of a decoder, or no memory left); leave it out with --exclude"
-            yield MediaRow(
-                media=medium.name,
-                path=str(medium.path.resolve()),
-                kind=medium.kind,
-                status="failed",
-                error="crashed",
-                message=message,
-                run_id=task.run_id,
-            )
-        waiting.pop(medium.output, None)
+    def _alone(self, task: Task, board: Board, job: Job) -> Iterator[Outcome]:
+        logging.getLogger("batchemo").warning("a worker died; trying %s again, alone", job.medium.name)
+        jobs = iter([job])
+        cause = yield from self._until_crash(task, board, lambda: next(jobs, None), 1)
+        if job in board.running:
+            error = cause or MediaError("crashed", f"{job.medium.path} killed its worker twice (a defect of a decoder, or no memory left)")
+            joint = ";" if cause is None else ", or"
+            outcome = board.fail(job, MediaError(error.kind, f"{error}{joint} leave it out with --exclude"))
+            if outcome is not None:
+                yield outcome
 
-    @staticmethod
-    def _until_crash(task: Task, waiting: dict[str, Medium], count: int) -> Iterator[MediaRow]:
-        """Yields rows and takes their media out of `waiting`; ends when all are done or a worker has died."""
+    def _until_crash(
+        self, task: Task, board: Board, next_job: Callable[[], Job | None], count: int
+    ) -> Generator[Outcome, None, MediaError | None]:
+        """Yields outcomes until there is nothing left to do, or a worker has died; gives the reason where it was ended."""
         from joblib.externals.loky import ProcessPoolExecutor  # noqa: PLC0415
         from joblib.externals.loky.process_executor import BrokenProcessPool  # noqa: PLC0415
 
+        _clear(task.pulses)
+        guard = _Guard(task.pulses, board, timeout_s=self._timeout_s, max_memory_mb=self._max_memory_mb)
         executor = ProcessPoolExecutor(max_workers=count, initializer=_become_worker, env=_WORKER_ENVIRONMENT)
+        futures: dict[Future[Outcome | Done], Job] = {}
         finished = False
         try:
-            futures = {executor.submit(task, medium): output for output, medium in waiting.items()}
-            for future in as_completed(futures):
-                try:
-                    row = future.result()
-                except BrokenProcessPool:
-                    return
-                del waiting[futures[future]]
-                yield row
-            finished = True
+            while True:
+                # One more each than they work on, so that nobody waits for this process.
+                while len(futures) < 2 * count and (job := next_job()) is not None:
+                    futures[executor.submit(task, job)] = job
+                if not futures:
+                    finished = True
+                    return None
+                for future in wait(futures, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED).done:
+                    job = futures.pop(future)
+                    try:
+                        outcome = board.take(job, future.result())
+                    except BrokenProcessPool:
+                        return guard.reason
+                    except MediaError as error:
+                        outcome = board.fail(job, error)
+                    if outcome is not None:
+                        yield outcome
+                for output, share in board.films():
+                    Pulse(task.pulses, output).start(share)
+                guard.look()
         finally:
             executor.shutdown(wait=True, kill_workers=not finished)
 
 
-def choose_engine(workers: int | None, media: int, *, device: str) -> Engine:
-    """As many workers as asked for; otherwise one a core, but no more than media, and one only where a GPU is shared."""
+class _Guard:
+    """Ends workers that hang or take too much memory; `reason` says of the last one why, as the error of its medium."""
+
+    def __init__(self, pulses: Path, board: Board, *, timeout_s: float, max_memory_mb: int | None) -> None:
+        self._pulses = pulses
+        self._board = board
+        self._timeout_s = timeout_s
+        self._max_memory_mb = max_memory_mb
+        self._seen: dict[int, tuple[Beat, float]] = {}
+        self.reason: MediaError | None = None
+
+    def look(self) -> None:
+        paths = {job.key: job.medium.path for job in self._board.running}
+        now = time.monotonic()
+        for beat in read_pulses(self._pulses):
+            before = self._seen.get(beat.pid)
+            if before is None or before[0] != beat:
+                self._seen[beat.pid] = beat, now
+            path = paths.get((beat.output, beat.part))
+            if path is None:
+                continue
+            reason = self._reason(beat, path, idle_s=now - self._seen[beat.pid][1])
+            if reason is not None:
+                self.reason = reason
+                with contextlib.suppress(psutil.Error):
+                    psutil.Process(beat.pid).kill()
+
+    def _reason(self, beat: Beat, path: Path, *, idle_s: float) -> MediaError | None:
+        if idle_s > self._timeout_s:
+            return MediaError("timeout", f"{path}: no progress within {self._timeout_s:g} s, twice; allow more with --timeout")
+        if self._max_memory_mb is None:
+            return None
+        try:
+            used_mb = psutil.Process(beat.pid).memory_info().rss // _MEGABYTE
+        except psutil.Error:
+            return None
+        if used_mb <= self._max_memory_mb:
+            return None
+        return MediaError("memory", f"{path}: takes more than {self._max_memory_mb} MB of memory, twice; allow more with --max-memory")
+
+
+def choose_engine(workers: int | None, media: Sequence[Medium], *, device: str, timeout_s: float, max_memory_mb: int | None) -> Engine:
+    """As many workers as asked for, otherwise one a core, but no more than there are media and segments of videos to keep them busy, and
+    one only where a GPU is shared."""
     count = workers or (1 if device.startswith("cuda") else usable_cores())
-    count = min(count, media)
-    return Workers(count) if count > 1 else InProcess()
+    if len(media) < count:
+        from batchemo.decode import count_segments  # noqa: PLC0415 (loads decoders)
+
+        count = min(count, sum(count_segments(medium) for medium in media))
+    return Workers(count, timeout_s=timeout_s, max_memory_mb=max_memory_mb) if count > 1 else InProcess()
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import traceback
 from pathlib import Path
 
 
@@ -31,6 +32,14 @@ class MediaError(BatchemoError):
 
     def __reduce__(self) -> tuple[type[MediaError], tuple[str, str]]:
         return type(self), (self.kind, str(self))
+
+
+def defect(path: Path, error: Exception) -> MediaError:
+    """For what must not happen: it costs the medium at `path`, not the run."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    message = f"{path}: a defect of batchemo ({type(error).__name__}: {error}{place}); report it, and leave the file out with --exclude"
+    return MediaError("defect", message)
 
 
 class WeightsError(BatchemoError):

@@ -52,11 +52,12 @@ class _Seen:
     faces: Faces
 
 
-def follow(frames: Iterable[tuple[Frame, bool]], detect: Detect) -> Iterator[Sighting]:
+def follow(frames: Iterable[tuple[Frame, bool]], detect: Detect, *, search_last: bool = False) -> Iterator[Sighting]:
     """The faces of all frames, each with whether a shot begins with it: found by `detect` in some, carried over in the others.
 
     Faces that a search finds for the first time are followed back as well, to the frames since the search before, so none
-    is seen late. At most `SEARCH_FRAMES` frames are held.
+    is seen late. With `search_last` that holds for the last frames, too, after which others may follow elsewhere. At most `SEARCH_FRAMES`
+    frames are held.
     """
     held: list[_Seen] = []
     searched_s = before_s = 0.0
@@ -76,6 +77,9 @@ def follow(frames: Iterable[tuple[Frame, bool]], detect: Detect) -> Iterator[Sig
         else:
             seen.faces = carried
         held.append(seen)
+    if search_last and len(held) > 1:
+        (held[-1].faces,) = detect([_pixels(held[-1].frame)])
+        _follow_back(held[:-1], held[-1])
     yield from map(_sighting, held)
 
 

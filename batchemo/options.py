@@ -37,6 +37,8 @@ class RunOptions(BaseModel):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
+    timeout: Annotated[float, Field(gt=0)] = 300.0
+    max_memory: Annotated[int, Field(ge=256)] | None = None
     annotate: bool = True
     force: bool = False
     retry_failed: bool = False

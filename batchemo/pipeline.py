@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from batchemo import __version__
-from batchemo.annotate import VideoWriter, write_picture
+from batchemo.annotation import annotate
+from batchemo.appearance import describe
+from batchemo.assembly import Assembly
 from batchemo.classify import Classifier
 from batchemo.crops import cut_crops
-from batchemo.decode import open_source
-from batchemo.decoders.source import Found, FrameSource
+from batchemo.decode import open_source, segments_of
 from batchemo.detect import Detector
 from batchemo.detect import Kind as DetectorKind
 from batchemo.devices import choose_device
-from batchemo.drawing import draw
-from batchemo.errors import MediaError, typed
-from batchemo.fingerprint import fingerprint_of
+from batchemo.errors import MediaError, defect
 from batchemo.follow import follow
 from batchemo.options import RunOptions
-from batchemo.records import Frame, MediaRow, Medium, Reading, Sighting
+from batchemo.parts import Done, Draw, Part, Read, load_part, part_path, remove_parts, save_part
+from batchemo.records import Faces, Frame, Medium, Outcome, Reading, Segment, Sighting
 from batchemo.shots import ShotFinder
-from batchemo.tables import SCHEMA_VERSION, annotated_path
-from batchemo.timeline import TimelineWriter
-from batchemo.track import Tracker
-from batchemo.weights import SHIPPED, load_weights
+from batchemo.stopwatch import Stopwatch
+from batchemo.tables import annotated_path
+from batchemo.weights import SHIPPED, Weights, load_weights
 
 _BATCH_FRAMES = 16
 _BATCH_BYTES = 64 * 2**20
@@ -50,7 +46,7 @@ class Models:
     detector: Detector
     follows: bool
     classifier: Classifier
-    weights_sha256: str
+    weights: Weights
 
 
 @functools.lru_cache(maxsize=2)
@@ -62,95 +58,167 @@ def load_models(*, device: str, weights: Path | None, detector: DetectorKind, mi
         Detector(min_face_px=min_face_px, kind=detector, device=place),
         detector == "fast" and place.type == "cpu",
         Classifier(loaded, device=place, batch_size=batch_size),
-        loaded.sha256,
+        loaded,
     )
 
 
-def analyse(medium: Medium, results: Path, *, options: RunOptions, run_id: str, beat: Beat) -> MediaRow:
+def analyse(medium: Medium, results: Path, *, options: RunOptions, run_id: str, beat: Beat) -> Outcome:
     """Analyses `medium` and writes its files below `results`. A medium that cannot be analysed gives a row that says why.
 
     Its tables are written all the same, with whatever could be read.
     """
-    started = time.monotonic()
-    models = load_models(
+    watch = Stopwatch()
+    with watch.stage("start"):
+        models = _models(options)
+    labels, digest = models.weights.labels, models.weights.sha256
+    with Assembly(medium, results, options=options, labels=labels, weights_sha256=digest, run_id=run_id, watch=watch) as assembly:
+        if assembly.readable:
+            try:
+                _read_medium(medium, results, assembly, models, options, beat, watch)
+                if options.annotate:
+                    annotate(
+                        medium,
+                        annotated_path(results, medium),
+                        assembly.faces_path(),
+                        labels=labels,
+                        decoder=options.decoder,
+                        sample_fps=options.sample_fps,
+                        beat=lambda: beat(0, 1.0),
+                        watch=watch,
+                    )
+            except MediaError as error:
+                assembly.fail(error)
+            except (OSError, MemoryError):
+                raise
+            except Exception as error:
+                assembly.fail(defect(medium.path, error))
+        row = assembly.finish()
+    remove_parts(results, medium)
+    return Outcome(row, dict(watch.seconds))
+
+
+def take_step(
+    medium: Medium, step: Read | Draw, results: Path, *, options: RunOptions, labels: tuple[str, ...], beat: Callable[[int], None]
+) -> Done:
+    """One step of a video that several workers share. Raises MediaError where the video is to blame."""
+    watch = Stopwatch()
+    if isinstance(step, Read):
+        part = _part(medium, step.segment, results, options, step.origin, lambda frames, _: beat(frames), watch)
+        return Done(part, dict(watch.seconds))
+    annotate(
+        medium,
+        step.path,
+        step.faces,
+        labels=labels,
+        decoder=options.decoder,
+        sample_fps=options.sample_fps,
+        beat=lambda: beat(0),
+        watch=watch,
+        segment=step.segment,
+        index_offset=step.index_offset,
+    )
+    return Done(None, dict(watch.seconds))
+
+
+def _part(
+    medium: Medium, segment: Segment, results: Path, options: RunOptions, origin: dict[str, Any], beat: Beat, watch: Stopwatch
+) -> Part:
+    """The readings of a segment: those that an earlier run has left, or new ones, which are kept for a later run."""
+    path = part_path(results, medium, segment)
+    part = load_part(path, segment, origin=origin)
+    if part is not None:
+        return _with_looks(part, medium, options, watch)
+    part = _read_segment(medium, segment, _models(options), options, beat, watch)
+    save_part(path, part, origin=origin)
+    return part
+
+
+def _models(options: RunOptions) -> Models:
+    return load_models(
         device=options.device,
         weights=options.weights,
         detector=options.detector,
         min_face_px=options.min_face_px,
         batch_size=options.batch_size,
     )
-    row = MediaRow(media=medium.name, path=str(medium.path.resolve()), kind=medium.kind, status="done", run_id=run_id)
-    row = _storable(row)
-    try:
-        fingerprint = fingerprint_of(medium.path)
-    except OSError as error:
-        fingerprint = {}
-        message = f"{medium.path} cannot be read: {error.strerror}; check its permissions with: ls -l {typed(medium.path)}"
-        row = _failed(row, MediaError("unreadable", message))
-    metadata = {
-        "schema_version": SCHEMA_VERSION,
-        "batchemo_version": __version__,
-        "weights_sha256": models.weights_sha256,
-        "labels": list(models.classifier.labels),
-        "options": options.shaping(),
-        "path": row.path,
-        "fingerprint": fingerprint,
-    }
-    row = dataclasses.replace(row, sha256=str(fingerprint.get("sha256", "")))
-    tables = TimelineWriter(results, medium, labels=models.classifier.labels, metadata=metadata, uncertain_below=options.uncertain_below)
-    with tables as timeline:
-        if row.status == "done":
-            row = _analyse_frames(medium, results, timeline, row, models, options, beat)
-        row = dataclasses.replace(row, seconds_taken=time.monotonic() - started)
-        timeline.finish(row)
-    return row
 
 
-def _analyse_frames(
-    medium: Medium, results: Path, timeline: TimelineWriter, row: MediaRow, models: Models, options: RunOptions, beat: Beat
-) -> MediaRow:
-    tracker = Tracker()
-    try:
+def _read_medium(
+    medium: Medium, results: Path, assembly: Assembly, models: Models, options: RunOptions, beat: Beat, watch: Stopwatch
+) -> None:
+    with watch.stage("divide"):
+        segments = segments_of(medium, decoder=options.decoder)
+    if len(segments) == 1:
         source = open_source(medium, decoder=options.decoder)
         frames = source.frames(sample_fps=options.sample_fps)
-        with _Annotator(medium, annotated_path(results, medium) if options.annotate else None, models.classifier.labels) as annotator:
-            for reading in _read(_faces(_reported(frames, timeline), models), models, tracker):
-                timeline.write(reading)
-                annotator.write(reading)
-                beat(1, _share(source, reading.frame))
-    except MediaError as error:
-        row = _failed(row, error)
-        return dataclasses.replace(row, n_faces=timeline.n_faces, n_frames_analysed=timeline.n_frames_analysed, n_tracks=tracker.count)
-    found = source.found
-    row = dataclasses.replace(
-        row,
-        decoder=source.decoder,
-        width=found.width,
-        height=found.height,
-        duration_s=found.duration_s,
-        n_frames=found.decoded + found.undecodable + found.missing,
-        n_frames_analysed=timeline.n_frames_analysed,
-        n_faces=timeline.n_faces,
-        n_tracks=tracker.count,
-    )
-    return _with_losses(row, medium, found)
+        try:
+            for reading in assembly.add(_readings(frames, models, ShotFinder(), watch)):
+                length_s = source.found.length_s
+                beat(1, min(1.0, reading.time_s / length_s) if length_s > 0 else 0.0)
+        finally:
+            assembly.tell(source.found, source.decoder)
+        return
+    for segment in segments:
+        assembly.add_part(_part(medium, segment, results, options, assembly.origin, _within(beat, segment.number, len(segments)), watch))
 
 
-def _reported(frames: Iterable[Frame], timeline: TimelineWriter) -> Iterator[Frame]:
-    """The frames that can be seen; the others become rows at once."""
+def _within(beat: Beat, number: int, count: int) -> Beat:
+    """A beat of the `number`th of `count` segments, as one of the whole."""
+    return lambda frames, share: beat(frames, (number + share) / count)
+
+
+def _read_segment(medium: Medium, segment: Segment, models: Models, options: RunOptions, beat: Beat, watch: Stopwatch) -> Part:
+    source = open_source(medium, decoder=options.decoder, segment=segment)
+    shots = ShotFinder()
+    readings = []
+    for reading in _readings(source.frames(sample_fps=options.sample_fps), models, shots, watch, search_last=True):
+        readings.append(reading)
+        beat(1, min(1.0, len(readings) / max(1, segment.frames)))
+    return Part(segment, tuple(readings), source.found, source.decoder, shots.first, shots.last)
+
+
+def _with_looks(part: Part, medium: Medium, options: RunOptions, watch: Stopwatch) -> Part:
+    """The part with the looks of its faces: they are not stored, so they are seen once more."""
+    source = open_source(medium, decoder=options.decoder, segment=part.segment)
+    known = {reading.index: reading for reading in part.readings if len(reading.faces)}
+    looks = {}
+    for frame in watch.each("decode", source.frames(sample_fps=options.sample_fps)):
+        reading = known.get(frame.index)
+        if reading is not None and frame.pixels is not None:
+            with watch.stage("crop"):
+                looks[frame.index] = describe(frame.pixels, reading.faces, cut_crops(frame.pixels, reading.faces))
+    readings = tuple(dataclasses.replace(reading, looks=looks.get(reading.index)) for reading in part.readings)
+    return dataclasses.replace(part, readings=readings)
+
+
+def _readings(
+    frames: Iterable[Frame], models: Models, shots: ShotFinder, watch: Stopwatch, *, search_last: bool = False
+) -> Iterator[Reading]:
+    """What is seen in each frame, those that cannot be decoded in their places between the others."""
+    lost: list[Frame] = []
+    seen = _faces(_decodable(watch.each("decode", frames), lost), models, shots, search_last=search_last)
+    for batch in _batches(watch.each("search and follow", seen), lambda each: each.frame):
+        for reading in _read(batch, models, watch):
+            while lost and lost[0].time_s < reading.time_s:
+                yield _nothing(lost.pop(0), models)
+            yield reading
+    for frame in lost:
+        yield _nothing(frame, models)
+
+
+def _decodable(frames: Iterable[Frame], lost: list[Frame]) -> Iterator[Frame]:
     for frame in frames:
         if frame.pixels is None:
-            timeline.write_undecodable(frame)
+            lost.append(frame)
         else:
             yield frame
 
 
-def _faces(frames: Iterable[Frame], models: Models) -> Iterator[Sighting]:
+def _faces(frames: Iterable[Frame], models: Models, shots: ShotFinder, *, search_last: bool) -> Iterator[Sighting]:
     """The faces of frames. On a CPU most are carried over from a few searches; a GPU searches every frame, many at once."""
-    shots = ShotFinder()
     marked = ((frame, shots.is_cut(frame.pixels)) for frame in frames if frame.pixels is not None)
     if models.follows:
-        yield from follow(marked, models.detector.detect)
+        yield from follow(marked, models.detector.detect, search_last=search_last)
         return
     for batch in _batches(marked, lambda each: each[0]):
         found = models.detector.detect([frame.pixels for frame, _ in batch if frame.pixels is not None])
@@ -158,16 +226,27 @@ def _faces(frames: Iterable[Frame], models: Models) -> Iterator[Sighting]:
             yield Sighting(frame, faces, cut)
 
 
-def _read(sightings: Iterable[Sighting], models: Models, tracker: Tracker) -> Iterator[Reading]:
-    """Identities and expressions, classified in batches over frames."""
-    for batch in _batches(sightings, lambda seen: seen.frame):
+def _read(batch: Sequence[Sighting], models: Models, watch: Stopwatch) -> Iterator[Reading]:
+    """Expressions and looks, the faces of all frames of the batch classified together."""
+    with watch.stage("crop"):
         crops = [cut_crops(seen.frame.pixels, seen.faces) for seen in batch if seen.frame.pixels is not None]
+        looks = [
+            describe(seen.frame.pixels, seen.faces, crop) for seen, crop in zip(batch, crops, strict=True) if seen.frame.pixels is not None
+        ]
+    with watch.stage("classify"):
         probabilities = models.classifier.classify(np.concatenate([crop.pixels for crop in crops]))
-        start = 0
-        for seen, crop in zip(batch, crops, strict=True):
-            ids = tracker.update(seen.frame.time_s, seen.faces, crop, cut=seen.cut)
-            yield Reading(seen.frame, seen.faces, crop, ids, probabilities[start : start + len(crop)])
-            start += len(crop)
+    start = 0
+    for seen, crop, look in zip(batch, crops, looks, strict=True):
+        own = probabilities[start : start + len(crop)]
+        yield Reading(seen.frame.index, seen.frame.time_s, seen.faces, crop.face_px, crop.sharpness, own, look, seen.cut)
+        start += len(crop)
+
+
+def _nothing(frame: Frame, models: Models) -> Reading:
+    """Of a frame that cannot be decoded."""
+    none = np.empty(0, np.float32)
+    probabilities = np.empty((0, len(models.classifier.labels)), np.float32)
+    return Reading(-1, frame.time_s, Faces.none(), none, none, probabilities, None, False)
 
 
 def _batches(items: Iterable[_Item], frame_of: Callable[[_Item], Frame]) -> Iterator[list[_Item]]:
@@ -180,62 +259,3 @@ def _batches(items: Iterable[_Item], frame_of: Callable[[_Item], Frame]) -> Iter
             waiting = []
     if waiting:
         yield waiting
-
-
-class _Annotator:
-    """Writes the annotated copy, if there is to be one."""
-
-    def __init__(self, medium: Medium, path: Path | None, labels: tuple[str, ...]) -> None:
-        self._medium = medium
-        self._path = path
-        self._labels = labels
-        self._stack = contextlib.ExitStack()
-        self._video: VideoWriter | None = None
-
-    def __enter__(self) -> _Annotator:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-
-    def write(self, reading: Reading) -> None:
-        pixels = reading.frame.pixels
-        if self._path is None or pixels is None:
-            return
-        annotated = draw(pixels, reading, labels=self._labels)
-        if self._medium.kind == "image":
-            write_picture(self._path, annotated)
-            return
-        if self._video is None:
-            height, width = annotated.shape[:2]
-            self._video = self._stack.enter_context(VideoWriter(self._path, source=self._medium.path, width=width, height=height))
-        self._video.write(annotated, reading.frame.time_s)
-
-
-def _share(source: FrameSource, frame: Frame) -> float:
-    length = source.found.length_s
-    return min(1.0, frame.time_s / length) if length > 0 else 0.0
-
-
-def _failed(row: MediaRow, error: MediaError) -> MediaRow:
-    return _storable(dataclasses.replace(row, status="failed", error=error.kind, message=str(error)))
-
-
-def _with_losses(row: MediaRow, medium: Medium, found: Found) -> MediaRow:
-    """The row with a word on frames that could not be had; a file that ends too early has failed, though its tables hold the rest."""
-    if found.missing:
-        kept = f"{found.decoded} of {row.n_frames} frames could be read; the tables hold those"
-        message = f"{medium.path} is cut off: only {kept}. Copy it again from its source"
-        return _failed(row, MediaError("truncated", message))
-    if found.undecodable:
-        message = f"{found.undecodable} of {row.n_frames} frames cannot be decoded ({found.trouble or 'damaged'})"
-        return _storable(dataclasses.replace(row, message=message))
-    return row
-
-
-def _storable(row: MediaRow) -> MediaRow:
-    """The row with texts that UTF-8 can hold: names of files may be any bytes."""
-    texts = {name: getattr(row, name) for name in ("media", "path", "message")}
-    return dataclasses.replace(
-        row, **{name: text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name, text in texts.items()}
-    )

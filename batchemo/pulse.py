@@ -6,31 +6,45 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 _EVERY_SECONDS = 0.3
 
 
+class Beat(NamedTuple):
+    """What a process has said last: `frames` it has analysed in all, the `share` (0 to 1) of the medium that is behind us, how many `beats`
+    there were, and which `part` of the medium with which `output` name it works on (empty between media)."""
+
+    pid: int
+    frames: int
+    share: float
+    beats: int
+    part: str
+    output: str
+
+
 class Pulse:
-    """Says in `folder` which medium this process works on, and how many frames it has analysed in all.
+    """Says in `folder` which medium, or which part of it, this process works on, and how many frames it has analysed in all.
 
     A worker whose parent has gone ends itself at the next beat.
     """
 
     _frames_before = 0  # of earlier media in this process
 
-    def __init__(self, folder: Path, output: str) -> None:
+    def __init__(self, folder: Path, output: str, part: str = "") -> None:
         self._path = folder / str(os.getpid())
         self._output = output
-        self._frames = 0
+        self._part = part
         self._share = 0.0
+        self._beats = 0
         self._last = 0.0
         self._parent = os.getppid()
 
     def beat(self, *, frames: int = 0, share: float = 0.0) -> None:
         """`frames` more are analysed; `share` (0 to 1) of the medium is behind us."""
-        self._frames += frames
         Pulse._frames_before += frames
         self._share = share
+        self._beats += 1
         now = time.monotonic()
         if now - self._last >= _EVERY_SECONDS:
             self._last = now
@@ -38,26 +52,28 @@ class Pulse:
                 os._exit(1)
             self._write()
 
-    def start(self) -> None:
+    def start(self, share: float = 0.0) -> None:
+        self._share = share
         self._write()
 
     def end(self) -> None:
-        self._output, self._share = "", 0.0
+        self._output, self._part, self._share = "", "", 0.0
         self._write()
 
     def _write(self) -> None:
         temporary = self._path.with_name(f".{self._path.name}")
-        temporary.write_text(f"{Pulse._frames_before}\n{self._share:.4f}\n{self._output}", encoding="utf-8")
+        lines = (Pulse._frames_before, f"{self._share:.4f}", self._beats, self._part, self._output)
+        temporary.write_text("\n".join(map(str, lines)), encoding="utf-8")
         temporary.replace(self._path)
 
 
-def read_pulses(folder: Path) -> Iterator[tuple[int, float, str]]:
-    """Frames analysed, share of the present medium, and its output name (empty between media), of each process."""
+def read_pulses(folder: Path) -> Iterator[Beat]:
+    """The last beat of each process."""
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue
         try:
-            frames, share, output = path.read_text(encoding="utf-8").split("\n", 2)
-            yield int(frames), float(share), output
+            frames, share, beats, part, output = path.read_text(encoding="utf-8").split("\n", 4)
+            yield Beat(int(path.name), int(frames), float(share), int(beats), part, output)
         except (OSError, ValueError):
             continue

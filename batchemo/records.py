@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,20 +129,74 @@ class FaceCrops:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reading:
-    """All that is known of one frame: its faces, who they are (`track_ids` int32 N) and `probabilities` float32 N x classes."""
+    """What one look at a frame tells, before anybody knows whose faces these are; `index` is -1 for a frame that cannot be decoded.
 
-    frame: Frame
+    Of its N faces: `face_px` and `sharpness` float32 N as in `FaceCrops`, `probabilities` float32 N x classes, `looks` float32 N x D
+    (see `batchemo.looks`; None where they are not known). `cut`: a shot begins with it.
+    """
+
+    index: int
+    time_s: float
     faces: Faces
-    crops: FaceCrops
+    face_px: NDArray[np.float32]
+    sharpness: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    looks: NDArray[np.float32] | None
+    cut: bool
+
+    def __post_init__(self) -> None:
+        counts = {len(each) for each in (self.faces, self.face_px, self.sharpness, self.probabilities)}
+        if len(counts) != 1 or (self.looks is not None and len(self.looks) != len(self.faces)):
+            raise ValueError(f"{len(self.faces)} faces, {len(self.face_px)} sizes, {len(self.probabilities)} probabilities")
+
+    def __repr__(self) -> str:
+        return f"Reading({self.index}, {self.time_s:.6f} s, {len(self.faces)} faces)"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Marks:
+    """What is drawn onto a frame: `boxes` float32 N x 4 (px), `track_ids` int32 N, `probabilities` float32 N x classes."""
+
+    boxes: NDArray[np.float32]
     track_ids: NDArray[np.int32]
     probabilities: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        if not len(self.faces) == len(self.crops) == len(self.track_ids) == len(self.probabilities):
-            raise ValueError(f"{len(self.faces)} faces, {len(self.track_ids)} track ids, {len(self.probabilities)} probabilities")
+        if not len(self.boxes) == len(self.track_ids) == len(self.probabilities):
+            raise ValueError(f"{len(self.boxes)} boxes, {len(self.track_ids)} track ids, {len(self.probabilities)} probabilities")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
 
     def __repr__(self) -> str:
-        return f"Reading({self.frame!r}, {len(self.faces)} faces)"
+        return f"Marks({len(self)} faces)"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a video that can be decoded by itself: what is shown from tick `start` until before tick `stop`.
+
+    None is without a bound on that side; a medium that cannot be divided is one segment without any. Ticks are the
+    container's. `seek` is when the key frame that is shown at `start` is decoded, `zero` the tick of the medium's first frame, `before_s`
+    the time of the last frame before `start`, `frames` how many there should be, and `size` the (width, height) of the medium as it is
+    stored.
+    """
+
+    number: int = 0
+    start: int | None = None
+    stop: int | None = None
+    seek: int | None = None
+    zero: int | None = None
+    before_s: float | None = None
+    frames: int = 0
+    size: tuple[int, int] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.zero is None
+
+    def holds(self, tick: int) -> bool:
+        return (self.start is None or tick >= self.start) and (self.stop is None or tick < self.stop)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -169,3 +223,18 @@ class MediaRow:
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    def storable(self) -> MediaRow:
+        """The row with texts that UTF-8 can hold: names of files may be any bytes."""
+        texts = {name: getattr(self, name) for name in ("media", "path", "message")}
+        return dataclasses.replace(
+            self, **{name: text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name, text in texts.items()}
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an engine gives back for each medium: its `row`, and the `seconds` of processor time that each stage took."""
+
+    row: MediaRow
+    seconds: Mapping[str, float]

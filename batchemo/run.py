@@ -12,7 +12,8 @@ import platform
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,15 @@ from filelock import FileLock, Timeout
 from batchemo import __version__
 from batchemo.atomic import remove_temporaries, replacing, write_text
 from batchemo.discover import find_media
-from batchemo.engine import Task, choose_engine
+from batchemo.engine import choose_engine
 from batchemo.errors import LockedError, UsageError
 from batchemo.fingerprint import is_same
 from batchemo.options import RunOptions
-from batchemo.records import MediaRow, Medium
+from batchemo.parts import FOLDER as PARTS
+from batchemo.records import MediaRow, Medium, Outcome
 from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, read_metadata, table_path, write_table
 from batchemo.weights import SHIPPED, WeightsFile, read_weights_file
+from batchemo.work import Analysis
 
 _LOCK = ".batchemo.lock"
 _SAVE_EVERY_SECONDS = 30.0
@@ -102,12 +105,16 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) ->
         pulses.mkdir(parents=True)
         try:
             watch.started(planned, pulses)
-            task = Task(out.absolute(), options, run_id, pulses.absolute())
-            engine = choose_engine(options.workers, len(planned.todo), device=options.device)
-            for row in engine.run(task, planned.todo):
-                rows.append(row)
-                account.add(row)
-                watch.finished(row)
+            weights = read_weights_file(options.weights or SHIPPED)
+            task = Analysis(out.absolute(), options, run_id, pulses.absolute(), weights.labels, weights.sha256)
+            engine = choose_engine(
+                options.workers, planned.todo, device=options.device, timeout_s=options.timeout, max_memory_mb=options.max_memory
+            )
+            for outcome in engine.run(task, planned.todo):
+                rows.append(outcome.row)
+                account.add(outcome)
+                watch.finished(outcome.row)
+            shutil.rmtree(out / PARTS, ignore_errors=True)
         except BaseException as error:
             account.close(rows, ended=type(error).__name__, trace=traceback.format_exc())
             remove_temporaries(out)  # workers that were killed could not do so themselves
@@ -162,6 +169,7 @@ class _Account:
         self._saved = time.monotonic()
         self._earlier = _read_media(out)
         self._rows: list[MediaRow] = list(planned.done)
+        self._seconds: Counter[str] = Counter()
         weights = read_weights_file(options.weights or SHIPPED)
         self._facts: dict[str, Any] = {
             "run_id": run_id,
@@ -176,9 +184,10 @@ class _Account:
         self._write_facts()
         self._log("started", media=len(planned.todo))
 
-    def add(self, row: MediaRow) -> None:
-        self._rows.append(row)
-        self._log("medium", **row.as_dict())
+    def add(self, outcome: Outcome) -> None:
+        self._rows.append(outcome.row)
+        self._seconds.update(outcome.seconds)
+        self._log("medium", **outcome.row.as_dict(), seconds_by_stage=_rounded(outcome.seconds))
         if time.monotonic() - self._saved > _SAVE_EVERY_SECONDS:
             self._write_media()
             self._saved = time.monotonic()
@@ -187,7 +196,7 @@ class _Account:
         self._rows = list(rows)
         self._write_media()
         failed = [{"media": row.media, "error": row.error, "message": row.message} for row in rows if row.status == "failed"]
-        self._facts |= {"ended": _now(), "how": ended, "failures": failed}
+        self._facts |= {"ended": _now(), "how": ended, "failures": failed, "seconds_by_stage": _rounded(self._seconds)}
         self._facts["media"] |= {
             "analysed": len(rows) - self._facts["media"]["done_before"],
             "failed": len(failed),
@@ -216,6 +225,10 @@ def _read_media(out: Path) -> dict[str, dict[str, Any]]:
         return {row["media"]: row for row in pq.ParquetFile(table_path(out, "media")).read().to_pylist()}
     except (OSError, pa.ArrowException):
         return {}
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(taken, 3) for stage, taken in seconds.items()}
 
 
 def _versions() -> dict[str, str]:

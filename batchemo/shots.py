@@ -15,32 +15,37 @@ _HISTOGRAM_BINS = 32
 
 
 class ShotFinder:
-    """Tells cuts between consecutive frames of a medium."""
+    """Tells cuts between consecutive frames; `first` and `last` are the thumbnails of the first and latest of them (see `is_cut`)."""
 
     def __init__(self) -> None:
-        self._thumbnail: NDArray[np.float32] | None = None
+        self.first: NDArray[np.uint8] | None = None
+        self.last: NDArray[np.uint8] | None = None
 
     def is_cut(self, pixels: NDArray[np.uint8]) -> bool:
         """Whether the next frame (RGB uint8 H x W x 3) belongs to another shot than the one before it."""
-        before, self._thumbnail = self._thumbnail, _thumbnail(pixels)
-        return before is not None and is_cut(before, self._thumbnail)
+        before, self.last = self.last, _thumbnail(pixels)
+        if before is None:
+            self.first = self.last
+        return is_cut(before, self.last)
 
 
-def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
-    """Whether two thumbnails (grey float32, 0 to 255) of consecutive frames belong to different shots."""
+def is_cut(before: NDArray[np.uint8] | None, after: NDArray[np.uint8] | None) -> bool:
+    """Whether two thumbnails (grey uint8) of consecutive frames belong to different shots; where there is but one they do not."""
+    if before is None or after is None:
+        return False
     if before.shape != after.shape:
         return True
-    difference = float(np.abs(before - after).mean())
+    difference = float(cv2.absdiff(before, after).mean())
     return difference >= _CUT_DIFFERENCE and _histogram_distance(before, after) >= _CUT_HISTOGRAM
 
 
-def _histogram_distance(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+def _histogram_distance(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
     """Share of the pixels that would have to change their grey, 0 to 1."""
     bins = np.linspace(0, 256, _HISTOGRAM_BINS + 1)
     counts = [np.histogram(picture, bins)[0] for picture in (before, after)]
     return float(np.abs(counts[0] - counts[1]).sum()) / 2 / before.size
 
 
-def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     small = cv2.resize(pixels, (2 * _THUMBNAIL_PX, _THUMBNAIL_PX), interpolation=cv2.INTER_LINEAR)
-    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)

@@ -23,6 +23,8 @@ COMPRESSION = "zstd"
 Table = Literal["faces", "frames", "tracks", "episodes", "media"]
 PER_MEDIUM: tuple[Table, ...] = ("faces", "frames", "tracks", "episodes")
 
+BOX = ("box_x1", "box_y1", "box_x2", "box_y2")
+
 _text, _flag = pa.string(), pa.bool_()
 _int16, _int32, _int64 = pa.int16(), pa.int32(), pa.int64()
 _float, _double = pa.float32(), pa.float64()
@@ -33,10 +35,7 @@ _FACES_BEFORE = [
     ("time_s", _double),
     ("face_index", _int16),
     ("track_id", _int32),
-    ("box_x1", _float),
-    ("box_y1", _float),
-    ("box_x2", _float),
-    ("box_y2", _float),
+    *((name, _float) for name in BOX),
     ("detection_score", _float),
     ("box_source", _text),
     *((f"{landmark}_{axis}", _float) for landmark in LANDMARKS for axis in "xy"),

@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
 from batchemo.episodes import find_episodes
-from batchemo.records import LANDMARKS, Frame, MediaRow, Medium, Reading
+from batchemo.records import LANDMARKS, MediaRow, Medium, Reading
 from batchemo.tables import (
+    BOX,
     COMPRESSION,
     EPISODES,
     FRAMES,
@@ -59,10 +61,10 @@ class TimelineWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def write(self, reading: Reading) -> None:
-        """One analysed frame with its faces."""
-        frame, count = reading.frame, len(reading.faces)
-        self._frames.append({"frame_index": [frame.index], "time_s": [frame.time_s], "n_faces": [count], "status": ["ok"]}, 1)
+    def write(self, reading: Reading, track_ids: NDArray[np.int32], *, index: int) -> None:
+        """One analysed frame, the `index`th of the medium, with its faces and their `track_ids` (int32 N)."""
+        faces, count = reading.faces, len(reading.faces)
+        self._frames.append({"frame_index": [index], "time_s": [reading.time_s], "n_faces": [count], "status": ["ok"]}, 1)
         self.n_frames_analysed += 1
         if not count:
             return
@@ -70,32 +72,35 @@ class TimelineWriter:
         best = reading.probabilities.argmax(axis=1)
         confidence = reading.probabilities[np.arange(count), best]
         columns: dict[str, Any] = {
-            "frame_index": [frame.index] * count,
-            "time_s": [frame.time_s] * count,
+            "frame_index": [index] * count,
+            "time_s": [reading.time_s] * count,
             "face_index": range(count),
-            "track_id": reading.track_ids,
-            "detection_score": reading.faces.scores,
-            "box_source": ["tracked" if reading.faces.followed else "detected"] * count,
-            "face_px": reading.crops.face_px,
-            "sharpness": reading.crops.sharpness,
+            "track_id": track_ids,
+            "detection_score": faces.scores,
+            "box_source": ["tracked" if faces.followed else "detected"] * count,
+            "face_px": reading.face_px,
+            "sharpness": reading.sharpness,
             "emotion": [self._labels[i] for i in best],
             "confidence": confidence,
             "uncertain": confidence < self._uncertain_below,
         }
-        columns |= {name: reading.faces.boxes[:, i] for i, name in enumerate(("box_x1", "box_y1", "box_x2", "box_y2"))}
+        columns |= {name: faces.boxes[:, i] for i, name in enumerate(BOX)}
         for i, landmark in enumerate(LANDMARKS):
-            columns |= {f"{landmark}_{axis}": reading.faces.landmarks[:, i, j] for j, axis in enumerate("xy")}
+            columns |= {f"{landmark}_{axis}": faces.landmarks[:, i, j] for j, axis in enumerate("xy")}
         columns |= {f"p_{label}": reading.probabilities[:, i] for i, label in enumerate(self._labels)}
         self._faces.append(columns, count)
 
-    def write_undecodable(self, frame: Frame) -> None:
+    def write_undecodable(self, reading: Reading) -> None:
         """A frame that the container has but no decoder can read."""
-        self._frames.append({"frame_index": [frame.index], "time_s": [frame.time_s], "n_faces": [0], "status": ["undecodable"]}, 1)
+        self._frames.append({"frame_index": [-1], "time_s": [reading.time_s], "n_faces": [0], "status": ["undecodable"]}, 1)
+
+    def close_faces(self) -> Path:
+        """The finished table of faces under its temporary name; nothing can be written to it any more."""
+        return self._faces.close()
 
     def finish(self, row: MediaRow) -> None:
         """Completes the tables; `row` goes into the file of `frames`, from which `media.parquet` can be made again."""
-        faces = self._faces.close()
-        rows = _read_for_summary(faces, self._labels)
+        rows = _read_for_summary(self.close_faces(), self._labels)
         self._write(_tracks(rows, self._medium.name, self._labels), tracks_schema(self._labels), self._tracks_path)
         episodes = [{"media": self._medium.name, **dataclasses.asdict(episode)} for episode in find_episodes(rows, self._labels)]
         self._write(episodes, EPISODES, self._episodes_path)

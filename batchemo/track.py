@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from batchemo.records import FaceCrops, Faces
+from batchemo.records import Faces
 
 GAP_SECONDS = 0.5
 """Longest time out of view that a track outlives; with fewer than two frames in it, one and a half steps of the frames."""
@@ -21,7 +19,6 @@ _REACH = 0.6
 """Farthest jump from the predicted place, as a share of the face's size, where the look alone may decide."""
 _SURE_LOOK = 0.6
 _LOOK_WEIGHT = 0.6
-_LOOK_PX = 12
 _LOOK_MEMORY = 0.8
 _VELOCITY_MEMORY = 0.6
 _IMPOSSIBLE = -1e6
@@ -52,8 +49,7 @@ class _Track:
 class Tracker:
     """Gives faces their `track_id`, counted from 1 within a medium, frame by frame, in memory that does not grow.
 
-    A track ends at a cut, and after `GAP_SECONDS` out of view. Looks are small grey thumbnails of the aligned crop, kept
-    while a track lives and never written.
+    A track ends at a cut, and after `GAP_SECONDS` out of view. Looks are kept while a track lives and never written.
     """
 
     def __init__(self) -> None:
@@ -66,8 +62,11 @@ class Tracker:
         """Tracks begun so far."""
         return self._next_id - 1
 
-    def update(self, time_s: float, faces: Faces, crops: FaceCrops, *, cut: bool) -> NDArray[np.int32]:
-        """Track ids, int32 N, of the N faces of the next frame, with which a shot may begin; times must not decrease."""
+    def update(self, time_s: float, faces: Faces, looks: NDArray[np.float32], *, cut: bool) -> NDArray[np.int32]:
+        """Track ids, int32 N, of the N faces of the next frame, with which a shot may begin; times must not decrease.
+
+        `looks` float32 N x D are those of `batchemo.appearance`.
+        """
         if cut:
             self._tracks = []
         step = time_s - self._time_s if self._time_s is not None else 0.0
@@ -75,7 +74,6 @@ class Tracker:
         longest_gap = max(GAP_SECONDS, _GAP_STEPS * step) + 1e-6
         self._tracks = [track for track in self._tracks if time_s - track.seen_s <= longest_gap]
         boxes = faces.boxes.astype(np.float64)
-        looks = [_look(crop) for crop in crops.pixels]
         ids = np.zeros(len(faces), np.int32)
         for row, column in self._assign(boxes, looks, time_s):
             self._tracks[row].see(boxes[column], looks[column], time_s)
@@ -86,24 +84,17 @@ class Tracker:
             self._next_id += 1
         return ids
 
-    def _assign(self, boxes: NDArray[np.float64], looks: Sequence[NDArray[np.float32]], time_s: float) -> list[tuple[int, int]]:
+    def _assign(self, boxes: NDArray[np.float64], looks: NDArray[np.float32], time_s: float) -> list[tuple[int, int]]:
         if not self._tracks or not len(boxes):
             return []
         predicted = np.stack([track.predicted(time_s) for track in self._tracks])
-        similarity = np.stack([track.look for track in self._tracks]) @ np.stack(looks).T
+        similarity = np.stack([track.look for track in self._tracks]) @ looks.T
         overlap = _overlaps(predicted, boxes)
         near = _distances(predicted, boxes) < _REACH
         possible = (overlap >= _MIN_OVERLAP) | (near & (similarity >= _SURE_LOOK))
         affinity = np.where(possible, overlap + _LOOK_WEIGHT * similarity, _IMPOSSIBLE)
         rows, columns = linear_sum_assignment(affinity, maximize=True)
         return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if possible[r, c]]
-
-
-def _look(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A unit vector that describes an aligned crop, whatever its brightness and contrast."""
-    small = cv2.resize(crop, (_LOOK_PX, _LOOK_PX), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-    small -= small.mean()
-    return (small / max(float(np.linalg.norm(small)), 1e-6)).astype(np.float32)
 
 
 def _overlaps(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from batchemo.annotate import VideoWriter, write_picture
 from batchemo.drawing import PALETTE, draw
 from batchemo.errors import MediaError
-from batchemo.records import EMOTIONS, FaceCrops, Faces, Frame, Reading
+from batchemo.records import EMOTIONS, Marks
 
 RATE = 48_000
 WIDTH, HEIGHT = 64, 48
@@ -29,17 +29,11 @@ BEEP_S = 1.0
 # Drawing
 
 
-def reading_of(pixels: NDArray[np.uint8], boxes: Sequence[tuple[float, ...]], *, labels: int = 7, first_track: int = 0) -> Reading:
+def marks(boxes: Sequence[tuple[float, ...]], *, labels: int = 7, first_track: int = 0) -> Marks:
     count = len(boxes)
     probabilities = np.full((count, labels), 0.3 / max(1, labels - 1), np.float32)
     probabilities[:, 0] = 0.7
-    return Reading(
-        Frame(0, 0.0, pixels),
-        Faces(np.array(boxes, np.float32).reshape(-1, 4), np.zeros((count, 5, 2), np.float32), np.ones(count, np.float32)),
-        FaceCrops(np.zeros((count, 48, 48), np.uint8), np.full(count, 48, np.float32), np.ones(count, np.float32)),
-        np.arange(first_track, first_track + count, dtype=np.int32),
-        probabilities,
-    )
+    return Marks(np.array(boxes, np.float32).reshape(-1, 4), np.arange(first_track, first_track + count, dtype=np.int32), probabilities)
 
 
 def grey(width: int, height: int) -> NDArray[np.uint8]:
@@ -53,7 +47,7 @@ def touched(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.b
 def test_draw_marks_the_box_and_leaves_the_input() -> None:
     pixels = grey(640, 360)
     original = pixels.copy()
-    drawn = draw(pixels, reading_of(pixels, [(200, 100, 300, 220)], first_track=3), labels=EMOTIONS)
+    drawn = draw(pixels, marks([(200, 100, 300, 220)], first_track=3), labels=EMOTIONS)
     assert np.array_equal(pixels, original)
     assert tuple(drawn[160, 202]) == tuple(drawn[160, 297]) == tuple(drawn[217, 250]) == PALETTE[3]
     assert not touched(original, drawn)[106:214, 206:294].any(), "the face itself stays as it was"
@@ -61,7 +55,7 @@ def test_draw_marks_the_box_and_leaves_the_input() -> None:
 
 def test_draw_without_faces_is_a_copy() -> None:
     pixels = grey(64, 48)
-    drawn = draw(pixels, reading_of(pixels, []), labels=EMOTIONS)
+    drawn = draw(pixels, marks([]), labels=EMOTIONS)
     assert np.array_equal(drawn, pixels)
     assert not np.shares_memory(drawn, pixels)
 
@@ -69,7 +63,7 @@ def test_draw_without_faces_is_a_copy() -> None:
 def test_draw_refuses_labels_that_do_not_fit() -> None:
     pixels = grey(640, 360)
     with pytest.raises(ValueError, match="3 labels for 7 probabilities"):
-        draw(pixels, reading_of(pixels, [(200, 100, 300, 220)]), labels=("a", "b", "c"))
+        draw(pixels, marks([(200, 100, 300, 220)]), labels=("a", "b", "c"))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +72,7 @@ def test_draw_refuses_labels_that_do_not_fit() -> None:
 )
 def test_name_and_chart_are_whole_in_every_corner(box: tuple[float, ...]) -> None:
     pixels = grey(640, 360)
-    amid = draw(pixels, reading_of(pixels, [(280, 130, 360, 220)]), labels=EMOTIONS)
+    amid = draw(pixels, marks([(280, 130, 360, 220)]), labels=EMOTIONS)
     changed = touched(pixels, amid)
     chip_top, chip_right = changed[:, 282].argmax(), 280 + (~changed[128, 280:]).argmax()
     chart_left, chart_right = 360 + changed[140, 360:].argmax(), 640 - changed[140, ::-1].argmax()
@@ -86,7 +80,7 @@ def test_name_and_chart_are_whole_in_every_corner(box: tuple[float, ...]) -> Non
     chip, chart = amid[chip_top:130, 280:chip_right], amid[130:chart_bottom, chart_left:chart_right]
     assert chip.shape[1] > 60
     assert chart.shape[0] > 60
-    cornered = draw(pixels, reading_of(pixels, [box]), labels=EMOTIONS)
+    cornered = draw(pixels, marks([box]), labels=EMOTIONS)
     for part in (chip, chart):
         assert cv2.matchTemplate(cornered, part, cv2.TM_SQDIFF).min() < 100, "found pixel by pixel, so nothing is cut off or hidden"
 
@@ -96,7 +90,7 @@ def test_charts_never_cover_other_faces() -> None:
     boxes = [
         (100.0 + 240 * (index % 5), 60.0 + 330 * (index // 5), 220.0 + 240 * (index % 5), 200.0 + 330 * (index // 5)) for index in range(10)
     ]
-    changed = touched(pixels, draw(pixels, reading_of(pixels, boxes), labels=EMOTIONS))
+    changed = touched(pixels, draw(pixels, marks(boxes), labels=EMOTIONS))
     for left, top, right, bottom in boxes:
         assert not changed[int(top) + 8 : int(bottom) - 8, int(left) + 8 : int(right) - 8].any()
 
@@ -106,14 +100,14 @@ def test_crowd_keeps_boxes_where_charts_have_no_room() -> None:
     boxes = [
         (4.0 + 26 * (index % 12), 4.0 + 29 * (index // 12), 24.0 + 26 * (index % 12), 26.0 + 29 * (index // 12)) for index in range(72)
     ]
-    drawn = draw(pixels, reading_of(pixels, boxes), labels=EMOTIONS)
+    drawn = draw(pixels, marks(boxes), labels=EMOTIONS)
     colours = {tuple(colour) for colour in drawn.reshape(-1, 3).tolist()}
     assert set(PALETTE) <= colours
 
 
 def test_close_up_that_fills_the_picture_still_gets_a_chart() -> None:
     pixels = grey(640, 360)
-    drawn = draw(pixels, reading_of(pixels, [(2, 2, 638, 358)]), labels=EMOTIONS)
+    drawn = draw(pixels, marks([(2, 2, 638, 358)]), labels=EMOTIONS)
     white = (drawn == 255).all(axis=2)
     assert white.any(), "the leading label is written in white"
 
@@ -122,7 +116,7 @@ def test_close_up_that_fills_the_picture_still_gets_a_chart() -> None:
 def test_tiny_pictures(size: tuple[int, int]) -> None:
     width, height = size
     pixels = grey(width, height)
-    drawn = draw(pixels, reading_of(pixels, [(0.2 * width, 0.2 * height, width, height), (-9, -9, -2, -2)]), labels=EMOTIONS)
+    drawn = draw(pixels, marks([(0.2 * width, 0.2 * height, width, height), (-9, -9, -2, -2)]), labels=EMOTIONS)
     assert drawn.shape == pixels.shape
     assert touched(pixels, drawn).any()
 
@@ -130,7 +124,7 @@ def test_tiny_pictures(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("label", ["", "joie é", "喜び", "a\nb\x00\x1b[31m", "\ud800", "e\u0301" * 40, "w" * 500, "\u202eabc", "🙂"])
 def test_any_label_can_be_drawn(label: str) -> None:
     pixels = grey(640, 360)
-    drawn = draw(pixels, reading_of(pixels, [(200, 100, 300, 220)], labels=2), labels=(label, "other"))
+    drawn = draw(pixels, marks([(200, 100, 300, 220)], labels=2), labels=(label, "other"))
     assert touched(pixels, drawn).any()
 
 
@@ -138,7 +132,7 @@ def test_text_grows_with_the_picture() -> None:
     heights = []
     for factor in (1, 6):
         pixels = grey(640 * factor, 360 * factor)
-        drawn = draw(pixels, reading_of(pixels, [(200 * factor, 100 * factor, 300 * factor, 220 * factor)]), labels=EMOTIONS)
+        drawn = draw(pixels, marks([(200 * factor, 100 * factor, 300 * factor, 220 * factor)]), labels=EMOTIONS)
         chip = (drawn[: 98 * factor] == PALETTE[0]).all(axis=2).any(axis=1)
         heights.append(int(chip.sum()))
     assert 11 <= heights[0] <= 20

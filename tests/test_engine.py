@@ -5,60 +5,100 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from batchemo.engine import InProcess, Workers
 from batchemo.pulse import Pulse, read_pulses
-from batchemo.records import MediaRow, Medium
+from batchemo.records import MediaRow, Medium, Outcome
+from batchemo.work import Job
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Stands in for the analysis: media called `poison` kill their worker."""
+    """Stands in for the analysis: media called `poison` kill their worker, `slow` ones do nothing for a minute, `greedy` ones take
+    memory."""
 
     pulses: Path
     run_id: str = "test"
 
-    def __call__(self, medium: Medium) -> MediaRow:
-        pulse = Pulse(self.pulses, medium.output)
+    def __call__(self, job: Job) -> Outcome:
+        medium = job.medium
+        pulse = Pulse(self.pulses, medium.output, job.part)
         pulse.start()
         if medium.name.startswith("poison"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if medium.name.startswith("slow"):
+            time.sleep(60)
+        if medium.name.startswith("greedy"):
+            taken = np.ones(60_000_000)
+            time.sleep(60)
+            del taken
         pulse.beat(frames=3, share=1.0)
         pulse.end()
-        return MediaRow(media=medium.name, path="", kind="video", status="done", n_frames=3)
+        return Outcome(MediaRow(media=medium.name, path="", kind="video", status="done", n_frames=3), {})
+
+    def film(self, _medium: Medium, *, ahead: int) -> None:
+        assert ahead > 0
+
+
+def rows_of(folder: Path, names: list[str], **limits: Any) -> dict[str, MediaRow]:
+    media = [Medium(folder / name, name, name, "video") for name in names]
+    workers = Workers(2, **{"timeout_s": 300.0, "max_memory_mb": None, **limits})
+    return {outcome.row.media: outcome.row for outcome in workers.run(Work(folder), media)}
 
 
 def test_a_medium_that_kills_its_worker_costs_that_medium_alone(tmp_path: Path) -> None:
     names = ["a", "poison1", "b", "c", "d", "poison2", "e", "f"]
-    media = [Medium(tmp_path / name, name, name, "video") for name in names]
-    rows = {row.media: row for row in Workers(2).run(Work(tmp_path), media)}  # type: ignore[arg-type]
+    rows = rows_of(tmp_path, names)
     assert set(rows) == set(names)
     assert {name for name, row in rows.items() if row.status == "failed"} == {"poison1", "poison2"}
     assert rows["poison1"].error == "crashed"
-    assert "--exclude" in rows["poison1"].message
+    assert rows["poison1"].message.endswith("; leave it out with --exclude")
+
+
+def test_a_medium_that_hangs_is_given_up_after_its_time(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, ["a", "slow", "b"], timeout_s=2.0)
+    assert {name: (row.status, row.error) for name, row in rows.items()} == {
+        "a": ("done", ""),
+        "b": ("done", ""),
+        "slow": ("failed", "timeout"),
+    }
+    assert "no progress within 2 s, twice; allow more with --timeout, or leave it out with --exclude" in rows["slow"].message
+
+
+def test_a_medium_that_takes_too_much_memory_is_given_up(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, ["a", "greedy", "b"], max_memory_mb=400)
+    assert {name: (row.status, row.error) for name, row in rows.items()} == {
+        "a": ("done", ""),
+        "b": ("done", ""),
+        "greedy": ("failed", "memory"),
+    }
+    assert "more than 400 MB" in rows["greedy"].message
 
 
 def test_pulses_tell_what_is_in_work(tmp_path: Path) -> None:
     pulse = Pulse(tmp_path, "folder/new\nline.mp4")
     pulse.start()
-    assert [(share, output) for _, share, output in read_pulses(tmp_path)] == [(0.0, "folder/new\nline.mp4")]
+    assert [(beat.share, beat.output) for beat in read_pulses(tmp_path)] == [(0.0, "folder/new\nline.mp4")]
     pulse.beat(frames=5, share=0.5)
-    ((frames, share, _),) = read_pulses(tmp_path)
-    assert frames >= 5
-    assert share == 0.5
+    (beat,) = read_pulses(tmp_path)
+    assert beat.frames >= 5
+    assert beat.share == 0.5
     pulse.end()
-    assert [output for _, _, output in read_pulses(tmp_path)] == [""]
+    assert [beat.output for beat in read_pulses(tmp_path)] == [""]
 
 
 def test_in_this_process_too_one_thread_works_and_the_others_come_back(tmp_path: Path) -> None:
     seen: list[int] = []
 
-    def work(medium: Medium) -> MediaRow:
+    def work(job: Job) -> Outcome:
         seen.append(torch.get_num_threads())
-        return MediaRow(media=medium.name, path="", kind="video", status="done")
+        return Outcome(MediaRow(media=job.medium.name, path="", kind="video", status="done"), {})
 
     before = torch.get_num_threads()
     torch.set_num_threads(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from batchemo import timeline
 from batchemo.atomic import remove_temporaries, replacing, write_text
 from batchemo.errors import UsageError
-from batchemo.records import EMOTIONS, FaceCrops, Faces, Frame, MediaRow, Medium, Reading
+from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
 from batchemo.results import load, table_files
 from batchemo.tables import MEDIA, PER_MEDIUM, read_metadata, table_path
 from batchemo.timeline import TimelineWriter
@@ -42,12 +43,16 @@ def reading_of(index: int, probabilities: list[list[float]], *, sharpness: float
     count = len(probabilities)
     boxes = np.arange(4 * count, dtype=np.float32).reshape(count, 4)
     faces = Faces(boxes, np.arange(10 * count, dtype=np.float32).reshape(count, 5, 2), np.full(count, 0.9, np.float32))
-    crops = FaceCrops(np.zeros((count, 48, 48), np.uint8), np.full(count, 50, np.float32), np.full(count, sharpness, np.float32))
-    ids = np.arange(1, count + 1, dtype=np.int32)
-    frame = Frame(index, index / 25, np.zeros((2, 2, 3), np.uint8))
-    return Reading(
-        frame, faces, crops, ids, np.array(probabilities, np.float32).reshape(count, len(probabilities[0]) if count else len(EMOTIONS))
-    )
+    of_classes = np.array(probabilities, np.float32).reshape(count, len(probabilities[0]) if count else len(EMOTIONS))
+    return Reading(index, index / 25, faces, np.full(count, 50, np.float32), np.full(count, sharpness, np.float32), of_classes, None, False)
+
+
+def lost(time_s: float) -> Reading:
+    return dataclasses.replace(reading_of(-1, []), time_s=time_s)
+
+
+def put(writer: TimelineWriter, reading: Reading) -> None:
+    writer.write(reading, np.arange(1, len(reading.faces) + 1, dtype=np.int32), index=reading.index)
 
 
 def sure_of(emotion: str, share: float = 0.7, labels: tuple[str, ...] = EMOTIONS) -> list[float]:
@@ -60,8 +65,8 @@ def write(results: Path, name: str = "a.mp4", *, readings: list[Reading] | None 
         readings = [reading_of(i, [sure_of("happy"), sure_of("sad", 0.4)]) for i in range(20)] + [reading_of(20, [])]
     with TimelineWriter(results, medium, labels=labels, metadata=METADATA, uncertain_below=0.5) as writer:
         for reading in readings:
-            writer.write(reading)
-        writer.write_undecodable(Frame(-1, 0.84, None))
+            put(writer, reading)
+        writer.write_undecodable(lost(0.84))
         writer.finish(MediaRow(media=name, path=f"/{name}", kind="video", status="done", n_faces=writer.n_faces))
     return medium
 
@@ -157,7 +162,7 @@ def test_nothing_is_visible_before_the_end_and_frames_come_last(tmp_path: Path, 
     monkeypatch.setattr(Path, "replace", noted)
     medium = Medium(Path("a.mp4"), "a.mp4", "a.mp4", "video")
     with TimelineWriter(tmp_path, medium, labels=EMOTIONS, metadata={}, uncertain_below=0.5) as writer:
-        writer.write(reading_of(0, [sure_of("happy")]))
+        put(writer, reading_of(0, [sure_of("happy")]))
         writer.finish(MediaRow("a.mp4", "/a.mp4", "video", "done"))
         assert not list(tmp_path.rglob("*.parquet"))
     assert order[-1] == "frames"
@@ -172,7 +177,7 @@ def test_an_exception_leaves_nothing(tmp_path: Path, error: BaseException) -> No
 
     def interrupted() -> None:
         with writer:
-            writer.write(reading_of(0, [sure_of("happy")]))
+            put(writer, reading_of(0, [sure_of("happy")]))
             assert len(files_below(tmp_path)) >= 2
             raise error
 

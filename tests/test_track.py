@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from batchemo.appearance import describe
 from batchemo.records import FaceCrops, Faces
 from batchemo.track import GAP_SECONDS, Tracker
 
 SIZE = 60
+NOTHING = np.zeros((1, 1, 3), np.uint8)
 Place = tuple[float, float]
 
 
@@ -31,7 +33,7 @@ def update(tracker: Tracker, time_s: float, people: Sequence[tuple[int, Place]],
     faces = Faces(boxes, np.zeros((count, 5, 2), np.float32), np.ones(count, np.float32))
     crops = np.array([look(person) for person, _ in people], np.uint8).reshape(-1, 48, 48)
     seen = FaceCrops(crops, np.full(count, SIZE, np.float32), np.ones(count, np.float32))
-    ids = tracker.update(time_s, faces, seen, cut=cut)
+    ids = tracker.update(time_s, faces, describe(NOTHING, faces, seen), cut=cut)
     assert ids.dtype == np.int32
     return [int(track_id) for track_id in ids]
 
@@ -103,7 +105,10 @@ def test_brightness_and_contrast_do_not_change_a_look() -> None:
         Faces(np.array([[x, 50, x + 60, 110]], np.float32), np.zeros((1, 5, 2), np.float32), np.ones(1, np.float32)) for x in (100, 134)
     ]
     one = np.ones(1, np.float32)
-    ids = [int(tracker.update(i / 25, faces[i], FaceCrops(crops[i][None], one, one), cut=False)[0]) for i in range(2)]
+    ids = [
+        int(tracker.update(i / 25, faces[i], describe(NOTHING, faces[i], FaceCrops(crops[i][None], one, one)), cut=False)[0])
+        for i in range(2)
+    ]
     assert ids == [1, 1]
 
 
@@ -112,7 +117,7 @@ def test_flat_crops_and_empty_boxes_do_no_harm() -> None:
     faces = Faces(np.zeros((2, 4), np.float32), np.zeros((2, 5, 2), np.float32), np.ones(2, np.float32))
     crops = FaceCrops(np.zeros((2, 48, 48), np.uint8), np.ones(2, np.float32), np.ones(2, np.float32))
     for step in range(3):
-        assert len(set(tracker.update(step / 25, faces, crops, cut=False).tolist())) == 2
+        assert len(set(tracker.update(step / 25, faces, describe(NOTHING, faces, crops), cut=False).tolist())) == 2
 
 
 PEOPLE = st.lists(st.tuples(st.integers(1, 4), st.tuples(st.floats(0, 260), st.floats(0, 120))), max_size=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, typed
+from batchemo.records import Segment
 
 MAX_PIXELS = 200_000_000
 """Largest picture or frame that is decoded: 600 MB of RGB. More is taken for a mistake or an attack."""
@@ -30,6 +32,9 @@ _FORMATS = frozenset(
 
 _OPENING = {"format_whitelist": ",".join(sorted(_FORMATS)), "protocol_whitelist": ""}
 
+_DIVIDED = ("mov", "matroska")
+"""Containers that say for each packet when it is shown, and find their way to it."""
+
 _FALLBACK_STEP_S = 1 / 25
 """Time to the next frame where neither the container nor the stream knows."""
 
@@ -41,9 +46,12 @@ _CUT_OFF_S = 1.0
 class Index:
     """Presentation times of all frames that the packets announce: `times_s` float64, increasing, the first is 0.
 
-    `duration_s` reaches to the end of the last frame; `container` is FFmpeg's name of the file's format.
+    `duration_s` reaches to the end of the last frame; `container` is FFmpeg's name of the file's format. `ticks` int64 are the same times
+    as the container counts them, `keys` int64 K x 2 when the key frames are shown and when they are decoded.
     """
 
+    ticks: NDArray[np.int64]
+    keys: NDArray[np.int64]
     times_s: NDArray[np.float64]
     duration_s: float
     width: int
@@ -95,6 +103,7 @@ def read_index(path: Path) -> Index:
     """Reads all packets. Raises MediaError like `open_video`, or where the packets carry no times or not all are there."""
     with open_video(path) as (container, stream):
         stamps: list[int] = []
+        keys: list[tuple[int, int]] = []
         seen = end = 0
         last_dts: int | None = None
         time_base = stream.time_base
@@ -112,6 +121,8 @@ def read_index(path: Path) -> Index:
                 end = max(end, packet.pts + round(step_s(packet.duration, stream) / time_base))
                 if not packet.is_discard:
                     stamps.append(packet.pts)
+                    if packet.is_keyframe and packet.dts is not None:
+                        keys.append((packet.pts, packet.dts))
         except av.error.FFmpegError as error:
             raise MediaError("damaged", f"{path} is damaged after frame {len(stamps)} ({error.strerror})") from error
         if not stamps or time_base is None:
@@ -122,7 +133,35 @@ def read_index(path: Path) -> Index:
         # One rounding only, so that the times are those of exact fractions.
         times_s = (ordered - ordered[0]) * time_base.numerator / time_base.denominator
         context = stream.codec_context
-        return Index(times_s, float((end - min(stamps)) * time_base), context.width, context.height, container.format.name)
+        shown = np.array(keys, np.int64).reshape(-1, 2)
+        return Index(ordered, shown, times_s, float((end - min(stamps)) * time_base), context.width, context.height, container.format.name)
+
+
+def divide(index: Index, *, seconds: float) -> list[Segment]:
+    """The segments of a video: each begins with a key frame and is, but for the last, at least `seconds` long.
+
+    They depend on the file alone. A container whose times or key frames cannot be relied upon for jumping into it is one segment.
+    """
+    if not index.container.startswith(_DIVIDED):
+        return [Segment()]
+    starts = [0]
+    for shown, _ in index.keys:
+        position = int(np.searchsorted(index.ticks, shown))
+        if index.times_s[position] - index.times_s[starts[-1]] >= seconds:
+            starts.append(position)
+    if len(starts) == 1:
+        return [Segment()]
+    seeks = dict(index.keys.tolist())
+    size = index.width, index.height
+    zero = int(index.ticks[0])
+    segments = []
+    for number, (first, last) in enumerate(itertools.pairwise([*starts, len(index.ticks)])):
+        start = int(index.ticks[first]) if first else None
+        stop = int(index.ticks[last]) if last < len(index.ticks) else None
+        seek = None if start is None else seeks[start]
+        before_s = float(index.times_s[first - 1]) if first else None
+        segments.append(Segment(number, start, stop, seek, zero, before_s, last - first, size))
+    return segments
 
 
 def missing_frames(container: InputContainer, stream: VideoStream, *, seen: int, end_s: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -19,25 +20,32 @@ from batchemo.decoders.container import check_size, missing_frames, open_video, 
 from batchemo.decoders.sampling import Sampler
 from batchemo.decoders.source import Found
 from batchemo.errors import MediaError, typed
-from batchemo.records import Frame
+from batchemo.records import Frame, Segment
 
 _RIGHT_ANGLE = 90
+_MOST_BEYOND = 100
+"""Packets after the end of a segment that are decoded in the search of its last frames: more than any decoder reorders."""
 
 
 class PyAVSource:
-    """Frames of a video in presentation order; see `batchemo.decoders.source.FrameSource`."""
+    """Frames of a video, or of one `segment` of it, in presentation order; see `batchemo.decoders.source.FrameSource`.
+
+    Indices count from the segment's first frame, times from the medium's. A segment of which nothing can be decoded is not an error.
+    """
 
     decoder = "pyav"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, segment: Segment | None = None) -> None:
         self._path = path
+        self._segment = segment or Segment()
         self.found = Found()
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
         with open_video(self._path) as (container, stream):
             # FFmpeg's frame threads lose frames at a damaged end, and a run has one process a core already.
             stream.codec_context.thread_count = 1
-            yield from self._decode(container, stream, Sampler(sample_fps), start_index)
+            sampler = Sampler(sample_fps, before_s=self._segment.before_s)
+            yield from self._decode(container, stream, sampler, start_index)
 
     def _decode(self, container: InputContainer, stream: VideoStream, sampler: Sampler, start_index: int) -> Iterator[Frame]:
         time_base = stream.time_base or Fraction(1, 1_000_000)
@@ -45,58 +53,62 @@ class PyAVSource:
         # AVI has decoding times only: where frames are reordered, they are shown in the order of those times all the same.
         reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
         awaited: list[int] = []  # presentation times of packets whose frame has not come yet, sorted
-        first: int | None = None
-        last = 0
-        size: tuple[int, int] | None = None
-        for packet in self._packets(container, stream):
-            if packet.size and packet.pts is not None and not packet.is_discard:
-                bisect.insort(awaited, packet.pts)
-            for frame in self._frames_of(packet):
-                stamp = awaited[0] if reordered and awaited else frame.pts
-                if stamp is None:
-                    stamp = (first or 0) + round(self.found.duration_s / time_base)
-                if first is None:
-                    first = last = stamp
-                if stamp < last:
-                    continue  # damage has upset the decoder's order; the frame has been reported as undecodable in its place
-                last = stamp
-                lost = bisect.bisect_left(awaited, stamp)
-                for missing in awaited[:lost]:
-                    # Before the first decoded frame nothing could be shown, so the medium's time starts there.
-                    if missing >= first:
-                        yield self._undecodable(float((missing - first) * time_base))
-                    else:
-                        self.found.undecodable += 1
-                del awaited[: lost + (lost < len(awaited) and awaited[lost] == stamp)]
-                time_s = float((stamp - first) * time_base)
-                check_size(self._path, frame.width, frame.height)
-                size = size or (frame.width, frame.height)
-                if sampler.wants(time_s) and self.found.decoded >= start_index:
-                    pixels = _upright(frame, size)
-                    self.found.height, self.found.width = pixels.shape[:2]
-                    yield Frame(self.found.decoded, time_s, pixels)
-                self.found.decoded += 1
-                self.found.duration_s = float((stamp - first + round(step_s(frame.duration, stream) / time_base)) * time_base)
+        first, size = self._segment.zero, self._segment.size
+        last = self._segment.start or first or 0
+        for frame in self._decoded(container, stream, awaited):
+            stamp = awaited[0] if reordered and awaited else frame.pts
+            if stamp is None:
+                stamp = (first or 0) + round(self.found.duration_s / time_base)
+            if first is None:
+                first = last = stamp
+            if self._segment.stop is not None and stamp >= self._segment.stop:
+                break
+            if stamp < last:
+                continue  # of the segment before, or damage has upset the decoder's order, and it has been reported in its place
+            last = stamp
+            lost = bisect.bisect_left(awaited, stamp)
+            for missing in awaited[:lost]:
+                # Before the first decoded frame nothing could be shown, so the medium's time starts there.
+                if missing >= first:
+                    yield self._undecodable(float((missing - first) * time_base))
+                else:
+                    self.found.undecodable += 1
+            del awaited[: lost + (lost < len(awaited) and awaited[lost] == stamp)]
+            time_s = float((stamp - first) * time_base)
+            check_size(self._path, frame.width, frame.height)
+            size = size or (frame.width, frame.height)
+            if sampler.wants(time_s) and self.found.decoded >= start_index:
+                pixels = _upright(frame, size)
+                self.found.height, self.found.width = pixels.shape[:2]
+                yield Frame(self.found.decoded, time_s, pixels)
+            self.found.decoded += 1
+            self.found.duration_s = float((stamp - first + round(step_s(frame.duration, stream) / time_base)) * time_base)
         if first is None:
             raise MediaError("no_frames", f"{self._path}: not one frame can be decoded; look at it with: ffprobe {typed(self._path)}")
         for missing in awaited:
             yield self._undecodable(float((missing - first) * time_base))
-        seen = self.found.decoded + self.found.undecodable + self._discarded
-        self.found.missing = missing_frames(container, stream, seen=seen, end_s=self._end_s)
+        if self._segment.is_whole:
+            seen = self.found.decoded + self.found.undecodable + self._discarded
+            self.found.missing = missing_frames(container, stream, seen=seen, end_s=self._end_s)
+
+    def _decoded(self, container: InputContainer, stream: VideoStream, awaited: list[int]) -> Iterator[VideoFrame]:
+        """Frames as the decoder gives them; the presentation times of their packets are put into `awaited` first."""
+        beyond = 0
+        for packet in self._packets(container, stream):
+            if packet.size and packet.pts is not None and not packet.is_discard and self._segment.holds(packet.pts):
+                bisect.insort(awaited, packet.pts)
+            yield from self._frames_of(packet)
+            stop = self._segment.stop
+            if stop is not None and packet.dts is not None and packet.dts >= stop:
+                beyond += 1
+                if beyond > _MOST_BEYOND:
+                    return
 
     def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
         self._discarded = 0
         self._end_s = 0.0
         shift, following = 0, None
-        demuxer = container.demux(stream)
-        while True:
-            try:
-                packet = next(demuxer)
-            except (StopIteration, av.error.EOFError):
-                return
-            except av.error.FFmpegError as error:
-                self.found.trouble = error.strerror or str(error)
-                return
+        for packet in self._demuxed(container, stream):
             self._discarded += bool(packet.size and packet.is_discard)
             if packet.dts is not None:
                 # Decoding times that go back are those of files that were strung together: the second follows on the first.
@@ -108,6 +120,26 @@ class PyAVSource:
             if packet.pts is not None and packet.time_base is not None:
                 self._end_s = max(self._end_s, float(packet.pts * packet.time_base) + step_s(packet.duration, stream))
             yield packet
+
+    def _demuxed(self, container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+        """Packets from the segment's key frame on, or from the first one."""
+        seek, start = self._segment.seek, self._segment.start
+        if seek is not None:
+            with contextlib.suppress(av.error.FFmpegError):
+                container.seek(seek, stream=stream)
+        begun = seek is None
+        demuxer = container.demux(stream)
+        while True:
+            try:
+                packet = next(demuxer)
+            except (StopIteration, av.error.EOFError):
+                return
+            except av.error.FFmpegError as error:
+                self.found.trouble = error.strerror or str(error)
+                return
+            begun = begun or (packet.dts == seek and packet.pts == start)
+            if begun:
+                yield packet
 
     def _frames_of(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         try:

@@ -11,9 +11,12 @@ class Sampler:
     Fed with times in order; the choice depends on times alone, so every decoder gives the same frames.
     """
 
-    def __init__(self, fps: float | None) -> None:
+    def __init__(self, fps: float | None, *, before_s: float | None = None) -> None:
+        """`before_s`: time of the frame that came before the first one it will be fed with, if any."""
         self._fps = fps
         self._last_interval = -1
+        if before_s is not None:
+            self.wants(before_s)
 
     def wants(self, time_s: float) -> bool:
         if self._fps is None:

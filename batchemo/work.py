@@ -1,0 +1,217 @@
+"""What a run has to do: jobs, handed out to whoever has time, and taken back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from batchemo.errors import MediaError
+from batchemo.options import RunOptions
+from batchemo.parts import Done, Draw, Read
+from batchemo.pulse import Pulse
+from batchemo.records import MediaRow, Medium, Outcome
+
+if TYPE_CHECKING:
+    from batchemo.film import Film
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """All of a medium, or one `step` of it."""
+
+    medium: Medium
+    step: Read | Draw | None = None
+
+    @property
+    def part(self) -> str:
+        """Which part of the medium it is about; empty for all of it."""
+        return "" if self.step is None else f"{type(self.step).__name__.lower()} {self.step.segment.number}"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.medium.output, self.part
+
+
+class Task(Protocol):
+    """Does jobs, in any process: the whole medium gives an Outcome, a step what comes of it. Raises MediaError where the medium is to
+    blame."""
+
+    @property
+    def pulses(self) -> Path: ...
+
+    @property
+    def run_id(self) -> str: ...
+
+    def __call__(self, job: Job) -> Outcome | Done: ...
+
+    def film(self, medium: Medium, *, ahead: int) -> Film | None:
+        """`medium` to be read in parts, where that is possible."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Analysis:
+    """The task of `batchemo run`; sent to the workers, which load the networks themselves."""
+
+    results: Path
+    options: RunOptions
+    run_id: str
+    pulses: Path
+    labels: tuple[str, ...]
+    weights_sha256: str
+
+    def __call__(self, job: Job) -> Outcome | Done:
+        pulse = Pulse(self.pulses, job.medium.output, job.part)
+        pulse.start()
+        try:
+            return self._do(job, pulse)
+        finally:
+            pulse.end()
+
+    def film(self, medium: Medium, *, ahead: int) -> Film | None:
+        from batchemo.decode import segments_of  # noqa: PLC0415 (loads decoders)
+        from batchemo.film import Film  # noqa: PLC0415
+
+        segments = segments_of(medium, decoder=self.options.decoder)
+        if len(segments) == 1:
+            return None
+        return Film(
+            medium,
+            segments,
+            self.results,
+            options=self.options,
+            labels=self.labels,
+            weights_sha256=self.weights_sha256,
+            run_id=self.run_id,
+            ahead=ahead,
+        )
+
+    def _do(self, job: Job, pulse: Pulse) -> Outcome | Done:
+        from batchemo import pipeline  # noqa: PLC0415 (loads torch, which the parent of workers does not need)
+
+        if job.step is None:
+            return pipeline.analyse(
+                job.medium,
+                self.results,
+                options=self.options,
+                run_id=self.run_id,
+                beat=lambda frames, share: pulse.beat(frames=frames, share=share),
+            )
+        return pipeline.take_step(
+            job.medium, job.step, self.results, options=self.options, labels=self.labels, beat=lambda frames: pulse.beat(frames=frames)
+        )
+
+
+class Board:
+    """The jobs of a run. `workers` many may be in work at once; media are handed out whole while there are enough of them, the largest
+    first, and in parts when there are fewer than workers."""
+
+    def __init__(self, task: Task, media: Sequence[Medium], *, workers: int) -> None:
+        self._task = task
+        self._workers = workers
+        self._waiting = deque(sorted(media, key=lambda medium: -_size(medium.path)))
+        self._films: dict[str, Film] = {}
+        self._returned: deque[Job] = deque()
+        self._running: dict[tuple[str, str], Job] = {}
+
+    @property
+    def unfinished(self) -> bool:
+        return bool(self._waiting or self._films or self._returned or self._running)
+
+    @property
+    def running(self) -> tuple[Job, ...]:
+        return tuple(self._running.values())
+
+    def films(self) -> Iterator[tuple[str, float]]:
+        """Output name of each video that is read in parts, and the share of it that is behind us."""
+        for output, film in self._films.items():
+            yield output, film.share
+
+    def next_job(self) -> Job | None:
+        """A job, which counts as running from now on; None where there is none at the moment."""
+        job = self._find_job()
+        if job is not None:
+            self._running[job.key] = job
+        return job
+
+    def take(self, job: Job, result: Outcome | Done) -> Outcome | None:
+        """Takes back a job with what came of it; gives the outcome of the medium that this completes."""
+        del self._running[job.key]
+        if isinstance(result, Outcome):
+            return result
+        film = self._films.get(job.medium.output)
+        if film is None or job.step is None:  # its medium has failed meanwhile
+            return None
+        try:
+            outcome = film.take(job.step, result)
+        except MediaError as error:
+            outcome = film.fail(error)
+        return self._closed(film, outcome)
+
+    def fail(self, job: Job, error: MediaError) -> Outcome | None:
+        """Takes back a job that cannot be done; its medium has failed."""
+        self._running.pop(job.key, None)
+        medium = job.medium
+        if job.step is not None:
+            film = self._films.get(medium.output)
+            return None if film is None else self._closed(film, film.fail(error))
+        row = MediaRow(
+            media=medium.name,
+            path=str(medium.path.resolve()),
+            kind=medium.kind,
+            status="failed",
+            error=error.kind,
+            message=str(error),
+            run_id=self._task.run_id,
+        )
+        return Outcome(row.storable(), {})
+
+    def put_back(self, jobs: Sequence[Job]) -> None:
+        """Jobs that were running and have not been done are handed out again."""
+        for job in jobs:
+            if self._running.pop(job.key, None) is not None:
+                self._returned.append(job)
+
+    def abandon(self) -> None:
+        """Ends before the time: leaves nothing half-written."""
+        for film in self._films.values():
+            film.abandon()
+        self._films = {}
+
+    def _find_job(self) -> Job | None:
+        while self._returned:
+            job = self._returned.popleft()
+            if job.step is None or job.medium.output in self._films:
+                return job
+        for job in self._steps():
+            return job
+        if not self._waiting:
+            return None
+        medium = self._waiting.popleft()
+        if len(self._waiting) < self._workers - 1 and medium.kind == "video":
+            film = self._task.film(medium, ahead=2 * self._workers)
+            if film is not None:
+                self._films[medium.output] = film
+                return next(self._steps())
+        return Job(medium)
+
+    def _steps(self) -> Iterator[Job]:
+        for film in self._films.values():
+            step = film.next_step()
+            if step is not None:
+                yield Job(film.medium, step)
+
+    def _closed(self, film: Film, outcome: Outcome | None) -> Outcome | None:
+        if outcome is not None:
+            del self._films[film.medium.output]
+        return outcome
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
