@@ -28,7 +28,7 @@ SEGMENT_SECONDS = 20.0
 times what it costs to jump to a key frame."""
 
 
-def segments_of(medium: Medium, *, decoder: Decoder = "auto", seconds: float = SEGMENT_SECONDS) -> list[Segment]:
+def segments_of(medium: Medium, *, decoder: Decoder = "auto") -> list[Segment]:
     """The segments that `medium` is analysed in, a function of the file and `decoder` alone: one for pictures, for short clips,
     and wherever the file is not whole or its container does not tell when its frames are shown."""
     if medium.kind == "image" or decoder == "decord":
@@ -39,7 +39,7 @@ def segments_of(medium: Medium, *, decoder: Decoder = "auto", seconds: float = S
         return [Segment()]
     if decoder == "auto" and _suits_decord(index) and _decord_installed():
         return [Segment()]
-    return divide(index, seconds=seconds)
+    return divide(index, seconds=SEGMENT_SECONDS)
 
 
 def count_segments(medium: Medium) -> int:

@@ -98,7 +98,7 @@ def save_part(path: Path, part: Part, *, origin: dict[str, Any]) -> None:
 def load_part(path: Path, segment: Segment, *, origin: dict[str, Any]) -> Part | None:
     """The part at `path`, without looks, where it is whole and was made of the same; otherwise None."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
         facts = json.loads(arrays["facts"].tobytes())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
