@@ -44,10 +44,12 @@ def annotate(
     with contextlib.ExitStack() as stack:
         video: VideoWriter | None = None
         for frame, marks in marked:
-            if frame.pixels is None:
+            if not frame.is_decoded:
                 continue
+            with watch.stage("decode"):
+                pixels = frame.pixels
             with watch.stage("draw"):
-                drawn = frame.pixels if marks is None else draw(frame.pixels, marks, labels=labels)
+                drawn = pixels if marks is None else draw(pixels, marks, labels=labels)
             with watch.stage("encode"):
                 if medium.kind == "image":
                     write_picture(path, drawn)

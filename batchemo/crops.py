@@ -23,7 +23,7 @@ _MAX_OVERSAMPLING = 16
 
 
 def cut_crops(pixels: NDArray[np.uint8], faces: Faces) -> FaceCrops:
-    """The crops of one frame (RGB uint8 H x W x 3): turned upright, scaled by area to 48 x 48, luma grey (BT.601).
+    """The crops of one frame (grey uint8 H x W, or RGB H x W x 3): turned upright, scaled by area to 48 x 48, luma grey (BT.601).
 
     What lies outside the picture repeats its edge. `sharpness` is the variance of the Laplacian of the crop (Pech-Pacheco
     et al. 2000), so it compares views of a face whatever their size.
@@ -65,7 +65,7 @@ def _cut(pixels: NDArray[np.uint8], origin: NDArray[np.float64], axis: NDArray[n
     window, shift = _window(pixels, origin, axis, side)
     matrix[:, 2] -= shift
     patch = cv2.warpAffine(window, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
-    grey = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY) if patch.ndim == 3 else patch
     small = grey if oversampling == 1 else cv2.resize(grey, (CROP_PX, CROP_PX), interpolation=cv2.INTER_AREA)
     return small.astype(np.uint8, copy=False)
 

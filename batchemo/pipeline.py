@@ -184,9 +184,9 @@ def _with_looks(part: Part, medium: Medium, options: RunOptions, watch: Stopwatc
     looks = {}
     for frame in watch.each("decode", source.frames(sample_fps=options.sample_fps)):
         reading = known.get(frame.index)
-        if reading is not None and frame.pixels is not None:
+        if reading is not None and frame.is_decoded:
             with watch.stage("crop"):
-                looks[frame.index] = describe(frame.pixels, reading.faces, cut_crops(frame.pixels, reading.faces))
+                looks[frame.index] = describe(frame.pixels, reading.faces, cut_crops(frame.grey, reading.faces))
     readings = tuple(dataclasses.replace(reading, looks=looks.get(reading.index)) for reading in part.readings)
     return dataclasses.replace(part, readings=readings)
 
@@ -208,20 +208,20 @@ def _readings(
 
 def _decodable(frames: Iterable[Frame], lost: list[Frame]) -> Iterator[Frame]:
     for frame in frames:
-        if frame.pixels is None:
-            lost.append(frame)
-        else:
+        if frame.is_decoded:
             yield frame
+        else:
+            lost.append(frame)
 
 
 def _faces(frames: Iterable[Frame], models: Models, shots: ShotFinder, *, search_last: bool) -> Iterator[Sighting]:
     """The faces of frames. On a CPU most are carried over from a few searches; a GPU searches every frame, many at once."""
-    marked = ((frame, shots.is_cut(frame.pixels)) for frame in frames if frame.pixels is not None)
+    marked = ((frame, shots.is_cut(frame.grey)) for frame in frames)
     if models.follows:
         yield from follow(marked, models.detector.detect, search_last=search_last)
         return
     for batch in _batches(marked, lambda each: each[0]):
-        found = models.detector.detect([frame.pixels for frame, _ in batch if frame.pixels is not None])
+        found = models.detector.detect([frame.pixels for frame, _ in batch])
         for (frame, cut), faces in zip(batch, found, strict=True):
             yield Sighting(frame, faces, cut)
 
@@ -229,10 +229,8 @@ def _faces(frames: Iterable[Frame], models: Models, shots: ShotFinder, *, search
 def _read(batch: Sequence[Sighting], models: Models, watch: Stopwatch) -> Iterator[Reading]:
     """Expressions and looks, the faces of all frames of the batch classified together."""
     with watch.stage("crop"):
-        crops = [cut_crops(seen.frame.pixels, seen.faces) for seen in batch if seen.frame.pixels is not None]
-        looks = [
-            describe(seen.frame.pixels, seen.faces, crop) for seen, crop in zip(batch, crops, strict=True) if seen.frame.pixels is not None
-        ]
+        crops = [cut_crops(seen.frame.grey, seen.faces) for seen in batch]
+        looks = [describe(seen.frame.pixels, seen.faces, crop) for seen, crop in zip(batch, crops, strict=True)]
     with watch.stage("classify"):
         probabilities = models.classifier.classify(np.concatenate([crop.pixels for crop in crops]))
     start = 0
@@ -253,8 +251,7 @@ def _batches(items: Iterable[_Item], frame_of: Callable[[_Item], Frame]) -> Iter
     waiting: list[_Item] = []
     for item in items:
         waiting.append(item)
-        pixels = frame_of(item).pixels
-        if len(waiting) >= _BATCH_FRAMES or len(waiting) * (pixels.nbytes if pixels is not None else 0) >= _BATCH_BYTES:
+        if len(waiting) >= _BATCH_FRAMES or len(waiting) * frame_of(item).nbytes >= _BATCH_BYTES:
             yield waiting
             waiting = []
     if waiting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,25 +33,66 @@ class Medium:
     kind: Kind
 
 
+class Picture(Protocol):
+    """An upright picture whose colours are made when somebody asks for them."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """H x W x 3."""
+        ...
+
+    def grey(self) -> NDArray[np.uint8]:
+        """H x W, luma of BT.601 or what the video has for it, 0 to 255."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of a medium: `pixels` RGB uint8 H x W x 3, upright; `time_s` since the medium's first frame.
+    """One picture of a medium: RGB uint8 H x W x 3, upright, or a `Picture`; `time_s` since the medium's first frame.
 
-    `pixels` is None for a frame that the container has but no decoder can read; its `index` is then -1, because
+    The picture is None for a frame that the container has but no decoder can read; its `index` is then -1, because
     indices count decoded frames.
     """
 
     index: int
     time_s: float
-    pixels: NDArray[np.uint8] | None
+    picture: NDArray[np.uint8] | Picture | None
 
     def __post_init__(self) -> None:
-        if self.pixels is not None and (self.pixels.ndim != 3 or self.pixels.shape[2] != 3 or self.pixels.dtype != np.uint8):
-            raise ValueError(f"pixels must be uint8 H x W x 3, not {self.pixels.dtype} {self.pixels.shape}")
+        pixels = self.picture
+        if isinstance(pixels, np.ndarray) and (pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8):
+            raise ValueError(f"pixels must be uint8 H x W x 3, not {pixels.dtype} {pixels.shape}")
 
     def __repr__(self) -> str:
-        shape = "undecodable" if self.pixels is None else "x".join(map(str, self.pixels.shape))
-        return f"Frame({self.index}, {self.time_s:.6f} s, {shape})"
+        return f"Frame({self.index}, {self.time_s:.6f} s{'' if self.is_decoded else ', undecodable'})"
+
+    @property
+    def is_decoded(self) -> bool:
+        return self.picture is not None
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.picture is None else self.picture.nbytes
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """RGB uint8 H x W x 3, made anew each time. Raises ValueError for a frame that is not decoded."""
+        if self.picture is None:
+            raise ValueError(f"{self!r} cannot be looked at")
+        return self.picture if isinstance(self.picture, np.ndarray) else self.picture.rgb()
+
+    @property
+    def grey(self) -> NDArray[np.uint8]:
+        """Uint8 H x W, made anew each time. Raises ValueError for a frame that is not decoded."""
+        if self.picture is None:
+            raise ValueError(f"{self!r} cannot be looked at")
+        if not isinstance(self.picture, np.ndarray):
+            return self.picture.grey()
+        import cv2  # noqa: PLC0415 (not needed where only rows are read)
+
+        return np.asarray(cv2.cvtColor(self.picture, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ class ShotFinder:
         self.first: NDArray[np.uint8] | None = None
         self.last: NDArray[np.uint8] | None = None
 
-    def is_cut(self, pixels: NDArray[np.uint8]) -> bool:
-        """Whether the next frame (RGB uint8 H x W x 3) belongs to another shot than the one before it."""
-        before, self.last = self.last, _thumbnail(pixels)
+    def is_cut(self, grey: NDArray[np.uint8]) -> bool:
+        """Whether the next frame (grey uint8 H x W) belongs to another shot than the one before it."""
+        before, self.last = self.last, _thumbnail(grey)
         if before is None:
             self.first = self.last
         return is_cut(before, self.last)
@@ -46,6 +46,5 @@ def _histogram_distance(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> 
     return float(np.abs(counts[0] - counts[1]).sum()) / 2 / before.size
 
 
-def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    small = cv2.resize(pixels, (2 * _THUMBNAIL_PX, _THUMBNAIL_PX), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+def _thumbnail(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(grey, (2 * _THUMBNAIL_PX, _THUMBNAIL_PX), interpolation=cv2.INTER_LINEAR), np.uint8)

@@ -92,7 +92,7 @@ def test_searches_come_often_enough_and_no_more(fps: float, scene: NDArray[np.ui
 def test_a_new_face_is_followed_back_to_the_search_before(answers: list[list[Box]], scene: NDArray[np.uint8]) -> None:
     searches = Searches(*answers)
     frames = [changed(scene, shift=(2.0 * (step - 4), 0)) for step in range(5)]
-    found = followed(frames, searches, fps=24)
+    found = followed(frames, searches, fps=15)
     assert searches.count == 2
     known = len(answers[0])
     assert [len(faces) for faces in found] == [known, *[known + 1] * 4]
@@ -106,7 +106,7 @@ def test_a_new_face_is_followed_back_to_the_search_before(answers: list[list[Box
 
 def test_a_new_face_is_not_followed_back_over_a_cut_or_to_where_it_cannot_be_seen(scene: NDArray[np.uint8]) -> None:
     assert [len(faces) for faces in followed([scene] * 3, Searches([], [BOX]), cuts=[2])] == [0, 0, 1]
-    found = followed([blank(scene), blank(scene), scene, scene, scene], Searches([], [BOX]), fps=24)
+    found = followed([blank(scene), blank(scene), scene, scene, scene], Searches([], [BOX]), fps=15)
     assert [len(faces) for faces in found] == [0, 0, 1, 1, 1]
 
 

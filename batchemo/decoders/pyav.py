@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
@@ -23,6 +24,11 @@ from batchemo.errors import MediaError, typed
 from batchemo.records import Frame, Segment
 
 _RIGHT_ANGLE = 90
+_WITH_LUMA = frozenset("yuv420p yuvj420p yuv422p yuvj422p yuv444p yuvj444p nv12 nv21 gray".split())
+"""Formats whose first plane is the grey picture, one byte a pixel."""
+_FULL_RANGE = 2
+_FULL_FROM_LIMITED = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
+"""From luma between 16 and 235, as most videos have it (ITU-R BT.601), to 0 to 255."""
 _MOST_BEYOND = 100
 """Packets after the end of a segment that are decoded in the search of its last frames: more than any decoder reorders."""
 
@@ -78,9 +84,9 @@ class PyAVSource:
             check_size(self._path, frame.width, frame.height)
             size = size or (frame.width, frame.height)
             if sampler.wants(time_s) and self.found.decoded >= start_index:
-                pixels = _upright(frame, size)
-                self.found.height, self.found.width = pixels.shape[:2]
-                yield Frame(self.found.decoded, time_s, pixels)
+                picture = _Picture(frame, size)
+                self.found.width, self.found.height = picture.size
+                yield Frame(self.found.decoded, time_s, picture)
             self.found.decoded += 1
             self.found.duration_s = float((stamp - first + round(step_s(frame.duration, stream) / time_base)) * time_base)
         if first is None:
@@ -155,8 +161,28 @@ class PyAVSource:
         return Frame(-1, time_s, None)
 
 
-def _upright(frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """RGB of a frame, brought to the medium's first size (streams may change theirs) and turned as the container says."""
-    pixels = np.asarray(frame.to_ndarray(format="rgb24", width=size[0], height=size[1]), np.uint8)
-    quarter_turns = round(frame.rotation / _RIGHT_ANGLE)
-    return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
+class _Picture:
+    """A decoded frame, brought to the medium's first `size` (width, height; streams may change theirs) and turned as the container says."""
+
+    def __init__(self, frame: VideoFrame, size: tuple[int, int]) -> None:
+        self._frame = frame
+        self._size = size
+        self._quarter_turns = round(frame.rotation / _RIGHT_ANGLE) % 4
+        self.size = size if self._quarter_turns % 2 == 0 else size[::-1]
+        self.nbytes = size[0] * size[1] * 3 // 2
+
+    def rgb(self) -> NDArray[np.uint8]:
+        return self._upright(np.asarray(self._frame.to_ndarray(format="rgb24", width=self._size[0], height=self._size[1]), np.uint8))
+
+    def grey(self) -> NDArray[np.uint8]:
+        frame = self._frame
+        if frame.format.name not in _WITH_LUMA or (frame.width, frame.height) != self._size:
+            return np.asarray(cv2.cvtColor(self.rgb(), cv2.COLOR_RGB2GRAY), np.uint8)
+        plane = frame.planes[0]
+        luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
+        if frame.format.name.startswith("yuvj") or frame.color_range == _FULL_RANGE:
+            return self._upright(luma)
+        return self._upright(np.asarray(cv2.LUT(luma, _FULL_FROM_LIMITED), np.uint8))
+
+    def _upright(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(np.rot90(pixels, self._quarter_turns)) if self._quarter_turns else pixels
