@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -172,6 +173,28 @@ def summary(results: Results, as_json: Json = False) -> None:
             typer.echo(json.dumps(found.as_dict(), ensure_ascii=False))
         else:
             print_summary(found)
+
+
+@app.command()
+def bench(
+    medium: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="A video; without one, clips are made.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of the clips that are made.", metavar="S")] = 60.0,
+    min_face_px: Annotated[int, typer.Option(min=20, help="Smallest face that is searched for, in px.", metavar="N")] = 40,
+    as_json: Json = False,
+) -> None:
+    """How quick the analysis is here, stage by stage, and what limits it."""
+    with _exits():
+        from batchemo.bench import fixed_seconds, measure
+        from batchemo.display import SpeedTable
+
+        fixed = fixed_seconds()
+        table = SpeedTable(quiet=as_json)
+        with table:
+            speeds = [table.add(speed) for speed in measure(medium, seconds=seconds, min_face_px=min_face_px)]
+        if as_json:
+            typer.echo(json.dumps({"fixed_seconds": fixed, "speeds": [{**dataclasses.asdict(s), "limit": s.limit} for s in speeds]}))
+        else:
+            table.conclude(fixed)
 
 
 @app.command()

@@ -6,10 +6,10 @@ import json
 import shlex
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +22,9 @@ from batchemo.pulse import read_pulses
 from batchemo.records import MediaRow
 from batchemo.run import Plan, Report, Watch
 from batchemo.summary import Count, Summary, summarise
+
+if TYPE_CHECKING:
+    from batchemo.bench import Speed
 
 _REFRESH_SECONDS = 0.5
 _MANY = 40
@@ -163,6 +166,48 @@ def print_summary(found: Summary) -> None:
     for medium in found.media:
         if medium.message:
             console.print(_shown(medium.message), highlight=False, soft_wrap=True)
+
+
+class SpeedTable:
+    """Speeds as they are measured: the latest on stderr, all of them on stdout at the end."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._status = Console(stderr=True, quiet=quiet).status("Measuring; this takes a few minutes ...")
+        self._speeds: list[Speed] = []
+
+    def __enter__(self) -> SpeedTable:
+        self._status.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._status.__exit__(kind, error, trace)
+
+    def add(self, speed: Speed) -> Speed:
+        self._speeds.append(speed)
+        self._status.update(f"{escape(speed.what)}: {speed.frames_per_second:.0f} frames a second; going on ...")
+        return speed
+
+    def conclude(self, fixed: Mapping[str, float]) -> None:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("what")
+        for name in ("processes", "frames a second", "most memory, MB"):
+            table.add_column(name, justify="right")
+        table.add_column("ms of processor a frame")
+        for speed in self._speeds:
+            ordered = sorted(speed.stages_ms.items(), key=lambda item: -item[1])
+            stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in ordered if spent >= 0.05)
+            total = f"{sum(speed.stages_ms.values()):.1f}: {stages}"
+            table.add_row(speed.what, str(speed.processes), f"{speed.frames_per_second:.0f}", str(speed.peak_mb), total)
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=_NO_FOLDING)
+        console.print(table, highlight=False)
+        slowest = max(self._speeds, key=lambda speed: sum(speed.stages_ms.values()))
+        console.print(
+            f"What limits it: {slowest.limit}. Fixed cost of a run: {fixed['start']:.1f} s until the networks are loaded; "
+            f"of --help {fixed['help']:.1f} s.",
+            highlight=False,
+        )
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

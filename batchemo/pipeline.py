@@ -69,7 +69,7 @@ def analyse(medium: Medium, results: Path, *, options: RunOptions, run_id: str, 
     """
     watch = Stopwatch()
     with watch.stage("start"):
-        models = _models(options)
+        models = models_of(options)
     labels, digest = models.weights.labels, models.weights.sha256
     with Assembly(medium, results, options=options, labels=labels, weights_sha256=digest, run_id=run_id, watch=watch) as assembly:
         if assembly.readable:
@@ -103,6 +103,8 @@ def take_step(
     """One step of a video that several workers share. Raises MediaError where the video is to blame."""
     watch = Stopwatch()
     if isinstance(step, Read):
+        with watch.stage("start"):
+            models_of(options)
         part = _part(medium, step.segment, results, options, step.origin, lambda frames, _: beat(frames), watch)
         return Done(part, dict(watch.seconds))
     annotate(
@@ -128,12 +130,13 @@ def _part(
     part = load_part(path, segment, origin=origin)
     if part is not None:
         return _with_looks(part, medium, options, watch)
-    part = _read_segment(medium, segment, _models(options), options, beat, watch)
+    part = _read_segment(medium, segment, models_of(options), options, beat, watch)
     save_part(path, part, origin=origin)
     return part
 
 
-def _models(options: RunOptions) -> Models:
+def models_of(options: RunOptions) -> Models:
+    """The networks that `options` ask for, loaded once a process. Raises DeviceError or WeightsError."""
     return load_models(
         device=options.device,
         weights=options.weights,

@@ -1,0 +1,186 @@
+"""How quick the analysis is on this machine, stage by stage, and what limits it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from PIL import Image
+
+from batchemo.engine import InProcess, Workers, usable_cores
+from batchemo.errors import UsageError
+from batchemo.options import RunOptions
+from batchemo.pulse import read_pulses
+from batchemo.records import Medium, Outcome
+from batchemo.weights import SHIPPED, read_weights_file
+from batchemo.work import Analysis
+
+WIDTH, HEIGHT, FPS = 1280, 720, 30
+FACE = Path(__file__).parent / "face.jpg"
+"""A face of 240 px: Eileen Collins, by NASA, in the public domain."""
+
+_MEGABYTE = 2**20
+_LOOK_SECONDS = 0.05
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Speed:
+    """One line of the table: `frames_per_second` by the clock, without the start; processor milliseconds a frame by stage; the most memory
+    that a process took."""
+
+    what: str
+    frames: int
+    faces: int
+    processes: int
+    frames_per_second: float
+    stages_ms: Mapping[str, float]
+    peak_mb: int
+
+    @property
+    def limit(self) -> str:
+        """The stage that takes most."""
+        return max(self.stages_ms, key=lambda stage: self.stages_ms[stage], default="")
+
+
+def measure(medium: Path | None, *, seconds: float, min_face_px: int) -> Iterator[Speed]:
+    """Speeds for `medium`, or for clips of `seconds` of 1280 x 720 with one and with five faces: decoding alone, tables, and annotated
+    copies, in one process and in one a core. Raises UsageError where `medium` is no file."""
+    if medium is not None and not medium.is_file():
+        raise UsageError(f"{medium} is not a file; give a video, or nothing for made ones")
+    with tempfile.TemporaryDirectory() as folder:
+        given = [("", medium)] if medium is not None else list(_made(Path(folder), seconds))
+        for name, path in given:
+            prefix = f"{name}, " if name else ""
+            yield _decoding(path, f"{prefix}decoding alone")
+            for processes in sorted({1, usable_cores()}):
+                for annotate in (False, True):
+                    what = f"{prefix}{'annotated copy' if annotate else 'tables'}"
+                    options = RunOptions(annotate=annotate, min_face_px=min_face_px)
+                    yield _analysis(path, what, options, processes)
+
+
+def fixed_seconds() -> dict[str, float]:
+    """What a run costs before its first frame: seconds to the help text, and to loaded networks, each in a process of its own."""
+    commands = {
+        "help": [sys.executable, "-m", "batchemo", "--help"],
+        "start": [sys.executable, "-c", _START],
+    }
+    taken = {}
+    for name, command in commands.items():
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+        taken[name] = time.perf_counter() - began
+    return taken
+
+
+_START = """
+from batchemo.options import RunOptions
+from batchemo.pipeline import models_of
+import numpy as np
+models_of(RunOptions()).detector.detect([np.zeros((720, 1280, 3), np.uint8)])
+"""
+
+
+def make_clip(path: Path, *, faces: int, seconds: float) -> Path:
+    """Writes `faces` faces of 240 px (at most five) that move a little before a wall of noise, 1280 x 720, 30 frames a second."""
+    face = np.asarray(Image.open(FACE).convert("RGB"), np.uint8)
+    wall = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8), (0, 0), 6)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for index in range(round(seconds * FPS)):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(_scene(np.asarray(wall), face, faces, index), format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def _made(folder: Path, seconds: float) -> Iterator[tuple[str, Path]]:
+    for count, name in ((1, "one face"), (5, "five faces")):
+        yield name, make_clip(folder / f"{count}.mp4", faces=count, seconds=seconds)
+
+
+def _scene(wall: NDArray[np.uint8], face: NDArray[np.uint8], faces: int, index: int) -> NDArray[np.uint8]:
+    scene = wall.copy()
+    height, width = face.shape[:2]
+    for person in range(faces):
+        left = round(10 + 252 * person + 6 * np.sin(index / 9 + person))
+        top = round(200 + 60 * np.sin(index / 14 + 2 * person))
+        scene[top : top + height, left : left + width] = face if person % 2 == 0 else face[:, ::-1]
+    return scene
+
+
+def _decoding(path: Path, what: str) -> Speed:
+    from batchemo.decoders.pyav import PyAVSource  # noqa: PLC0415
+
+    began, cpu = time.perf_counter(), time.thread_time()
+    frames = sum(1 for frame in PyAVSource(path).frames() if frame.is_decoded)
+    taken, used = time.perf_counter() - began, time.thread_time() - cpu
+    return Speed(
+        what, frames, 0, 1, frames / taken, {"decode": used / max(1, frames) * 1000}, psutil.Process().memory_info().rss // _MEGABYTE
+    )
+
+
+def _analysis(path: Path, what: str, options: RunOptions, processes: int) -> Speed:
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder)
+        pulses = results / "pulses"
+        pulses.mkdir()
+        weights = read_weights_file(SHIPPED)
+        task = Analysis(results, options, "bench", pulses, weights.labels, weights.sha256)
+        medium = Medium(path, path.name, path.name, "video")
+        engine = InProcess() if processes == 1 else Workers(processes, timeout_s=options.timeout, max_memory_mb=None)
+        with _Watcher(pulses) as watcher:
+            (outcome,) = engine.run(task, [medium])
+    return _speed(outcome, what, processes, watcher)
+
+
+def _speed(outcome: Outcome, what: str, processes: int, watcher: _Watcher) -> Speed:
+    row = outcome.row
+    if row.status == "failed":
+        raise UsageError(row.message)
+    count = max(1, row.n_frames_analysed)
+    stages = {stage: spent / count * 1000 for stage, spent in outcome.seconds.items() if stage != "start"}
+    return Speed(what, row.n_frames_analysed, row.n_faces, processes, count / watcher.seconds, stages, watcher.most_mb)
+
+
+class _Watcher:
+    """Watches an analysis from beside: `seconds` since its first frame, which leaves out the start, and the most memory of one process."""
+
+    def __init__(self, pulses: Path) -> None:
+        self._pulses = pulses
+        self._begun = False
+        self._began = time.perf_counter()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self.seconds = 0.0
+        self.most_mb = 0
+
+    def __enter__(self) -> _Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._began
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        me = psutil.Process()
+        while not self._stop.wait(_LOOK_SECONDS):
+            if not self._begun and any(beat.beats for beat in read_pulses(self._pulses)):
+                self._begun, self._began = True, time.perf_counter()
+            for process in (me, *me.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    self.most_mb = max(self.most_mb, process.memory_info().rss // _MEGABYTE)

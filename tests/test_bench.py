@@ -1,0 +1,43 @@
+"""`batchemo bench` measures what it says, on a clip of the user's own and on made ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchemo.bench import make_clip, measure
+from batchemo.decode import open_source
+from batchemo.errors import UsageError
+from batchemo.records import Medium
+
+SAMPLES = Path(__file__).parents[1] / "sample_media"
+
+
+def test_a_clip_of_ones_own_is_measured_stage_by_stage() -> None:
+    clip = SAMPLES / "variable_rate.mp4"
+    ended = subprocess.run([sys.executable, "-m", "batchemo", "bench", clip, "--json"], capture_output=True, text=True, check=True)
+    found = json.loads(ended.stdout)
+    assert set(found["fixed_seconds"]) == {"help", "start"}
+    speeds = {(speed["what"], speed["processes"]): speed for speed in found["speeds"]}
+    assert {what for what, _ in speeds} == {"decoding alone", "tables", "annotated copy"}
+    tables = speeds["tables", 1]
+    assert tables["frames"] == 96
+    assert tables["faces"] > 0
+    assert {"decode", "search and follow", "classify"} <= set(tables["stages_ms"])
+    assert tables["limit"] == max(tables["stages_ms"], key=tables["stages_ms"].get)
+    assert "encode" in speeds["annotated copy", 1]["stages_ms"]
+
+
+def test_made_clips_have_the_faces_they_say(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "five.mp4", faces=5, seconds=0.2)
+    frames = list(open_source(Medium(clip, "five.mp4", "five.mp4", "video")).frames())
+    assert [frame.pixels.shape for frame in frames] == [(720, 1280, 3)] * 6
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not a file"):
+        next(measure(tmp_path, seconds=1, min_face_px=40))
