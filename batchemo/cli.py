@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -161,17 +162,28 @@ def run(
 
 
 @app.command()
-def summary(results: Results, as_json: Json = False) -> None:
-    """What stands in a results folder: frames, faces, tracks and emotions by medium and in total."""
+def summary(
+    results: Results,
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="Order: media, status (failed first), or most first: frames, faces, tracks, duration_s, uncertain, or an emotion.",
+            metavar="NAME",
+        ),
+    ] = "media",
+    top: Annotated[int | None, typer.Option(min=1, help="Only so many media.", metavar="N")] = None,
+    as_json: Json = False,
+) -> None:
+    """A table of the media: frames, faces, tracks, emotions and their course over time, and the total."""
     with _exits():
         from batchemo.display import print_summary
         from batchemo.summary import summarise
 
-        found = summarise(results)
+        found = summarise(results).sorted_by(sort)
         if as_json:
-            typer.echo(json.dumps(found.as_dict(), ensure_ascii=False))
+            typer.echo(json.dumps(dataclasses.replace(found, media=found.media[:top]).as_dict(), ensure_ascii=False))
         else:
-            print_summary(found)
+            print_summary(found, top=top)
 
 
 @app.command()
