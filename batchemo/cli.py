@@ -187,6 +187,32 @@ def summary(
 
 
 @app.command()
+def export(
+    results: Results,
+    to: Annotated[
+        Literal["csv", "webvtt", "eaf", "mot"],
+        typer.Option("--to", help="csv (tables), webvtt (captions), eaf (ELAN) or mot (MOT Challenge).", metavar="FORMAT"),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Where to (default: DIR/exports/FORMAT; webvtt: beside the annotated videos)."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write results in a format that other programs open; nothing is analysed again."""
+    with _exits():
+        from batchemo.exporting import export as export_results
+
+        written = export_results(results, to, out=out)
+        if as_json:
+            typer.echo(json.dumps(written.as_dict(), ensure_ascii=False))
+        elif written.files:
+            _say(f"{len(written.files)} files are in {typed(written.out)}")
+        else:
+            _say(f"{results} holds no videos, and {to} is for videos; for pictures: --to csv")
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Can this machine do the work: device, weights, codecs, versions."""
     with _exits():

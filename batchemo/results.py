@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchemo.errors import UsageError, suggestion, typed
-from batchemo.tables import PER_MEDIUM, Table
+from batchemo.tables import PER_MEDIUM, Table, read_metadata
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,6 +81,14 @@ def table_files(results: Path, table: Table) -> Iterator[Path]:
     # The folder of one table, such as results/faces, stands for itself.
     folder = results if results.name in PER_MEDIUM and not (results / table).is_dir() else results / table
     yield from sorted(path for path in folder.rglob("*.parquet") if path.is_file() and not path.name.startswith("."))
+
+
+def analysed_media(results: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The output name of each medium (its tables are `<table>/<output name>.parquet`), and its row of `media.parquet`."""
+    for file in table_files(results, "frames"):
+        _, row = read_metadata(file)
+        if row:
+            yield file.relative_to(results / "frames").as_posix().removesuffix(".parquet"), row
 
 
 def _load(path: Path, table: Table, columns: Sequence[str] | None, where: Where | None) -> pd.DataFrame:
