@@ -27,6 +27,9 @@ from batchemo.summary import Count, Course, MediumSummary, Summary, summarise
 
 _REFRESH_SECONDS = 0.5
 _MANY = 40
+_A_FEW = 5
+_SMALLEST_FACE_PX = 20
+"""Least that --min-face-px takes: MTCNN is not trained on smaller faces."""
 _FEW = 0.1
 """Share of faces at or below which a mix of emotions stands for too few of them to go without saying so."""
 _COLUMNS = ("media", "status", "frames", "faces", "tracks", "uncertain", "timeline", "emotions")
@@ -77,7 +80,7 @@ class Display:
             self._poller.join()
         self._progress.stop()
 
-    def conclude(self, report: Report, out: Path, *, program: str, python: str) -> None:
+    def conclude(self, report: Report, out: Path, *, program: str, python: str, min_face_px: int) -> None:
         """The last words: what was found, what failed, and what to type next."""
         if self._quiet:
             return
@@ -90,10 +93,7 @@ class Display:
         before = f" ({kept} done before)" if kept else ""
         console.print(f"[bold]{len(report.rows)} media[/bold]{before} in {report.seconds:.0f} s.", highlight=False)
         console.print(f"{_shown(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False)
-        if total.faces == 0 and total.frames:
-            console.print(
-                "No face was found. Faces smaller than --min-face-px (40) are not searched for; look at the pictures in annotated/."
-            )
+        self._say_where_no_face_is(report, min_face_px)
         failed_before = [row for row in report.failed if row.media not in self._finished]
         for row in failed_before[:_MANY]:
             console.print(f"[red]failed before[/red] {_shown(row.media)}: {_shown(row.message)}", highlight=False, soft_wrap=True)
@@ -112,6 +112,28 @@ class Display:
             steps.insert(1, (f"ls {typed(out / 'annotated')}", "pictures and videos with boxes and names"))
         for command, meaning in steps:
             console.print(f"  [cyan]{escape(command)}[/cyan]  {meaning}", highlight=False, soft_wrap=True)
+
+    def _say_where_no_face_is(self, report: Report, min_face_px: int) -> None:
+        """Nothing where every medium has faces; the usual reasons where none has."""
+        seen = [row for row in report.rows if row.n_frames_analysed]
+        without = [row for row in seen if not row.n_faces]
+        if not without:
+            return
+        names = "; ".join(_shown(row.media) for row in without[:_A_FEW]) + ("; ..." if len(without) > _A_FEW else "")
+        self._console.print(f"No face was found in {len(without)} of {len(seen)} media: {names}", highlight=False, soft_wrap=True)
+        if len(without) < len(seen):
+            return
+        sizes = sorted({(row.width, row.height) for row in without if row.width})
+        pictures = f" (these pictures are {sizes[0][0]} x {sizes[0][1]})" if len(sizes) == 1 else ""
+        smaller = f"; smaller ones: --min-face-px {_SMALLEST_FACE_PX}" if min_face_px > _SMALLEST_FACE_PX else ""
+        reasons = [
+            f"faces below {min_face_px} px are not searched for{pictures}{smaller}",
+            "faces from the side or from behind, upside down or lying are not found: the detector knows upright ones seen from the front",
+            "masks, hands, deep shadow and blur hide faces; drawings and animals have none for it",
+        ]
+        self._console.print("Why that may be:", highlight=False)
+        for reason in reasons:
+            self._console.print(f"  - {reason}", highlight=False, soft_wrap=True)
 
     @staticmethod
     def as_dict(report: Report) -> dict[str, Any]:
@@ -206,6 +228,11 @@ def print_findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
         mark = "[green]ok[/green]     " if finding.ok else "[red]missing[/red]" if finding.needed else "[yellow]absent[/yellow] "
         console.print(f"{mark} {finding.part:<17} {escape(finding.detail)}", highlight=False, soft_wrap=True)
+    missing = [finding.part for finding in findings if finding.needed and not finding.ok]
+    if missing:
+        console.print(f"\n[red]A run cannot work without: {', '.join(missing)}.[/red] The lines above say how to get it.", highlight=False)
+    else:
+        console.print("\nAll that a run needs is here.", highlight=False)
 
 
 def _count_cells(count: Count) -> dict[str, str]:
