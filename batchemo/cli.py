@@ -223,15 +223,17 @@ def summary(
 
 @app.command(
     rich_help_panel=_RESULTS,
-    epilog=_examples(
-        "batchemo export results --to csv", "batchemo export results --to webvtt", "batchemo export results --to eaf --out elan"
-    ),
+    epilog=_examples("batchemo export results --to csv", "batchemo export results --to webvtt", "batchemo export results --to notebook"),
 )
 def export(
     results: Results,
     to: Annotated[
-        Literal["csv", "webvtt", "eaf", "mot"],
-        typer.Option("--to", help="csv (tables), webvtt (captions), eaf (ELAN) or mot (MOT Challenge).", metavar="FORMAT"),
+        Literal["csv", "webvtt", "eaf", "mot", "notebook"],
+        typer.Option(
+            "--to",
+            help="csv (tables), webvtt (captions), eaf (ELAN), mot (MOT Challenge), notebook (for Jupyter).",
+            metavar="FORMAT",
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -247,7 +249,7 @@ def export(
         if as_json:
             typer.echo(json.dumps(written.as_dict(), ensure_ascii=False))
         elif written.files:
-            _say(f"{len(written.files)} files are in {typed(written.out)}")
+            _say(f"{len(written.files)} file{'s are' if len(written.files) > 1 else ' is'} in {typed(written.out)}")
         else:
             _say(f"{results} holds no videos, and {to} is for videos; for pictures: --to csv")
 

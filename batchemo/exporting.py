@@ -11,10 +11,11 @@ from batchemo.exports.captions import write_captions
 from batchemo.exports.comma import write_csv
 from batchemo.exports.elan import check_elan, write_elan
 from batchemo.exports.mot import write_mot
+from batchemo.exports.notebook import NAME, write_notebook
 from batchemo.results import analysed_media, open_table
 from batchemo.tables import PER_MEDIUM, Table
 
-Format = Literal["csv", "webvtt", "eaf", "mot"]
+Format = Literal["csv", "webvtt", "eaf", "mot", "notebook"]
 
 _Writer = Callable[[Path, str, dict[str, Any], Path], None]
 
@@ -36,14 +37,21 @@ class Exported:
 def export(results: Path, to: Format, *, out: Path | None = None) -> Exported:
     """Writes below `out`, by default `exports/<format>` in the results folder; captions stand beside the annotated videos if there are any.
 
-    CSV has a file for each table, the others one for each video. Raises UsageError where there are no results, or an extra is missing.
+    CSV has a file for each table, the notebook is one file, the others have one for each video.
+    Raises UsageError where there are no results, or an extra is missing.
     """
     if to == "eaf":
         check_elan()
     open_table(results, table="frames")
     annotated = results / "annotated"
     folder = out or (annotated if to == "webvtt" and annotated.is_dir() else results / "exports" / to)
-    files = _write_tables(results, folder) if to == "csv" else _write_videos(results, *_OF_VIDEOS[to], folder)
+    if to == "csv":
+        files = _write_tables(results, folder)
+    elif to == "notebook":
+        files = (folder / NAME,)
+        write_notebook(results, files[0])
+    else:
+        files = _write_videos(results, *_OF_VIDEOS[to], folder)
     return Exported(folder, files)
 
 

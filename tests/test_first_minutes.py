@@ -82,7 +82,7 @@ def test_completion_can_be_installed_and_completes(tmp_path: Path) -> None:
     script = "import sys; sys.argv = ['batchemo']; from batchemo.cli import main; main()"
     environment = {**os.environ, "_BATCHEMO_COMPLETE": "complete_bash", "COMP_WORDS": "batchemo export --to ", "COMP_CWORD": "3"}
     completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
-    assert completed.stdout.split() == ["csv", "webvtt", "eaf", "mot"]
+    assert completed.stdout.split() == ["csv", "webvtt", "eaf", "mot", "notebook"]
 
 
 # A run without faces
