@@ -27,11 +27,11 @@ EXIT_DEFECT, EXIT_USAGE, EXIT_FAILED_MEDIA, EXIT_LOCKED, EXIT_INTERRUPTED, EXIT_
 app = typer.Typer(
     name="batchemo",
     help="Emotion timelines of every face in folders of pictures and videos.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 
+_RUNS, _RESULTS, _MACHINE = "Analyse", "Look at results", "Look after this machine"
 _READ, _ANALYSE, _HOW, _WRITE, _AGAIN, _TALK = "What to read", "What to analyse", "How", "What to write", "Again or not", "How to talk"
 
 Results = Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")]
@@ -43,18 +43,46 @@ def main() -> None:
     app()
 
 
-@app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+def _examples(*lines: str) -> str:
+    """An epilog; the help would run single lines together."""
+    return "\n\n".join(["[bold]Examples[/bold]", *(f"[cyan]{line.replace('[', chr(92) + '[')}[/cyan]" for line in lines)])
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog=_examples("batchemo run ./videos --out results", "batchemo summary results", "batchemo COMMAND --help  says more of each"),
+)
+def _root(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(_welcome(_program()))
+
+
+def _welcome(program: str) -> str:
+    lines = [
+        (f"{program} run FOLDER --out results", "analyse all pictures and videos in a folder"),
+        (f"{program} summary results", "see what was found"),
+        (f"{program} doctor", "see whether this machine can do the work"),
+    ]
+    width = max(len(command) for command, _ in lines)
+    typed_lines = "\n".join(f"  {command:<{width}}  {meaning}" for command, meaning in lines)
+    return f"Emotion timelines of every face in folders of pictures and videos. To begin, type:\n\n{typed_lines}\n\nMore: {program} --help"
 
 
 @app.command(
-    epilog="Each option is also a variable BATCHEMO_<NAME> and a key of the --config file. Example: batchemo run ./videos --out results"
+    rich_help_panel=_RUNS,
+    epilog=_examples(
+        "batchemo run ./videos --out results",
+        "batchemo run film.mp4 faces.jpg --out results --sample-fps 5 --no-annotate",
+        'batchemo run ./videos --out results --include "*.mp4" --min-face-px 80 --workers 2',
+    )
+    + "\n\nThe same command goes on where an earlier one ended. Each option is also a variable BATCHEMO_<NAME>"
+    " and a key of the --config file.",
 )
 def run(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures, videos, and folders of them.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Pictures, videos, and folders of them.")],
     out: Annotated[Path, typer.Option("--out", envvar="BATCHEMO_OUT", metavar="DIR", help="The results folder; made if missing.")],
     include: Annotated[list[str] | None, typer.Option(help="Only media whose name matches this pattern.", rich_help_panel=_READ)] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="No media whose name matches this pattern.", rich_help_panel=_READ)] = None,
@@ -156,26 +184,77 @@ def run(
             report = run_media(inputs, out, options, display.watch)
         if as_json:
             typer.echo(json.dumps(display.as_dict(report), ensure_ascii=False))
-        display.conclude(report, out, program=_program(), python=_python())
+        display.conclude(report, out, program=_program(), python=_python(), min_face_px=options.min_face_px)
         if report.failed:
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
 
-@app.command()
-def summary(results: Results, as_json: Json = False) -> None:
-    """What stands in a results folder: frames, faces, tracks and emotions by medium and in total."""
+@app.command(
+    rich_help_panel=_RESULTS,
+    epilog=_examples(
+        "batchemo summary results",
+        "batchemo summary results --sort happy --top 10",
+        "batchemo summary results --json | jq .total.shares",
+    ),
+)
+def summary(
+    results: Results,
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="Order: media, status (failed first), or most first: frames, faces, tracks, duration_s, uncertain, or an emotion.",
+            metavar="NAME",
+        ),
+    ] = "media",
+    top: Annotated[int | None, typer.Option(min=1, help="Only so many media.", metavar="N")] = None,
+    as_json: Json = False,
+) -> None:
+    """A table of the media: frames, faces, tracks, emotions and their course over time, and the total."""
     with _exits():
         from batchemo.display import print_summary
         from batchemo.summary import summarise
 
-        found = summarise(results)
+        found = summarise(results).sorted_by(sort)
         if as_json:
-            typer.echo(json.dumps(found.as_dict(), ensure_ascii=False))
+            typer.echo(json.dumps(dataclasses.replace(found, media=found.media[:top]).as_dict(), ensure_ascii=False))
         else:
-            print_summary(found)
+            print_summary(found, top=top)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=_RESULTS,
+    epilog=_examples("batchemo export results --to csv", "batchemo export results --to webvtt", "batchemo export results --to notebook"),
+)
+def export(
+    results: Results,
+    to: Annotated[
+        Literal["csv", "webvtt", "eaf", "mot", "notebook"],
+        typer.Option(
+            "--to",
+            help="csv (tables), webvtt (captions), eaf (ELAN), mot (MOT Challenge), notebook (for Jupyter).",
+            metavar="FORMAT",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Where to (default: DIR/exports/FORMAT; webvtt: beside the annotated videos)."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write results in a format that other programs open; nothing is analysed again."""
+    with _exits():
+        from batchemo.exporting import export as export_results
+
+        written = export_results(results, to, out=out)
+        if as_json:
+            typer.echo(json.dumps(written.as_dict(), ensure_ascii=False))
+        elif written.files:
+            _say(f"{len(written.files)} file{'s are' if len(written.files) > 1 else ' is'} in {typed(written.out)}")
+        else:
+            _say(f"{results} holds no videos, and {to} is for videos; for pictures: --to csv")
+
+
+@app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo bench", "batchemo bench clip.mp4"))
 def bench(
     medium: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="A video; without one, clips are made.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="Length of the clips that are made.", metavar="S")] = 60.0,
@@ -197,7 +276,7 @@ def bench(
             table.conclude(fixed)
 
 
-@app.command()
+@app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo doctor"))
 def doctor(as_json: Json = False) -> None:
     """Can this machine do the work: device, weights, codecs, versions."""
     with _exits():

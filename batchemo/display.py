@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -18,19 +19,32 @@ from rich.table import Table
 
 from batchemo.doctor import Finding
 from batchemo.errors import typed
+from batchemo.palette import as_hex, colours
 from batchemo.pulse import read_pulses
 from batchemo.records import MediaRow
 from batchemo.run import Plan, Report, Watch
-from batchemo.summary import Count, Summary, summarise
+from batchemo.summary import Count, Course, MediumSummary, Summary, summarise
 
 if TYPE_CHECKING:
     from batchemo.bench import Speed
 
 _REFRESH_SECONDS = 0.5
 _MANY = 40
+_A_FEW = 5
+_SMALLEST_FACE_PX = 20
+"""Least that --min-face-px takes: MTCNN is not trained on smaller faces."""
 _FEW = 0.1
 """Share of faces at or below which a mix of emotions stands for too few of them to go without saying so."""
-_NO_FOLDING = 100_000
+_COLUMNS = ("media", "status", "frames", "faces", "tracks", "uncertain", "timeline", "emotions")
+_NUMBERS = ("frames", "faces", "tracks", "uncertain")
+_WIDE_ONLY = ("status", "frames", "tracks", "uncertain")
+_WIDE = 120
+"""Width of a terminal that shows the whole table."""
+_MOST = 200
+"""Media that a terminal shows unasked: who wants more sorts, searches or asks for them."""
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_NOBODY = "·"
+_NO_FOLDING = 1000
 
 
 class Display:
@@ -70,7 +84,7 @@ class Display:
             self._poller.join()
         self._progress.stop()
 
-    def conclude(self, report: Report, out: Path, *, program: str, python: str) -> None:
+    def conclude(self, report: Report, out: Path, *, program: str, python: str, min_face_px: int) -> None:
         """The last words: what was found, what failed, and what to type next."""
         if self._quiet:
             return
@@ -83,10 +97,7 @@ class Display:
         before = f" ({kept} done before)" if kept else ""
         console.print(f"[bold]{len(report.rows)} media[/bold]{before} in {report.seconds:.0f} s.", highlight=False)
         console.print(f"{_shown(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False)
-        if total.faces == 0 and total.frames:
-            console.print(
-                "No face was found. Faces smaller than --min-face-px (40) are not searched for; look at the pictures in annotated/."
-            )
+        self._say_where_no_face_is(report, min_face_px)
         failed_before = [row for row in report.failed if row.media not in self._finished]
         for row in failed_before[:_MANY]:
             console.print(f"[red]failed before[/red] {_shown(row.media)}: {_shown(row.message)}", highlight=False, soft_wrap=True)
@@ -105,6 +116,28 @@ class Display:
             steps.insert(1, (f"ls {typed(out / 'annotated')}", "pictures and videos with boxes and names"))
         for command, meaning in steps:
             console.print(f"  [cyan]{escape(command)}[/cyan]  {meaning}", highlight=False, soft_wrap=True)
+
+    def _say_where_no_face_is(self, report: Report, min_face_px: int) -> None:
+        """Nothing where every medium has faces; the usual reasons where none has."""
+        seen = [row for row in report.rows if row.n_frames_analysed]
+        without = [row for row in seen if not row.n_faces]
+        if not without:
+            return
+        names = "; ".join(_shown(row.media) for row in without[:_A_FEW]) + ("; ..." if len(without) > _A_FEW else "")
+        self._console.print(f"No face was found in {len(without)} of {len(seen)} media: {names}", highlight=False, soft_wrap=True)
+        if len(without) < len(seen):
+            return
+        sizes = sorted({(row.width, row.height) for row in without if row.width})
+        pictures = f" (these pictures are {sizes[0][0]} x {sizes[0][1]})" if len(sizes) == 1 else ""
+        smaller = f"; smaller ones: --min-face-px {_SMALLEST_FACE_PX}" if min_face_px > _SMALLEST_FACE_PX else ""
+        reasons = [
+            f"faces below {min_face_px} px are not searched for{pictures}{smaller}",
+            "faces from the side or from behind, upside down or lying are not found: the detector knows upright ones seen from the front",
+            "masks, hands, deep shadow and blur hide faces; drawings and animals have none for it",
+        ]
+        self._console.print("Why that may be:", highlight=False)
+        for reason in reasons:
+            self._console.print(f"  - {reason}", highlight=False, soft_wrap=True)
 
     @staticmethod
     def as_dict(report: Report) -> dict[str, Any]:
@@ -147,23 +180,22 @@ class Display:
             )
 
 
-def print_summary(found: Summary) -> None:
-    """A table on stdout; one line a medium where that is no terminal, so that `grep` finds whole names."""
+def print_summary(found: Summary, *, top: int | None = None) -> None:
+    """A table on stdout. Where that is no terminal, one line a medium, so that `grep` finds whole names. `top` media only, if given."""
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=_NO_FOLDING)
-    table = Table(box=None, pad_edge=False)
-    for name in ("media", "status"):
-        table.add_column(name, overflow="fold")
-    for name in ("frames", "faces", "tracks", "uncertain"):
-        table.add_column(name, justify="right")
-    table.add_column("emotions of faces that are certain")
-    for medium in found.media:
-        table.add_row(_shown(medium.media), medium.status, *_cells(medium.count))
-    table.add_section()
-    table.add_row("[bold]all[/bold]", "", *_cells(found.total))
-    console.print(table, highlight=False)
-    for medium in found.media:
+    if top is None and console.is_terminal and len(found.media) > _MOST:
+        top = _MOST
+    colour_of = {name: as_hex(colour) for name, colour in zip(found.total.shares, colours(tuple(found.total.shares)), strict=True)}
+    rows = [_summary_cells(medium, colour_of if console.is_terminal else {}) for medium in found.media[:top]]
+    rows.append(_count_cells(found.total) | {"media": "all", "status": "", "timeline": ""})
+    if console.is_terminal:
+        _print_table(console, rows, colour_of)
+    else:
+        _print_lines(rows)
+    if top is not None and top < len(found.media) and console.is_terminal:
+        typed_more = f"--top {len(found.media)} shows all, --sort orders them"
+        console.print(f"and {len(found.media) - top} media more: {typed_more}", highlight=False, soft_wrap=True)
+    for medium in found.media[:top]:
         if medium.message:
             console.print(_shown(medium.message), highlight=False, soft_wrap=True)
 
@@ -210,27 +242,81 @@ class SpeedTable:
         )
 
 
+def _print_table(console: Console, rows: Sequence[dict[str, str]], colour_of: dict[str, str]) -> None:
+    names = [name for name in _COLUMNS if console.width >= _WIDE or name not in _WIDE_ONLY]
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold", no_wrap=name == "timeline", justify="right" if name in _NUMBERS else "left")
+    for row in rows:
+        failed = row["status"] == "failed"
+        cells = row | {"status": "[red]failed[/red]", "emotions": row["emotions"] or "[red]failed[/red]"} if failed else row
+        table.add_row(*(cells[name] for name in names), style="bold" if row is rows[-1] else None)
+    console.print(table, highlight=False)
+    named = " ".join(f"[{colour}]{_BLOCKS[-1]}[/] {escape(emotion)}" for emotion, colour in colour_of.items())
+    console.print(
+        f"\n{named}; high where probable, {_NOBODY} where nobody is in view. Emotions are those of certain faces.", highlight=False
+    )
+
+
+def _print_lines(rows: Sequence[dict[str, str]]) -> None:
+    widths = {name: max(cell_len(row[name]) for row in (*rows, {name: name})) for name in _COLUMNS}
+    for row in ({name: name for name in _COLUMNS}, *rows):
+        cells = [
+            " " * (widths[name] - cell_len(row[name])) + row[name] if name in _NUMBERS else set_cell_size(row[name], widths[name])
+            for name in _COLUMNS
+        ]
+        print("  ".join(cells).rstrip())
+
+
 def print_findings(findings: Sequence[Finding]) -> None:
     """A line for each finding, on stdout."""
     console = Console()
     for finding in findings:
         mark = "[green]ok[/green]     " if finding.ok else "[red]missing[/red]" if finding.needed else "[yellow]absent[/yellow] "
         console.print(f"{mark} {finding.part:<17} {escape(finding.detail)}", highlight=False, soft_wrap=True)
+    missing = [finding.part for finding in findings if finding.needed and not finding.ok]
+    if missing:
+        console.print(f"\n[red]A run cannot work without: {', '.join(missing)}.[/red] The lines above say how to get it.", highlight=False)
+    else:
+        console.print("\nAll that a run needs is here.", highlight=False)
 
 
-def _cells(count: Count) -> tuple[str, ...]:
+def _count_cells(count: Count) -> dict[str, str]:
     shares = sorted(count.shares.items(), key=lambda item: -item[1])
     mix = ", ".join(f"{label} {share:.0%}" for label, share in shares[:3] if share >= 0.005)
     uncertain = f"{count.uncertain / count.faces:.0%}" if count.faces else ""
     certain = count.faces - count.uncertain
     if 0 < certain <= _FEW * count.faces:
         mix += f" (of {certain} alone)"
-    return str(count.frames), str(count.faces), str(count.tracks), uncertain, mix
+    if not certain:
+        mix = "all uncertain" if count.faces else "no face" if count.frames else ""
+    numbers = {"frames": str(count.frames), "faces": str(count.faces), "tracks": str(count.tracks)}
+    return numbers | {"uncertain": uncertain, "emotions": mix}
+
+
+def _summary_cells(medium: MediumSummary, colour_of: dict[str, str]) -> dict[str, str]:
+    """With the markup of rich where there are colours."""
+    name = _printable(medium.media)
+    cells = {"media": escape(name) if colour_of else name, "status": medium.status}
+    return _count_cells(medium.count) | cells | {"timeline": _sparkline(medium.course, colour_of)}
+
+
+def _sparkline(course: Course, colour_of: dict[str, str]) -> str:
+    """A block for each step: as high as its emotion is probable, in the emotion's colour if there are any."""
+    parts = []
+    for emotion, probability in zip(course.emotions, course.probabilities, strict=True):
+        block = _BLOCKS[min(int(probability * len(_BLOCKS)), len(_BLOCKS) - 1)] if emotion else _NOBODY
+        parts.append(f"[{colour_of[emotion]}]{block}[/]" if emotion in colour_of else block)
+    return "".join(parts)
 
 
 def _shown(text: str) -> str:
     """Text that holds names of files, safe to print: control characters as escapes, and nothing taken for markup."""
-    return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+    return escape(_printable(text))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _size(path: Path) -> int:

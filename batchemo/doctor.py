@@ -12,6 +12,11 @@ from typing import Any
 from batchemo import __version__
 from batchemo.errors import BatchemoError
 
+_AGAIN = "install batchemo again: pip install --force-reinstall batchemo"
+_EXTRA = 'get it with: pip install "batchemo[{}]"'
+_NO_GPU = "none that torch can use, so runs use the CPU; an NVIDIA GPU needs its driver and a torch for it, see pytorch.org/get-started"
+_WITHOUT_DECORD = "PyAV reads short clips as well, if more slowly; where there are wheels (x86-64 Linux): pip install decord"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
@@ -36,18 +41,24 @@ def _examine() -> Iterator[Finding]:
     yield _finding("face detector", _detector)
     yield _finding("pictures", lambda: f"OpenCV {_version('opencv-python-headless')}, Pillow {_version('pillow')}")
     yield _finding("videos", _pyav)
-    yield _finding("short clips", lambda: f"decord {_version('decord')}", needed=False)
+    yield _finding("short clips", lambda: f"decord {_version('decord')}", needed=False, hint=_WITHOUT_DECORD)
     yield _finding("annotated videos", _encoder)
     yield _finding("tables", lambda: f"pyarrow {_version('pyarrow')}, pandas {_version('pandas')}")
+    yield _finding("plots", lambda: f"matplotlib {_version('matplotlib')}", needed=False, hint=_EXTRA.format("plot"))
+    yield _finding(
+        "export to ELAN", lambda: f"pympi-ling {_version('pympi-ling')}", needed=False, hint='get it with: pip install "batchemo[eaf]"'
+    )
 
 
-def _finding(part: str, look: Callable[[], str], *, needed: bool = True) -> Finding:
+def _finding(part: str, look: Callable[[], str], *, needed: bool = True, hint: str = _AGAIN) -> Finding:
     try:
         return Finding(part, True, look(), needed)
     except BatchemoError as error:
         return Finding(part, False, str(error), needed)
+    except importlib.metadata.PackageNotFoundError as error:
+        return Finding(part, False, f"{error.name} is not installed; {hint}", needed)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        return Finding(part, False, f"{error}; install batchemo again: pip install --force-reinstall batchemo", needed)
+        return Finding(part, False, f"{error}; {hint}", needed)
 
 
 def _weights() -> str:
@@ -81,7 +92,9 @@ def _gpu() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        raise BatchemoError("none that torch can use; runs use the CPU (see --device)")
+        raise BatchemoError(
+            "none that torch can use, so runs use the CPU; an NVIDIA GPU needs its driver and a torch for it, see pytorch.org/get-started"
+        )
     return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
 
 

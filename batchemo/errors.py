@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 
 def typed(path: Path) -> str:
     """`path` as it is typed in a shell: for the commands that messages suggest."""
     return shlex.quote(str(path))
+
+
+def suggestion(name: str, choices: Sequence[str]) -> str:
+    """What the writer of an unknown `name` may have meant: the nearest of `choices`, or all of them."""
+    close = difflib.get_close_matches(name, choices, n=2)
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    return f"choose from {', '.join(choices)}" if choices else "there is none"
 
 
 class BatchemoError(Exception):

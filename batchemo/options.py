@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -11,13 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from batchemo.errors import UsageError
+from batchemo.errors import UsageError, suggestion
 
 ENVIRONMENT_PREFIX = "BATCHEMO_"
 DEFAULT_FILE = Path("batchemo.toml")
 
 _LISTS = ("include", "exclude")
-_NOT_MERGED = ("config", "out")
+_NOT_MERGED = ("config", "out", "results")
 
 
 class RunOptions(BaseModel):
@@ -98,7 +97,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in RunOptions.model_fields:
-            raise UsageError(f"{path}: unknown option {key!r}; {_suggestion(name)}")
+            raise UsageError(f"{path}: unknown option {key!r}; {suggestion(name, list(RunOptions.model_fields))}")
         # A path in a file is meant relative to that file.
         found[name] = path.parent / value if name == "weights" and isinstance(value, str) else value
     return found
@@ -109,14 +108,9 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for variable in environment:
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
         if variable.startswith(ENVIRONMENT_PREFIX) and name not in {*RunOptions.model_fields, *_NOT_MERGED}:
-            raise UsageError(f"unknown variable {variable}; {_suggestion(name)}")
+            raise UsageError(f"unknown variable {variable}; {suggestion(name, list(RunOptions.model_fields))}")
     for name in RunOptions.model_fields:
         text = environment.get(ENVIRONMENT_PREFIX + name.upper())
         if text:
             found[name] = text.split(",") if name in _LISTS else text
     return found
-
-
-def _suggestion(name: str) -> str:
-    close = difflib.get_close_matches(name, RunOptions.model_fields, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(RunOptions.model_fields)}"

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
-from batchemo.episodes import find_episodes
 from batchemo.records import LANDMARKS, MediaRow, Medium, Reading
+from batchemo.stretches import find_episodes
 from batchemo.tables import (
     BOX,
     COMPRESSION,

@@ -9,19 +9,23 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from batchemo.errors import UsageError
+from batchemo.exporting import export
 from batchemo.options import merge_options
 from batchemo.run import Watch
 from batchemo.run import run as run_media
+from batchemo.tables import FRAMES, write_table
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = REPOSITORY / "training" / "notebooks"
+ALL = [*NOTEBOOKS.glob("*.ipynb"), *(REPOSITORY / "batchemo" / "notebooks").glob("*.ipynb")]
 SAMPLES = REPOSITORY / "sample_media"
 
 
-def execute(name: str, folder: Path) -> dict[str, list[str]]:
-    """Runs a notebook as Jupyter started in `folder`; the text that its cells print, and the types of what they show."""
-    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+def execute(path: Path) -> dict[str, list[str]]:
+    """Runs a notebook as Jupyter does beside it; the text that its cells print, and the types of what they show."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
     outputs: list[Any] = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in outputs if output.get("name") == "stderr"], "warnings that a reader would stumble over"
     return {
@@ -37,7 +41,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_from_data_to_a_network_that_has_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FER2013", raising=False)
-    found = execute("from_data_to_network", NOTEBOOKS)
+    found = execute(NOTEBOOKS / "from_data_to_network.ipynb")
     text = "".join(found["text"])
     accuracy = float(text.split("accuracy ")[1].split("%")[0])
     assert 50 < accuracy < 99  # it has learnt, and there are mistakes to look at
@@ -45,19 +49,31 @@ def test_from_data_to_a_network_that_has_learnt(monkeypatch: pytest.MonkeyPatch)
     assert found["shown"].count("image/png") == 7
 
 
-def test_an_analysis_of_a_timeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    results = tmp_path / "results"
+@pytest.mark.parametrize("names", [("grace_hopper.jpg", "two_people_and_a_cut.mp4"), ("eileen_collins.jpg",)])
+def test_an_analysis_opens_on_the_users_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: tuple[str, ...]) -> None:
+    results = tmp_path / 'the user\'s "results"'
     silent = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
-    media = [SAMPLES / name for name in ("grace_hopper.jpg", "two_people_and_a_cut.mp4")]
+    media = [SAMPLES / name for name in names]
     run_media(media, results, merge_options({"workers": 1, "sample_fps": 4.0, "annotate": False}, environment={}), silent)
-    monkeypatch.setenv("BATCHEMO_RESULTS", str(results))
-    found = execute("emotion_timeline", REPOSITORY)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    (notebook,) = export(results, "notebook").files
+    found = execute(notebook)
     assert found["shown"].count("image/png") == 4
-    assert found["shown"].count("text/html") == 5
+    assert found["shown"].count("text/html") == 6
     assert "faces are at least 48 pixels large and certain" in "".join(found["text"])
 
 
-@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_with_somebodys_work_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    write_table(FRAMES.empty_table(), tmp_path / "frames" / "a.mp4.parquet")
+    (notebook,) = export(tmp_path, "notebook").files
+    notebook.write_text("my work")
+    with pytest.raises(UsageError, match="may hold your work"):
+        export(tmp_path, "notebook")
+    assert notebook.read_text() == "my work"
+
+
+@pytest.mark.parametrize("path", sorted(ALL), ids=lambda path: path.stem)
 def test_notebooks_are_kept_without_outputs(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
     assert not [cell for cell in cells if cell.cell_type == "code" and (cell.outputs or cell.execution_count)]

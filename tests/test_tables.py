@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import dataset
 
 from batchemo import timeline
 from batchemo.atomic import remove_temporaries, replacing, write_text
@@ -132,7 +133,8 @@ def test_tracks_and_episodes_follow_from_the_rows(tmp_path: Path) -> None:
     assert (track["first_s"], track["last_s"]) == (0, 0.76)
     assert (track["share_happy"], track["share_angry"], track["share_sad"]) == (0.75, 0.25, 0)
     assert track["confidence"] == pytest.approx(0.7 * 0.75 + 0.05 * 0.25, abs=1e-6)
-    assert load(tmp_path, table="episodes")["n_frames"].sum() == 20
+    (episode,) = load(tmp_path, table="episodes").to_dict("records")
+    assert (episode["emotion"], episode["start_s"], episode["n_frames"]) == ("happy", 0, 16)
 
 
 def test_row_groups_are_bounded_and_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,8 +250,66 @@ def test_loading_what_is_not_there(tmp_path: Path) -> None:
             load(folder)
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces" / "x.parquet").write_text("no table")
-    with pytest.raises(UsageError, match="not tables of batchemo"):
+    with pytest.raises(UsageError, match=r"x\.parquet: not a table of batchemo"):
         load(tmp_path)
     wrong: Any = "persons"
     with pytest.raises(UsageError, match="faces, frames, tracks, episodes, media"):
         load(tmp_path, table=wrong)
+
+
+# Picking rows and several places
+
+
+def test_where_picks_rows(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, "b.mp4", readings=[reading_of(0, [sure_of("fear")])])
+    assert len(load(tmp_path, where=[("emotion", "==", "happy"), ("frame_index", "<", 5)])) == 5
+    assert len(load(tmp_path, where=("media", "==", "b.mp4"))) == 1
+    assert len(load(tmp_path, where=[[("emotion", "==", "fear")], [("emotion", "in", ["sad", "angry"])]])) == 21
+    assert len(load(tmp_path, columns=["media"], where=dataset.field("confidence") > 0.6)) == 21
+    assert len(load(tmp_path, where=[])) == 41
+    assert load(tmp_path, table="frames", where=[("status", "!=", "ok")])["frame_index"].tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    ("where", "word"),
+    [
+        ([("emotoin", "==", "sad")], "no column 'emotoin'; did you mean 'emotion'"),
+        (dataset.field("emotoin") == "sad", "no column 'emotoin'; did you mean 'emotion'"),
+        ([("emotion", "=~", "sad")], "=~"),
+        ([("emotion", "sad")], r"write it as where=\[\('emotion', '==', 'happy'\)\]"),
+        ("happy", "write it as"),
+        ([("confidence", ">", "high")], "confidence"),
+    ],
+    ids=str,
+)
+def test_where_that_cannot_be(tmp_path: Path, where: Any, word: str) -> None:
+    write(tmp_path)
+    with pytest.raises(UsageError, match=word):
+        load(tmp_path, where=where)
+
+
+def test_columns_that_are_not_there(tmp_path: Path) -> None:
+    write(tmp_path)
+    with pytest.raises(UsageError, match="no column 'medium'; did you mean 'media'"):
+        load(tmp_path, columns=["medium"])
+
+
+def test_several_results_folders_stay_apart(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    write(one)
+    write(other, readings=[reading_of(0, [[0.25, 0.75]])], labels=("calm", "happy"))
+    faces = load([one, str(other)])
+    assert faces.groupby("results").size().to_dict() == {str(one): 40, str(other): 1}
+    assert faces.columns[0] == "results"
+    assert faces["p_calm"].notna().sum() == 1
+    with pytest.raises(UsageError, match="twice"):
+        load([one, one / "."])
+    with pytest.raises(UsageError, match="empty"):
+        load([])
+
+
+def test_the_folder_of_a_table_stands_for_itself(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert len(load(tmp_path / "faces")) == 40
+    assert "best_frame_index" in load(tmp_path / "tracks").columns
