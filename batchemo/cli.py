@@ -175,6 +175,26 @@ def summary(results: Results, as_json: Json = False) -> None:
 
 
 @app.command()
+def verify(
+    results: Results,
+    deep: Annotated[bool, typer.Option("--deep", help="Read and decode all media again, and compare.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Audit a results folder: is every frame of every medium accounted for, is every file whole. Exit 3 where something is off."""
+    with _exits():
+        from batchemo.display import print_verification
+        from batchemo.verify import verify as verify_results
+
+        found = verify_results(results, deep=deep)
+        if as_json:
+            typer.echo(json.dumps(found.as_dict(), ensure_ascii=False))
+        else:
+            print_verification(found)
+        if found.problems:
+            raise typer.Exit(EXIT_FAILED_MEDIA)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Can this machine do the work: device, weights, codecs, versions."""
     with _exits():

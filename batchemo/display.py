@@ -22,9 +22,11 @@ from batchemo.pulse import read_pulses
 from batchemo.records import MediaRow
 from batchemo.run import Plan, Report, Watch
 from batchemo.summary import Count, Summary, summarise
+from batchemo.verify import Verification
 
 _REFRESH_SECONDS = 0.5
 _MANY = 40
+_NAMED = 5
 _FEW = 0.1
 """Share of faces at or below which a mix of emotions stands for too few of them to go without saying so."""
 _NO_FOLDING = 100_000
@@ -163,6 +165,21 @@ def print_summary(found: Summary) -> None:
     for medium in found.media:
         if medium.message:
             console.print(_shown(medium.message), highlight=False, soft_wrap=True)
+
+
+def print_verification(found: Verification) -> None:
+    """What is off, a line each, on stdout; what was looked at, and what could not be, on stderr."""
+    console, aside = Console(), Console(stderr=True)
+    for problem in found.problems:
+        name = f"{_shown(problem.media)}: " if problem.media else ""
+        console.print(f"[red]{problem.kind}[/red] {name}{_shown(problem.message)}", highlight=False, soft_wrap=True)
+    if found.gone:
+        named = ", ".join(_shown(name) for name in found.gone[:_NAMED]) + (", ..." if len(found.gone) > _NAMED else "")
+        told = f"{len(found.gone)} media are not where they were; their tables were compared with each other only: {named}"
+        aside.print(told, highlight=False, soft_wrap=True)
+    looked = f"{found.frames} frames and {found.faces} faces of {found.media} media ({found.failed} failed, with a row that says why)"
+    verdict = f"{len(found.problems)} problems in {looked}." if found.problems else f"All is accounted for: {looked}."
+    aside.print(verdict, highlight=False, soft_wrap=True)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

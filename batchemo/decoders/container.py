@@ -62,6 +62,27 @@ class Index:
         return f"Index({len(self.times_s)} frames, {self.width}x{self.height})"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Count:
+    """The frames that a file has packets of: `times_s` float64, sorted, of those with a time, in the container's own time.
+
+    `untimed` more have none; `missing` ones are announced by the header alone.
+    """
+
+    times_s: NDArray[np.float64]
+    untimed: int
+    missing: int
+
+    @property
+    def total(self) -> int:
+        return len(self.times_s) + self.untimed + self.missing
+
+    @property
+    def repeats(self) -> bool:
+        """Whether two frames have one time."""
+        return bool((np.diff(self.times_s) == 0).any())
+
+
 @contextlib.contextmanager
 def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its first video stream. Raises MediaError where there is none or the file cannot be read."""

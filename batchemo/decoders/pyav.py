@@ -17,13 +17,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from batchemo.decoders.container import check_size, missing_frames, open_video, step_s
+from batchemo.decoders.container import Count, check_size, missing_frames, open_video, step_s
 from batchemo.decoders.sampling import Sampler
 from batchemo.decoders.source import Found
 from batchemo.errors import MediaError, typed
 from batchemo.records import Frame, Segment
 
 _RIGHT_ANGLE = 90
+_FALLBACK_BASE = Fraction(1, 1_000_000)
 _WITH_LUMA = frozenset("yuv420p yuvj420p yuv422p yuvj422p yuv444p yuvj444p nv12 nv21 gray".split())
 """Formats whose first plane is the grey picture, one byte a pixel."""
 _FULL_RANGE = 2
@@ -53,8 +54,22 @@ class PyAVSource:
             sampler = Sampler(sample_fps, before_s=self._segment.before_s)
             yield from self._decode(container, stream, sampler, start_index)
 
+    def count(self) -> Count:
+        """The frames that the packets announce, without decoding any. Raises MediaError where the file cannot be opened."""
+        with open_video(self._path) as (container, stream):
+            stamps: list[int] = []
+            untimed = 0
+            for packet in self._packets(container, stream):
+                if packet.size and not packet.is_discard:
+                    untimed += packet.pts is None
+                    stamps += [] if packet.pts is None else [packet.pts]
+            base = stream.time_base or _FALLBACK_BASE
+            times_s = np.array(sorted(stamps), np.int64) * base.numerator / base.denominator
+            seen = len(stamps) + untimed + self._discarded
+            return Count(times_s, untimed, missing_frames(container, stream, seen=seen, end_s=self._end_s))
+
     def _decode(self, container: InputContainer, stream: VideoStream, sampler: Sampler, start_index: int) -> Iterator[Frame]:
-        time_base = stream.time_base or Fraction(1, 1_000_000)
+        time_base = stream.time_base or _FALLBACK_BASE
         self.found.length_s = container.duration / av.time_base if container.duration else 0.0
         # AVI has decoding times only: where frames are reordered, they are shown in the order of those times all the same.
         reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
@@ -74,11 +89,8 @@ class PyAVSource:
             last = stamp
             lost = bisect.bisect_left(awaited, stamp)
             for missing in awaited[:lost]:
-                # Before the first decoded frame nothing could be shown, so the medium's time starts there.
-                if missing >= first:
-                    yield self._undecodable(float((missing - first) * time_base))
-                else:
-                    self.found.undecodable += 1
+                # The medium's time starts with the first frame that can be shown; what is lost before has a negative one.
+                yield self._undecodable(float((missing - first) * time_base))
             del awaited[: lost + (lost < len(awaited) and awaited[lost] == stamp)]
             time_s = float((stamp - first) * time_base)
             check_size(self._path, frame.width, frame.height)
