@@ -19,9 +19,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from batchemo import __version__
-from batchemo.errors import BatchemoError, LockedError, UsageError, typed
+from batchemo.errors import BatchemoError, LockedError, StorageError, UsageError, typed
 
-EXIT_DEFECT, EXIT_USAGE, EXIT_FAILED_MEDIA, EXIT_LOCKED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 3, 75, 130, 143
+EXIT_DEFECT, EXIT_USAGE, EXIT_FAILED_MEDIA, EXIT_STORAGE, EXIT_LOCKED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 3, 74, 75, 130, 143
 
 app = typer.Typer(
     name="batchemo",
@@ -105,6 +105,13 @@ def run(
     retry_failed: Annotated[
         bool | None, typer.Option("--retry-failed", help="Try again what failed before.", rich_help_panel=_AGAIN)
     ] = None,
+    prune: Annotated[
+        bool | None, typer.Option("--prune", help="Remove the results of media that are not there any more.", rich_help_panel=_AGAIN)
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(help="Wait so long for another run on the same folder (default: 0).", metavar="SECONDS", rich_help_panel=_HOW),
+    ] = None,
     dry_run: Annotated[
         bool | None, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=_AGAIN)
     ] = None,
@@ -141,6 +148,8 @@ def run(
             "annotate": annotate,
             "force": force,
             "retry_failed": retry_failed,
+            "prune": prune,
+            "wait": wait,
             "dry_run": dry_run,
         }
         options = merge_options(flags, config=config)
@@ -230,6 +239,9 @@ def _exits(*, verbose: bool = False) -> Iterator[None]:
     except LockedError as error:
         _say(str(error))
         raise typer.Exit(EXIT_LOCKED) from error
+    except StorageError as error:
+        _say(str(error))
+        raise typer.Exit(EXIT_STORAGE) from error
     except BatchemoError as error:
         _say(str(error))
         raise typer.Exit(EXIT_USAGE) from error
@@ -260,12 +272,17 @@ def _set_up_logging(*, quiet: bool, verbose: bool) -> None:
 
 def _print_plan(planned: Any, *, as_json: bool) -> None:
     if as_json:
-        names = {"todo": [m.name for m in planned.todo], "done": [row.media for row in planned.done]}
+        names = {
+            "todo": [m.name for m in planned.todo],
+            "done": [row.media for row in planned.done],
+            "vanished": [row.media for row in planned.vanished],
+        }
         typer.echo(json.dumps(names, ensure_ascii=False))
         return
     for medium in planned.todo:
         typer.echo(medium.name)
-    _say(f"{len(planned.todo)} media would be analysed, {len(planned.done)} are done")
+    gone = f", {len(planned.vanished)} are not there any more (see --prune)" if planned.vanished else ""
+    _say(f"{len(planned.todo)} media would be analysed, {len(planned.done)} are done{gone}")
 
 
 def _python() -> str:

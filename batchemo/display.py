@@ -74,6 +74,11 @@ class Display:
         if self._quiet:
             return
         console = self._console
+        if report.pruned:
+            console.print(f"Removed the results of {_listed(report.pruned)}: not there any more.", highlight=False, soft_wrap=True)
+        if report.vanished:
+            told = f"Not there any more: {_listed(report.vanished)}. To remove their results: --prune"
+            console.print(told, highlight=False, soft_wrap=True)
         if not report.rows:
             console.print("No pictures or videos found in the INPUT; see what counts with: " + escape(f"{program} run --help"))
             return
@@ -109,7 +114,8 @@ class Display:
     def as_dict(report: Report) -> dict[str, Any]:
         """The report for JSON."""
         rows = [row.as_dict() for row in report.rows]
-        return {"run_id": report.run_id, "seconds": report.seconds, "analysed": list(report.analysed), "media": rows}
+        lists = {name: list(getattr(report, name)) for name in ("analysed", "vanished", "pruned")}
+        return {"run_id": report.run_id, "seconds": report.seconds, **lists, "media": rows}
 
     def _started(self, planned: Plan, pulses: Path) -> None:
         self._sizes = {medium.name: _size(medium.path) for medium in planned.todo}
@@ -174,8 +180,7 @@ def print_verification(found: Verification) -> None:
         name = f"{_shown(problem.media)}: " if problem.media else ""
         console.print(f"[red]{problem.kind}[/red] {name}{_shown(problem.message)}", highlight=False, soft_wrap=True)
     if found.gone:
-        named = ", ".join(_shown(name) for name in found.gone[:_NAMED]) + (", ..." if len(found.gone) > _NAMED else "")
-        told = f"{len(found.gone)} media are not where they were; their tables were compared with each other only: {named}"
+        told = f"Not where they were, so that their tables could only be compared with each other: {_listed(found.gone)}"
         aside.print(told, highlight=False, soft_wrap=True)
     looked = f"{found.frames} frames and {found.faces} faces of {found.media} media ({found.failed} failed, with a row that says why)"
     verdict = f"{len(found.problems)} problems in {looked}." if found.problems else f"All is accounted for: {looked}."
@@ -203,6 +208,11 @@ def _cells(count: Count) -> tuple[str, ...]:
 def _shown(text: str) -> str:
     """Text that holds names of files, safe to print: control characters as escapes, and nothing taken for markup."""
     return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{len(names)} {'medium' if len(names) == 1 else 'media'} ({', '.join(_shown(name) for name in names[:_NAMED])}{more})"
 
 
 def _size(path: Path) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from batchemo.records import MediaRow
-from batchemo.tables import read_metadata, table_path
+from batchemo.tables import PER_MEDIUM, read_metadata, table_path
 
 ANNOTATED_SUFFIXES = (".mp4", ".jpg")
 
@@ -35,7 +36,40 @@ def read_inventory(results: Path) -> Iterator[Entry]:
 def read_entry(results: Path, output: str) -> Entry | None:
     """None where the table is not there or not whole."""
     metadata, values = read_metadata(table_path(results, "frames", output))
-    return Entry(output, MediaRow(**values), metadata) if values else None
+    row = row_from(values)
+    return None if row is None else Entry(output, row, metadata)
+
+
+def row_from(values: dict[str, Any]) -> MediaRow | None:
+    """A row as it was stored, perhaps by another version: what is not known is left out. None where it is no row."""
+    known = {field.name: values[field.name] for field in dataclasses.fields(MediaRow) if field.name in values}
+    try:
+        return MediaRow(**known)
+    except TypeError:
+        return None
+
+
+def is_vanished(row: MediaRow, inputs: Sequence[Path]) -> bool:
+    """Whether a medium that was below one of the folders `inputs` is not there any more."""
+    path = source_of(row)
+    return not os.path.lexists(path) and any(path.is_relative_to(os.path.realpath(root)) for root in inputs)
+
+
+def is_perhaps_unmounted(row: MediaRow) -> bool:
+    """Whether the nearest folder above a vanished medium that is there is empty, as that of a drive is which is not mounted."""
+    folder = next(folder for folder in source_of(row).parents if folder.is_dir())
+    return not any(folder.iterdir())
+
+
+def remove_results(results: Path, output: str) -> None:
+    """Removes the tables and the annotated copy of a medium, its mark of being done first, and folders that are empty then."""
+    places = [("frames", ".parquet"), *((table, ".parquet") for table in PER_MEDIUM), *(("annotated", each) for each in ANNOTATED_SUFFIXES)]
+    for place, suffix in places:
+        path = results / place / f"{output}{suffix}"
+        path.unlink(missing_ok=True)
+        for folder in path.parents[: len(Path(output).parts) - 1]:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def outputs(results: Path, place: str, *, suffixes: tuple[str, ...]) -> Iterator[str]:

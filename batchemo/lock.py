@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from batchemo.errors import LockedError, UsageError, typed
+
+_LOG = logging.getLogger("batchemo")
 
 
 def lock_path(out: Path) -> Path:
@@ -31,6 +34,8 @@ def locked(out: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
+        if wait_seconds and is_held(out):
+            _LOG.warning("waiting up to %g s for another run, %s", wait_seconds, holder(out))
         lock.acquire(timeout=wait_seconds)
     except Timeout as error:
         raise LockedError(_told(out)) from error

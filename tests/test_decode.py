@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import io
 import os
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PosixPath
+from typing import Any
 
 import av
 import cv2
@@ -360,6 +363,47 @@ def test_a_cut_off_film_of_another_container_lacks_frames(tmp_path: Path, name: 
     assert 5 < len(frames) < 60
     assert len(frames) + found.missing == pytest.approx(100, abs=6)
     assert failure(path, "decord").kind in ("truncated", "decord")
+
+
+class _OnADrive(PosixPath):
+    """A file whose drive is taken away after `left` bytes."""
+
+    left = 0
+
+    def open(self, *_: object, **__: object) -> Any:  # type: ignore[override]
+        path = self
+
+        class Reader(io.FileIO):
+            def readinto(self, buffer: Any) -> int:
+                return self._counted(super().readinto(buffer) or 0)
+
+            def read(self, size: int | None = -1) -> bytes:
+                content = super().read(-1 if size is None else size) or b""
+                self._counted(len(content))
+                return content
+
+            def _counted(self, count: int) -> int:
+                path.left -= count
+                if path.left < 0:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                return count
+
+        return Reader(str(self))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
+def test_a_drive_that_is_taken_away_while_a_film_is_read(tmp_path: Path, kept: float) -> None:
+    path = _OnADrive(
+        write_clip(tmp_path / "a.mp4", size=(320, 240), noisy=True, codec="mjpeg", pixel_format="yuvj420p", movflags="+faststart")
+    )
+    path.left = int(kept * path.stat().st_size)
+    if not kept:
+        assert failure(path, "pyav").kind == "unreadable"
+        return
+    frames, found = read(path)
+    assert 0 < len(frames) < 30
+    assert found.decoded + found.undecodable + found.missing == 30
+    assert "Input/output error" in found.trouble
 
 
 @pytest.mark.parametrize(

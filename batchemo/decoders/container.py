@@ -16,7 +16,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from batchemo.errors import MediaError, typed
+from batchemo.errors import MediaError, typed, unreadable
 from batchemo.records import Segment
 
 MAX_PIXELS = 200_000_000
@@ -98,8 +98,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             message = f"{path} is not a video, or is cut off before its index; look at it with: ffprobe {typed(path)}"
             raise MediaError("not_media", message) from error
         except OSError as error:
-            message = f"{path} cannot be read: {error.strerror}; check its permissions with: ls -l {typed(path)}"
-            raise MediaError("unreadable", message) from error
+            raise unreadable(path, error) from error
         streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
         if not streams:
             raise MediaError("no_video", f"{path} has no video stream; list its streams with: ffprobe {typed(path)}")
@@ -144,7 +143,7 @@ def read_index(path: Path) -> Index:
                     stamps.append(packet.pts)
                     if packet.is_keyframe and packet.dts is not None:
                         keys.append((packet.pts, packet.dts))
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, OSError) as error:
             raise MediaError("damaged", f"{path} is damaged after frame {len(stamps)} ({error.strerror})") from error
         if not stamps or time_base is None:
             raise MediaError("no_frames", f"{path} has no frames")

@@ -143,7 +143,7 @@ class PyAVSource:
         """Packets from the segment's key frame on, or from the first one."""
         seek, start = self._segment.seek, self._segment.start
         if seek is not None:
-            with contextlib.suppress(av.error.FFmpegError):
+            with contextlib.suppress(av.error.FFmpegError, OSError):
                 container.seek(seek, stream=stream)
         begun = seek is None
         demuxer = container.demux(stream)
@@ -152,7 +152,7 @@ class PyAVSource:
                 packet = next(demuxer)
             except (StopIteration, av.error.EOFError):
                 return
-            except av.error.FFmpegError as error:
+            except (av.error.FFmpegError, OSError) as error:  # the system, too, may refuse to read on
                 self.found.trouble = error.strerror or str(error)
                 return
             begun = begun or (packet.dts == seek and packet.pts == start)
