@@ -55,7 +55,7 @@ class TableError(Exception):
 
 
 def check_tables(results: Path, entry: Entry, frames: FrameRows, *, repeats: bool = False) -> Iterator[Problem]:
-    """All that is off within the tables of a medium; `repeats`: its file has frames of one time, and then so may they.
+    """All that is off within the tables of a medium; `repeats`: its file has frames of one time, of which only one can be analysed.
 
     Holds one batch of rows of a table at a time. Raises TableError.
     """
@@ -148,7 +148,7 @@ def _check_frames(frames: FrameRows, entry: Entry, *, repeats: bool) -> Iterator
         at = _first(indices != np.arange(len(indices)))
         if at is not None:
             yield "gap", f"lacks frame {at}"
-    at = _first(np.diff(times) < 0 if repeats else np.diff(times) <= 0)
+    at = _first(np.diff(times) <= 0)
     if at is not None:
         yield "times", f"has times that do not increase: {times[at]:.6f} s, then {times[at + 1]:.6f} s"
     if not np.isfinite(times).all() or not np.isfinite(frames.lost_s).all():

@@ -28,7 +28,7 @@ from batchemo.discover import find_media
 from batchemo.engine import choose_engine
 from batchemo.errors import StorageError, UsageError, typed
 from batchemo.fingerprint import is_same
-from batchemo.inventory import Entry, is_perhaps_unmounted, is_vanished, read_inventory, remove_results, row_from
+from batchemo.inventory import Entry, is_perhaps_unmounted, is_vanished, read_entry, read_inventory, remove_results, row_from
 from batchemo.lock import locked
 from batchemo.options import RunOptions
 from batchemo.parts import FOLDER as PARTS
@@ -130,9 +130,9 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) ->
             engine = choose_engine(
                 options.workers, planned.todo, device=options.device, timeout_s=options.timeout, max_memory_mb=options.max_memory
             )
-            copies = {medium.name: _Copy.of(annotated_path(out, medium)) for medium in planned.todo}
+            copies = {medium.name: _Copy.of(medium, out, options) for medium in planned.todo}
             for outcome in engine.run(task, planned.todo):
-                copies[outcome.row.media].remove_if_old()
+                copies[outcome.row.media].remove_if_it_does_not_fit(outcome.row)
                 rows.append(outcome.row)
                 account.add(outcome)
                 watch.finished(outcome.row)
@@ -204,23 +204,31 @@ def _storage(out: Path) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Copy:
-    """An annotated copy as it was before a run; `identity` is None where there was none."""
+    """An annotated copy as it was before a run, and the hash of what it was drawn from, if with the same options."""
 
     path: Path
     identity: tuple[int, int] | None
+    sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> _Copy:
-        try:
-            status = path.stat()
-        except OSError:
-            return cls(path, None)
-        return cls(path, (status.st_ino, status.st_mtime_ns))
+    def of(cls, medium: Medium, out: Path, options: RunOptions) -> _Copy:
+        path, entry = annotated_path(out, medium), read_entry(out, medium.output)
+        same = entry is not None and entry.metadata.get("options") == options.shaping()
+        return cls(path, _identity(path), entry.row.sha256 if entry is not None and same else "")
 
-    def remove_if_old(self) -> None:
-        """An analysis that has written no copy of its own leaves one that does not fit its tables."""
-        if self.identity is not None and _Copy.of(self.path).identity == self.identity:
+    def remove_if_it_does_not_fit(self, row: MediaRow) -> None:
+        """A medium that has changed and was analysed without a new copy, because it failed or none was asked for, keeps none."""
+        fits = row.status == "done" and row.sha256 == self.sha256
+        if self.identity is not None and not fits and _identity(self.path) == self.identity:
             self.path.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 class _Account:

@@ -44,7 +44,7 @@ _CUT_OFF_S = 1.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Index:
-    """Presentation times of all frames that the packets announce: `times_s` float64, increasing, the first is 0.
+    """Presentation times of all frames that the packets announce: `times_s` float64, strictly increasing, the first is 0.
 
     `duration_s` reaches to the end of the last frame; `container` is FFmpeg's name of the file's format. `ticks` int64 are the same times
     as the container counts them, `keys` int64 K x 2 when the key frames are shown and when they are decoded.
@@ -150,6 +150,8 @@ def read_index(path: Path) -> Index:
         if missing_frames(container, stream, seen=seen, end_s=float(end * time_base)):
             raise MediaError("truncated", f"{path} is cut off; read what there is with --decoder pyav")
         ordered = np.array(sorted(stamps), np.int64)
+        if (np.diff(ordered) == 0).any():
+            raise MediaError("no_times", f"{path} has two frames of one time; read it with --decoder pyav")
         # One rounding only, so that the times are those of exact fractions.
         times_s = (ordered - ordered[0]) * time_base.numerator / time_base.denominator
         context = stream.codec_context

@@ -88,7 +88,9 @@ def _header(path: Path) -> tuple[bool, int]:
         raise MediaError("too_large", f"{path} has far too many pixels to be analysed ({error}). Make it smaller first") from error
     except UnidentifiedImageError:
         return False, 1  # perhaps OpenCV knows the format
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises whatever its readers of formats do: OSError, SyntaxError, RuntimeError, struct.error
         raise MediaError("damaged", f"{path} is a damaged picture ({error}); open it in a viewer and save it again") from error
     if width <= 0 or height <= 0:
         raise MediaError("damaged", f"{path} is {width} x {height} pixels: nothing to see")

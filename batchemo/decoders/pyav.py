@@ -75,17 +75,17 @@ class PyAVSource:
         reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
         awaited: list[int] = []  # presentation times of packets whose frame has not come yet, sorted
         first, size = self._segment.zero, self._segment.size
-        last = self._segment.start or first or 0
+        last = None if self._segment.start is None else self._segment.start - 1
         for frame in self._decoded(container, stream, awaited):
             stamp = awaited[0] if reordered and awaited else frame.pts
             if stamp is None:
                 stamp = (first or 0) + round(self.found.duration_s / time_base)
-            if first is None:
-                first = last = stamp
+            first = stamp if first is None else first
             if self._segment.stop is not None and stamp >= self._segment.stop:
                 break
-            if stamp < last:
-                continue  # of the segment before, or damage has upset the decoder's order, and it has been reported in its place
+            if last is not None and stamp <= last:
+                # Of the segment before, or damage has upset the order, or two frames have one time: its packet becomes a row of its own.
+                continue
             last = stamp
             lost = bisect.bisect_left(awaited, stamp)
             for missing in awaited[:lost]:
