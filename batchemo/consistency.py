@@ -153,9 +153,10 @@ def _check_frames(frames: FrameRows, entry: Entry, *, repeats: bool) -> Iterator
         yield "times", f"has times that do not increase: {times[at]:.6f} s, then {times[at + 1]:.6f} s"
     if not np.isfinite(times).all() or not np.isfinite(frames.lost_s).all():
         yield "times", "has times that are no numbers"
-    elif len(times) and indices[0] == 0 and times[0] != 0:
-        yield "times", f"begins at {times[0]:.6f} s instead of 0"
     every = np.sort(np.concatenate([times, frames.lost_s]))
+    # Time begins with the first frame that can be shown, or with the first of all.
+    if len(times) and indices[0] == 0 and np.isfinite(every).all() and not (every == 0).any():
+        yield "times", f"begins at {times[0]:.6f} s instead of 0"
     at = _first(np.diff(every) == 0)
     if at is not None and every[at] in frames.lost_s and not repeats:
         yield "repeated", f"has the frame at {every[at]:.6f} s twice"

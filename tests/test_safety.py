@@ -22,7 +22,7 @@ import pandas as pd
 import pytest
 
 import batchemo
-from batchemo import pipeline
+from batchemo import annotation, assembly
 from batchemo import run as run_module
 from batchemo.errors import StorageError
 from batchemo.options import merge_options
@@ -222,7 +222,7 @@ def test_a_disk_that_refuses_is_no_failure_of_the_medium(media: Path, tmp_path: 
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(tmp_path / "out" / "faces"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "write_picture", refuse)
+        patch.setattr(annotation, "write_picture", refuse)
         with pytest.raises(StorageError, match=r"out/faces cannot be written \(Input/output error\).*The same command goes on"):
             run_here(media, out=tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.part"))
@@ -266,7 +266,7 @@ def test_a_clock_that_goes_back(media: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_a_medium_that_vanishes_before_it_is_opened(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_clip(media / "clip.mp4")
-    take = pipeline.fingerprint_of
+    take = assembly.fingerprint_of
 
     def taken(path: Path) -> dict[str, Any]:
         found = take(path)
@@ -274,7 +274,7 @@ def test_a_medium_that_vanishes_before_it_is_opened(media: Path, tmp_path: Path,
             path.unlink()
         return found
 
-    monkeypatch.setattr(pipeline, "fingerprint_of", taken)
+    monkeypatch.setattr(assembly, "fingerprint_of", taken)
     report = run_here(media, out=tmp_path / "out")
     assert {row.media: row.error for row in report.failed} == {"a.png": "unreadable", "clip.mp4": "unreadable"}
     assert all("not there any more" in row.message for row in report.failed)

@@ -28,7 +28,7 @@ from batchemo.errors import LockedError, UsageError
 from batchemo.fingerprint import fingerprint_of
 from batchemo.inventory import read_inventory
 from batchemo.options import merge_options
-from batchemo.records import EMOTIONS, FaceCrops, Faces, Frame, MediaRow, Medium, Reading
+from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
 from batchemo.run import Watch
 from batchemo.run import run as run_media
 from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
@@ -57,11 +57,9 @@ def reading(index: int, time_s: float) -> Reading:
     count = 1 + (index >= 5)
     boxes = np.array([[-10, 5, 30, 45], [30, 5, 60, 44]], np.float32)[:count]
     faces = Faces(boxes, np.zeros((count, 5, 2), np.float32), np.full(count, 0.9, np.float32))
-    crops = FaceCrops(np.zeros((count, 48, 48), np.uint8), np.full(count, 40, np.float32), np.full(count, 9, np.float32))
     shares = np.full((count, len(EMOTIONS)), 0.05, np.float32)
     shares[:, 3 if index < 10 else 4] = 0.7
-    frame = Frame(index, time_s, np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
-    return Reading(frame, faces, crops, np.arange(1, count + 1, dtype=np.int32), shares)
+    return Reading(index, time_s, faces, np.full(count, 40, np.float32), np.full(count, 9, np.float32), shares, None, False)
 
 
 def write_tables(results: Path, medium: Medium, readings: list[Reading], *, duration_s: float, decoder: str) -> MediaRow:
@@ -77,7 +75,7 @@ def write_tables(results: Path, medium: Medium, readings: list[Reading], *, dura
     row = MediaRow(medium.name, str(medium.path), medium.kind, "done", decoder=decoder, width=SIZE[0], height=SIZE[1])
     with TimelineWriter(results, medium, labels=EMOTIONS, metadata=metadata, uncertain_below=0.5) as timeline:
         for each in readings:
-            timeline.write(each)
+            timeline.write(each, np.arange(1, len(each.faces) + 1, dtype=np.int32), index=each.index)
         row = dataclasses.replace(
             row,
             duration_s=duration_s,
@@ -111,8 +109,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
             continue
         with VideoWriter(annotated_path(out, medium), source=medium.path, width=SIZE[0], height=SIZE[1], preset="ultrafast") as writer:
             for each in readings:
-                assert each.frame.pixels is not None
-                writer.write(each.frame.pixels, each.frame.time_s)
+                writer.write(np.zeros((SIZE[1], SIZE[0], 3), np.uint8), each.time_s)
     write_table(pa.Table.from_pylist([row.as_dict() for row in rows], schema=MEDIA), table_path(out, "media"))
     (out / "runs" / "run-1").mkdir(parents=True)
     (out / "runs" / "run-1" / "run.json").write_text(json.dumps({"options": {"annotate": True}}))
