@@ -291,7 +291,7 @@ class _Clock:
         rest = self.end - stamp * self.tick if self.end is not None else Fraction(0)
         if 0 < rest <= _LONGEST_LAST_FRAME:
             return max(1, round(rest / self.tick))
-        return step or max(1, round(1 / self.rate / self.tick))
+        return min(step, int(_LONGEST_LAST_FRAME / self.tick)) or max(1, round(1 / self.rate / self.tick))
 
 
 def _read_clock(source: Path) -> _Clock:

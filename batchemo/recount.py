@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -21,8 +22,12 @@ from batchemo.records import MediaRow, Medium
 _SAME_S = 1e-6
 """Two times closer than this are one; containers count in steps of at least 11 us."""
 
-_LENGTH_S = 0.15
-"""How far the annotated copy may be from as long as its source: rounding of containers, and the encoder's last frame."""
+_TICK_S = 0.002
+"""How far a frame of the annotated copy may be from its time: the clocks of containers, which round to a millisecond at worst."""
+
+_LENGTH_S, _LONGEST_S = 0.15, 10.1
+"""How much shorter and longer than its source the annotated copy may be. A damaged file can say that its last frame is shown for long, or
+frames after it may be lost; up to ten seconds of that are believed."""
 
 _PARTIAL = ("truncated",)
 """Errors of media whose frames are in the tables as far as they could be read."""
@@ -85,8 +90,8 @@ def check_again(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: flo
         yield "decoding", f"is {source.found.width} x {source.found.height} pixels, its row says {row.width} x {row.height}"
 
 
-def check_annotated(path: Path, row: MediaRow, frames: FrameRows) -> Found:
-    """The annotated copy of a medium against its rows: as many frames, and as long as its source."""
+def check_annotated(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> Found:
+    """The annotated copy of a medium against its rows: the same frames at the same times, and as long as its source."""
     if row.kind == "image":
         content = path.read_bytes()
         if not (content.startswith(b"\xff\xd8") and content.endswith(b"\xff\xd9")):
@@ -95,25 +100,27 @@ def check_annotated(path: Path, row: MediaRow, frames: FrameRows) -> Found:
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            packets = [packet for packet in container.demux(stream) if packet.size and packet.pts is not None]
-            base = float(stream.time_base or 0)
-            first = min((packet.pts or 0 for packet in packets), default=0)
-            end_s = max(((packet.pts or 0) + (packet.duration or 0) - first for packet in packets), default=0) * base
+            base = stream.time_base or Fraction(0)
+            shown = sorted(
+                (packet.pts, packet.duration or 0) for packet in container.demux(stream) if packet.size and packet.pts is not None
+            )
     except (av.FFmpegError, IndexError) as error:
         yield "annotated", f"cannot be opened ({error})"
         return
-    if len(packets) != len(frames.times_s):
-        yield "annotated", f"has {len(packets)} frames, the tables have {len(frames.times_s)}"
-    elif row.status == "done" and not _as_long(end_s, row, frames):
+    if len(shown) != len(frames.times_s):
+        yield "annotated", f"has {len(shown)} frames, the tables have {len(frames.times_s)}"
+        return
+    if not shown:
+        return
+    times = np.array([float((pts - shown[0][0]) * base) for pts, _ in shown])
+    wrong = np.abs(times - (frames.times_s - frames.times_s[0])) > _TICK_S
+    if wrong.any():
+        at = int(wrong.argmax())
+        yield "annotated", f"shows frame {frames.indices[at]} at {times[at]:.3f} s, the tables have it at {frames.times_s[at]:.3f} s"
+    end_s = frames.times_s[0] + times[-1] + float(shown[-1][1] * base)
+    # Its last frame is shown until the source ends, or for a while where that is far away or not known.
+    if row.status == "done" and sample_fps is None and not row.duration_s - _LENGTH_S <= end_s <= row.duration_s + _LONGEST_S:
         yield "annotated", f"lasts {end_s:.2f} s, its source {row.duration_s:.2f} s"
-
-
-def _as_long(end_s: float, row: MediaRow, frames: FrameRows) -> bool:
-    """Where few frames are analysed, or the last ones are lost, the copy may end with its last frame."""
-    last_s = float(frames.times_s[-1]) if len(frames.times_s) else 0.0
-    return min(last_s, row.duration_s) - _LENGTH_S <= end_s <= row.duration_s + _LENGTH_S and (
-        end_s >= row.duration_s - max(_LENGTH_S, row.duration_s - last_s)
-    )
 
 
 def _sampled(times: NDArray[np.float64], lost_s: NDArray[np.float64], fps: float) -> NDArray[np.float64]:

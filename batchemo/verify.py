@@ -166,7 +166,7 @@ def _check_copy(results: Path, entry: Entry, frames: FrameRows) -> Iterator[tupl
 
     path = results / "annotated" / f"{entry.output}{_suffix(entry.row)}"
     if path.is_file():
-        yield from recount.check_annotated(path, entry.row, frames)
+        yield from recount.check_annotated(path, entry.row, frames, sample_fps=entry.metadata.get("options", {}).get("sample_fps"))
     # Who has removed the whole folder has meant to.
     elif entry.row.status == "done" and len(frames.indices) and (results / "annotated").is_dir() and _was_annotated(results, entry):
         yield "missing", "is not there; run again"

@@ -64,12 +64,12 @@ def write_good(folder: Path, count: int) -> list[Path]:
     return written
 
 
-def write_clip(path: Path, face: NDArray[np.uint8], *, codec: str, ticks: int, frames: int, sound: bool = False) -> None:
-    """`frames` frames, 25 a second, of a face that moves to the right."""
+def write_clip(path: Path, face: NDArray[np.uint8], *, codec: str, ticks: int, frames: int, rate: int = 25, sound: bool = False) -> None:
+    """`frames` frames, `rate` a second, of a face that moves to the right and comes back at the left."""
     options = {"movflags": "+faststart"} if frames % 2 and path.suffix in (".mp4", ".mov") else {}
     quiet = {"x265-params": "log-level=error"} if codec == "libx265" else {}
     with av.open(str(path), "w", options=options) as output:
-        stream = output.add_stream(codec, rate=25, options=quiet)
+        stream = output.add_stream(codec, rate=rate, options=quiet)
         if not isinstance(stream, av.VideoStream):
             raise TypeError(f"{codec} is no codec of videos")
         stream.width = stream.height = SIDE
@@ -79,7 +79,7 @@ def write_clip(path: Path, face: NDArray[np.uint8], *, codec: str, ticks: int, f
         heard = output.add_stream("aac", rate=16_000, layout="mono") if sound else None
         for index in range(frames):
             frame = av.VideoFrame.from_ndarray(np.roll(face, 2 * index, axis=1), "rgb24")
-            frame.pts, frame.time_base = index * ticks // 25, Fraction(1, ticks)
+            frame.pts, frame.time_base = index * ticks // rate, Fraction(1, ticks)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
         if isinstance(heard, av.AudioStream):

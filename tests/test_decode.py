@@ -530,3 +530,23 @@ def test_the_grey_picture_is_that_of_the_colours(tmp_path: Path, kind: str) -> N
     expected = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY)
     assert np.abs(frame.grey.astype(int) - expected).mean() < 1.5
     assert np.abs(frame.grey.astype(int) - scene).mean() < 3
+
+
+def test_two_frames_of_one_time_are_one_that_is_shown_and_a_row(tmp_path: Path) -> None:
+    """As some writers and any damage leave them: a player would show only one of them."""
+    path = write_clip(tmp_path / "a.mp4", STEADY[:10], codec="mpeg4", tick=TICK)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"stts") + 8  # one entry of ten frames, 512 ticks each, becomes three
+    assert struct.unpack(">III", content[place : place + 12]) == (1, 10, 512)
+    extra = struct.pack(">IIIIIII", 3, 4, 512, 1, 0, 5, 512)
+    content[place : place + 12] = extra
+    grown = len(extra) - 12
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"):
+        at = content.index(name) - 4
+        content[at : at + 4] = struct.pack(">I", struct.unpack(">I", content[at : at + 4])[0] + grown)
+    path.write_bytes(content)
+    frames, found = read(path, "auto")
+    times = [frame.time_s for frame in frames if frame.is_decoded]
+    assert times == sorted(set(times))
+    assert (found.decoded, found.undecodable, len(frames)) == (9, 1, 10)
+    assert "two frames of one time" in str(failure(path, "decord"))

@@ -78,6 +78,7 @@ class PyAVSource:
         last = None if self._segment.start is None else self._segment.start - 1
         for frame in self._decoded(container, stream, awaited):
             stamp = awaited[0] if reordered and awaited else frame.pts
+            timed = stamp is not None
             if stamp is None:
                 stamp = (first or 0) + round(self.found.duration_s / time_base)
             first = stamp if first is None else first
@@ -91,7 +92,8 @@ class PyAVSource:
             for missing in awaited[:lost]:
                 # The medium's time starts with the first frame that can be shown; what is lost before has a negative one.
                 yield self._undecodable(float((missing - first) * time_base))
-            del awaited[: lost + (lost < len(awaited) and awaited[lost] == stamp)]
+            # A frame without a time takes that which follows; the packet of that time, if there is one, is another's.
+            del awaited[: lost + (timed and lost < len(awaited) and awaited[lost] == stamp)]
             time_s = float((stamp - first) * time_base)
             check_size(self._path, frame.width, frame.height)
             size = size or (frame.width, frame.height)
