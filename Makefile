@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench torture killtest soak clean
 
 run: $(READY)
 	$(BIN)/batchemo run sample_media --out results
@@ -19,6 +19,12 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/compare.py
+
+# These take from minutes to hours, and leave what they made in a folder of /tmp or of CHECKS.
+CHECKS ?= $(or $(TMPDIR),/tmp)/batchemo-checks
+
+torture killtest soak: $(READY)
+	$(BIN)/python -m checks.$@ --folder $(CHECKS)/$@
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) --version >/dev/null 2>&1 || { echo "batchemo needs $(PYTHON); install it, or name another: make PYTHON=python3 $(MAKECMDGOALS)" >&2; exit 2; }

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import av
 import cv2
@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from batchemo.atomic import publish, replacing, temporary_name
-from batchemo.errors import MediaError
+from batchemo.errors import MediaError, unreadable
 from batchemo.sound import LOCAL_ONLY, Sound, open_sound
 
 _LOG = logging.getLogger("batchemo")
@@ -291,12 +291,21 @@ class _Clock:
         rest = self.end - stamp * self.tick if self.end is not None else Fraction(0)
         if 0 < rest <= _LONGEST_LAST_FRAME:
             return max(1, round(rest / self.tick))
-        return step or max(1, round(1 / self.rate / self.tick))
+        return min(step, int(_LONGEST_LAST_FRAME / self.tick)) or max(1, round(1 / self.rate / self.tick))
 
 
 def _read_clock(source: Path) -> _Clock:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(source.open("rb"))
+        except OSError as error:
+            raise unreadable(source, error) from error
+        return _clock_of(source, file)
+
+
+def _clock_of(source: Path, file: BinaryIO) -> _Clock:
     try:
-        with source.open("rb") as file, av.open(file, "r", options=LOCAL_ONLY) as container:
+        with av.open(file, "r", options=LOCAL_ONLY) as container:
             video = next(stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
             base = video.time_base or _FALLBACK_TICK
             first = _first_frame_time(container, video)

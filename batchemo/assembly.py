@@ -13,7 +13,7 @@ import numpy as np
 
 from batchemo import __version__
 from batchemo.decoders.source import Found
-from batchemo.errors import MediaError, typed
+from batchemo.errors import MediaError, typed, unreadable
 from batchemo.fingerprint import fingerprint_of
 from batchemo.options import RunOptions
 from batchemo.parts import Part
@@ -55,8 +55,7 @@ class Assembly:
             with watch.stage("hash"):
                 fingerprint = fingerprint_of(medium.path)
         except OSError as error:
-            message = f"{medium.path} cannot be read: {error.strerror}; check its permissions with: ls -l {typed(medium.path)}"
-            self.fail(MediaError("unreadable", message))
+            self.fail(unreadable(medium.path, error))
         self.readable = bool(fingerprint)
         self.origin: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,

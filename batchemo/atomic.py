@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".part"
+_TEMPORARY = re.compile(rf"\.[0-9a-f]{{16}}(-\d+)?{re.escape(TEMPORARY_SUFFIX)}")
 
 
 @contextlib.contextmanager
@@ -28,8 +30,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def temporary_name(path: Path) -> Path:
-    """Hidden and short, whatever the name of `path` is."""
-    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{TEMPORARY_SUFFIX}")
+    """Hidden and short, whatever the name of `path` is, and this process's own: a worker that outlives its killed parent for a
+    moment must not share a file with its successor."""
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-{os.getpid()}{TEMPORARY_SUFFIX}")
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -44,11 +47,18 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def find_temporaries(folder: Path) -> Iterator[Path]:
+    """What a killed process left below `folder`, also where a sub-folder of it is a link to another file system."""
+    roots = [folder, *(path for path in folder.iterdir() if path.is_symlink() and path.is_dir())]
+    for path in (path for root in roots for path in root.rglob(f".*{TEMPORARY_SUFFIX}")):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            yield path
+
+
 def remove_temporaries(folder: Path) -> None:
-    """Removes what a killed process left below `folder`."""
-    for path in folder.rglob(f".*{TEMPORARY_SUFFIX}"):
-        if path.is_file() and not path.is_symlink():
-            path.unlink(missing_ok=True)
+    """Removes what `find_temporaries` finds."""
+    for path in list(find_temporaries(folder)):
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

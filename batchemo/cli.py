@@ -20,9 +20,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from batchemo import __version__
-from batchemo.errors import BatchemoError, LockedError, UsageError, typed
+from batchemo.errors import BatchemoError, LockedError, StorageError, UsageError, typed
 
-EXIT_DEFECT, EXIT_USAGE, EXIT_FAILED_MEDIA, EXIT_LOCKED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 3, 75, 130, 143
+EXIT_DEFECT, EXIT_USAGE, EXIT_FAILED_MEDIA, EXIT_STORAGE, EXIT_LOCKED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 3, 74, 75, 130, 143
 
 app = typer.Typer(
     name="batchemo",
@@ -134,6 +134,13 @@ def run(
     retry_failed: Annotated[
         bool | None, typer.Option("--retry-failed", help="Try again what failed before.", rich_help_panel=_AGAIN)
     ] = None,
+    prune: Annotated[
+        bool | None, typer.Option("--prune", help="Remove the results of media that are not there any more.", rich_help_panel=_AGAIN)
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(help="Wait so long for another run on the same folder (default: 0).", metavar="SECONDS", rich_help_panel=_HOW),
+    ] = None,
     dry_run: Annotated[
         bool | None, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=_AGAIN)
     ] = None,
@@ -170,6 +177,8 @@ def run(
             "annotate": annotate,
             "force": force,
             "retry_failed": retry_failed,
+            "prune": prune,
+            "wait": wait,
             "dry_run": dry_run,
         }
         options = merge_options(flags, config=config)
@@ -254,6 +263,26 @@ def export(
             _say(f"{results} holds no videos, and {to} is for videos; for pictures: --to csv")
 
 
+@app.command(rich_help_panel=_RESULTS, epilog=_examples("batchemo verify results", "batchemo verify results --deep"))
+def verify(
+    results: Results,
+    deep: Annotated[bool, typer.Option("--deep", help="Read and decode all media again, and compare.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Audit a results folder: is every frame of every medium accounted for, is every file whole. Exit 3 where something is off."""
+    with _exits():
+        from batchemo.display import print_verification
+        from batchemo.verify import verify as verify_results
+
+        found = verify_results(results, deep=deep)
+        if as_json:
+            typer.echo(json.dumps(found.as_dict(), ensure_ascii=False))
+        else:
+            print_verification(found)
+        if found.problems:
+            raise typer.Exit(EXIT_FAILED_MEDIA)
+
+
 @app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo bench", "batchemo bench clip.mp4"))
 def bench(
     medium: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="A video; without one, clips are made.")] = None,
@@ -312,6 +341,9 @@ def _exits(*, verbose: bool = False) -> Iterator[None]:
     except LockedError as error:
         _say(str(error))
         raise typer.Exit(EXIT_LOCKED) from error
+    except StorageError as error:
+        _say(str(error))
+        raise typer.Exit(EXIT_STORAGE) from error
     except BatchemoError as error:
         _say(str(error))
         raise typer.Exit(EXIT_USAGE) from error
@@ -342,12 +374,17 @@ def _set_up_logging(*, quiet: bool, verbose: bool) -> None:
 
 def _print_plan(planned: Any, *, as_json: bool) -> None:
     if as_json:
-        names = {"todo": [m.name for m in planned.todo], "done": [row.media for row in planned.done]}
+        names = {
+            "todo": [m.name for m in planned.todo],
+            "done": [row.media for row in planned.done],
+            "vanished": [row.media for row in planned.vanished],
+        }
         typer.echo(json.dumps(names, ensure_ascii=False))
         return
     for medium in planned.todo:
         typer.echo(medium.name)
-    _say(f"{len(planned.todo)} media would be analysed, {len(planned.done)} are done")
+    gone = f", {len(planned.vanished)} are not there any more (see --prune)" if planned.vanished else ""
+    _say(f"{len(planned.todo)} media would be analysed, {len(planned.done)} are done{gone}")
 
 
 def _python() -> str:

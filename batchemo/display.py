@@ -24,6 +24,7 @@ from batchemo.pulse import read_pulses
 from batchemo.records import MediaRow
 from batchemo.run import Plan, Report, Watch
 from batchemo.summary import Count, Course, MediumSummary, Summary, summarise
+from batchemo.verify import Verification
 
 if TYPE_CHECKING:
     from batchemo.bench import Speed
@@ -89,6 +90,11 @@ class Display:
         if self._quiet:
             return
         console = self._console
+        if report.pruned:
+            console.print(f"Removed the results of {_listed(report.pruned)}: not there any more.", highlight=False, soft_wrap=True)
+        if report.vanished:
+            told = f"Not there any more: {_listed(report.vanished)}. To remove their results: --prune"
+            console.print(told, highlight=False, soft_wrap=True)
         if not report.rows:
             console.print("No pictures or videos found in the INPUT; see what counts with: " + escape(f"{program} run --help"))
             return
@@ -143,7 +149,8 @@ class Display:
     def as_dict(report: Report) -> dict[str, Any]:
         """The report for JSON."""
         rows = [row.as_dict() for row in report.rows]
-        return {"run_id": report.run_id, "seconds": report.seconds, "analysed": list(report.analysed), "media": rows}
+        lists = {name: list(getattr(report, name)) for name in ("analysed", "vanished", "pruned")}
+        return {"run_id": report.run_id, "seconds": report.seconds, **lists, "media": rows}
 
     def _started(self, planned: Plan, pulses: Path) -> None:
         self._sizes = {medium.name: _size(medium.path) for medium in planned.todo}
@@ -268,6 +275,20 @@ def _print_lines(rows: Sequence[dict[str, str]]) -> None:
         print("  ".join(cells).rstrip())
 
 
+def print_verification(found: Verification) -> None:
+    """What is off, a line each, on stdout; what was looked at, and what could not be, on stderr."""
+    console, aside = Console(), Console(stderr=True)
+    for problem in found.problems:
+        name = f"{_shown(problem.media)}: " if problem.media else ""
+        console.print(f"[red]{problem.kind}[/red] {name}{_shown(problem.message)}", highlight=False, soft_wrap=True)
+    if found.gone:
+        told = f"Not where they were, so that their tables could only be compared with each other: {_listed(found.gone)}"
+        aside.print(told, highlight=False, soft_wrap=True)
+    looked = f"{found.frames} frames and {found.faces} faces of {found.media} media ({found.failed} failed, with a row that says why)"
+    verdict = f"{len(found.problems)} problems in {looked}." if found.problems else f"All is accounted for: {looked}."
+    aside.print(verdict, highlight=False, soft_wrap=True)
+
+
 def print_findings(findings: Sequence[Finding]) -> None:
     """A line for each finding, on stdout."""
     console = Console()
@@ -317,6 +338,11 @@ def _shown(text: str) -> str:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _A_FEW} more" if len(names) > _A_FEW else ""
+    return f"{len(names)} {'medium' if len(names) == 1 else 'media'} ({', '.join(_shown(name) for name in names[:_A_FEW])}{more})"
 
 
 def _size(path: Path) -> int:

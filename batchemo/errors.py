@@ -52,6 +52,15 @@ def defect(path: Path, error: Exception) -> MediaError:
     return MediaError("defect", message)
 
 
+def unreadable(path: Path, error: OSError) -> MediaError:
+    """What is said of a medium whose file cannot be opened."""
+    if isinstance(error, FileNotFoundError):
+        return MediaError(
+            "unreadable", f"{path} is not there any more; was it moved, or a drive taken away? Look with: ls {typed(path.parent)}"
+        )
+    return MediaError("unreadable", f"{path} cannot be read: {error.strerror}; check its permissions with: ls -l {typed(path)}")
+
+
 class WeightsError(BatchemoError):
     """A weights file is missing, damaged or not one of ours (exit 2)."""
 
@@ -62,6 +71,10 @@ class DeviceError(BatchemoError):
 
 class LockedError(BatchemoError):
     """Another run holds the results folder (exit 75)."""
+
+
+class StorageError(BatchemoError):
+    """The results folder cannot be written any more: disk full, permissions changed, device gone (exit 74)."""
 
 
 class DataError(BatchemoError):

@@ -41,6 +41,8 @@ class RunOptions(BaseModel):
     annotate: bool = True
     force: bool = False
     retry_failed: bool = False
+    prune: bool = False
+    wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     dry_run: bool = False
 
     def shaping(self) -> dict[str, Any]:

@@ -5,56 +5,65 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import shutil
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from batchemo import __version__
 from batchemo.atomic import remove_temporaries, replacing, write_text
 from batchemo.discover import find_media
 from batchemo.engine import choose_engine
-from batchemo.errors import LockedError, UsageError
+from batchemo.errors import StorageError, UsageError, typed
 from batchemo.fingerprint import is_same
+from batchemo.inventory import Entry, is_perhaps_unmounted, is_vanished, read_entry, read_inventory, remove_results, row_from
+from batchemo.lock import locked
 from batchemo.options import RunOptions
 from batchemo.parts import FOLDER as PARTS
 from batchemo.records import MediaRow, Medium, Outcome
-from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, read_metadata, table_path, write_table
+from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
 from batchemo.weights import SHIPPED, WeightsFile, read_weights_file
 from batchemo.work import Analysis
 
-_LOCK = ".batchemo.lock"
+_PULSES = ".pulses"
 _SAVE_EVERY_SECONDS = 30.0
 _PACKAGES = ("av", "decord", "facenet-pytorch", "numpy", "opencv-python-headless", "pandas", "pyarrow", "torch")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would do: `todo` are analysed, `done` rows are kept from earlier runs."""
+    """What a run would do: `todo` are analysed, `done` rows are kept from earlier runs; `vanished` media are not there any more."""
 
     todo: tuple[Medium, ...]
     done: tuple[MediaRow, ...]
+    vanished: tuple[MediaRow, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """What became of a run: the rows of all its media, in the order of their names, and which were analysed now."""
+    """What became of a run: the rows of all its media, in the order of their names, and which were analysed now.
+
+    Of media that are not there any more, results are kept (`vanished`) or were removed (`pruned`).
+    """
 
     run_id: str
     rows: tuple[MediaRow, ...]
     analysed: tuple[str, ...]
     seconds: float
+    vanished: tuple[str, ...] = ()
+    pruned: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[MediaRow, ...]:
@@ -79,29 +88,40 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; give a folder")
     media = find_media(inputs, out=out, include=options.include, exclude=options.exclude, follow_symlinks=options.follow_symlinks)
+    entries = {entry.output: entry for entry in read_inventory(out)}
     todo: list[Medium] = []
     done: list[MediaRow] = []
     for medium in media:
-        row = None if options.force else _row_if_done(medium, out, options, weights)
+        entry = None if options.force else entries.get(medium.output)
+        row = None if entry is None else _row_if_done(medium, entry, out, options, weights)
         if row is None:
             todo.append(medium)
         else:
             done.append(row)
-    return Plan(tuple(todo), tuple(done))
+    return Plan(tuple(todo), tuple(done), tuple(_vanished(out, entries.values(), inputs, found={medium.name for medium in media})))
+
+
+def _vanished(out: Path, entries: Iterable[Entry], inputs: Sequence[Path], *, found: set[str]) -> Iterator[MediaRow]:
+    # Media that killed their workers have a row in `media.parquet` only.
+    rows = _read_media(out) | {entry.row.media: entry.row for entry in entries}
+    for name in sorted(rows.keys() - found):
+        if is_vanished(rows[name], inputs):
+            yield rows[name]
 
 
 def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) -> Report:
     """Analyses what is not done yet. Raises UsageError, WeightsError or DeviceError before anything starts, LockedError where
-    another run holds `out`."""
+    another run holds `out`, StorageError where `out` cannot be written any more."""
     began = time.monotonic()
-    planned = plan(inputs, out, options)
-    with _locked(out):
-        remove_temporaries(out)
+    plan(inputs, out, options)
+    with locked(out, wait_seconds=options.wait), _storage(out):
+        _remove_left_overs(out)
         planned = plan(inputs, out, options)
+        pruned = _prune(out, planned.vanished) if options.prune else set()
         run_id = _new_run_id()
-        account = _Account(out, run_id, inputs, options, planned)
+        account = _Account(out, run_id, inputs, options, planned, pruned)
         rows = list(planned.done)
-        pulses = out / "runs" / run_id / ".pulses"
+        pulses = out / "runs" / run_id / _PULSES
         pulses.mkdir(parents=True)
         try:
             watch.started(planned, pulses)
@@ -110,32 +130,37 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) ->
             engine = choose_engine(
                 options.workers, planned.todo, device=options.device, timeout_s=options.timeout, max_memory_mb=options.max_memory
             )
+            copies = {medium.name: _Copy.of(medium, out, options) for medium in planned.todo}
             for outcome in engine.run(task, planned.todo):
+                copies[outcome.row.media].remove_if_it_does_not_fit(outcome.row)
                 rows.append(outcome.row)
                 account.add(outcome)
                 watch.finished(outcome.row)
             shutil.rmtree(out / PARTS, ignore_errors=True)
         except BaseException as error:
-            account.close(rows, ended=type(error).__name__, trace=traceback.format_exc())
+            trace = traceback.format_exc()
             remove_temporaries(out)  # workers that were killed could not do so themselves
+            with contextlib.suppress(OSError):  # if the disk is full, that is what must be told
+                account.close(rows, ended=type(error).__name__, trace=trace)
             raise
         finally:
             shutil.rmtree(pulses, ignore_errors=True)
         account.close(rows, ended="done")
     ordered = tuple(sorted(rows, key=lambda row: row.media))
-    return Report(run_id, ordered, tuple(medium.name for medium in planned.todo), time.monotonic() - began)
+    kept = tuple(row.media for row in planned.vanished if row.media not in pruned)
+    analysed = tuple(medium.name for medium in planned.todo)
+    return Report(run_id, ordered, analysed, time.monotonic() - began, kept, tuple(sorted(pruned)))
 
 
-def _row_if_done(medium: Medium, out: Path, options: RunOptions, weights: WeightsFile) -> MediaRow | None:
+def _row_if_done(medium: Medium, entry: Entry, out: Path, options: RunOptions, weights: WeightsFile) -> MediaRow | None:
     """The medium's row, where its tables are there and were made of the same content, with the same weights and options."""
-    metadata, values = read_metadata(table_path(out, "frames", medium.output))
-    if not values or metadata.get("schema_version") != SCHEMA_VERSION:
+    metadata, row = entry.metadata, entry.row
+    if metadata.get("schema_version") != SCHEMA_VERSION:
         return None
     if metadata["weights_sha256"] != weights.sha256 or metadata["options"] != options.shaping():
         return None
     if not all(table_path(out, table, medium.output).is_file() for table in ("faces", "tracks", "episodes")):
         return None
-    row = MediaRow(**values)
     if not is_same(medium.path, metadata["fingerprint"]):
         return None
     if row.status == "failed":
@@ -143,31 +168,79 @@ def _row_if_done(medium: Medium, out: Path, options: RunOptions, weights: Weight
     return None if options.annotate and not annotated_path(out, medium).is_file() else row
 
 
+def _prune(out: Path, vanished: Sequence[MediaRow]) -> set[str]:
+    """Removes the results of vanished media; returns their names."""
+    gone = {row.media for row in vanished if not is_perhaps_unmounted(row)}
+    for row in vanished:
+        if row.media not in gone:
+            message = "%s: its results are kept, because its folder is empty, as that of a drive is which is not mounted; remove the folder"
+            logging.getLogger("batchemo").warning(message, row.media)
+    for entry in list(read_inventory(out)):
+        if entry.row.media in gone:
+            remove_results(out, entry.output)
+    return gone
+
+
+def _remove_left_overs(out: Path) -> None:
+    """What a killed run has left."""
+    remove_temporaries(out)
+    for pulses in out.glob(f"runs/*/{_PULSES}"):
+        shutil.rmtree(pulses, ignore_errors=True)
+
+
 @contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / _LOCK)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise LockedError(f"another run is writing to {out}; wait for it, or give another folder with --out") from error
-    except OSError as error:
-        raise UsageError(f"--out {out}: cannot write there ({error.strerror}); give another folder") from error
+def _storage(out: Path) -> Iterator[None]:
+    """Within the block only `out` is written to, and media that cannot be read are rows: what the system refuses is about `out`."""
     try:
         yield
-    finally:
-        lock.release()
+    except OSError as error:
+        place = Path(os.fsdecode(error.filename)) if error.filename else out
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = f"no space is left for {out} (look with: df -h {typed(out)}); free some, and the same command goes on"
+        else:
+            message = f"{place} cannot be written ({error.strerror or error}); look with: ls -ld {typed(place)}. The same command goes on"
+        raise StorageError(message) from error
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Copy:
+    """An annotated copy as it was before a run, and the hash of what it was drawn from, if with the same options."""
+
+    path: Path
+    identity: tuple[int, int] | None
+    sha256: str
+
+    @classmethod
+    def of(cls, medium: Medium, out: Path, options: RunOptions) -> _Copy:
+        path, entry = annotated_path(out, medium), read_entry(out, medium.output)
+        same = entry is not None and entry.metadata.get("options") == options.shaping()
+        return cls(path, _identity(path), entry.row.sha256 if entry is not None and same else "")
+
+    def remove_if_it_does_not_fit(self, row: MediaRow) -> None:
+        """A medium that has changed and was analysed without a new copy, because it failed or none was asked for, keeps none."""
+        fits = row.status == "done" and row.sha256 == self.sha256
+        if self.identity is not None and not fits and _identity(self.path) == self.identity:
+            self.path.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 class _Account:
     """`media.parquet`, `run.json` and `log.jsonl` of a run, kept up to date as it goes."""
 
-    def __init__(self, out: Path, run_id: str, inputs: Sequence[Path], options: RunOptions, planned: Plan) -> None:
+    def __init__(self, out: Path, run_id: str, inputs: Sequence[Path], options: RunOptions, planned: Plan, pruned: Collection[str]) -> None:
         self._out = out
         self._folder = out / "runs" / run_id
         self._folder.mkdir(parents=True)
         self._saved = time.monotonic()
-        self._earlier = _read_media(out)
+        earlier = _read_media(out) | {entry.row.media: entry.row for entry in read_inventory(out)}
+        self._earlier = {name: row for name, row in earlier.items() if name not in pruned}
         self._rows: list[MediaRow] = list(planned.done)
         self._seconds: Counter[str] = Counter()
         weights = read_weights_file(options.weights or SHIPPED)
@@ -180,6 +253,8 @@ class _Account:
             "versions": {"batchemo": __version__, "python": platform.python_version(), **_versions()},
             "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
             "media": {"to_do": len(planned.todo), "done_before": len(planned.done)},
+            "vanished": [row.media for row in planned.vanished if row.media not in pruned],
+            "pruned": sorted(pruned),
         }
         self._write_facts()
         self._log("started", media=len(planned.todo))
@@ -207,8 +282,8 @@ class _Account:
         self._log("ended", how=ended, trace=trace)
 
     def _write_media(self) -> None:
-        rows = self._earlier | {row.media: row.as_dict() for row in self._rows}
-        table = pa.Table.from_pylist([rows[name] for name in sorted(rows)], schema=MEDIA)
+        rows = self._earlier | {row.media: row for row in self._rows}
+        table = pa.Table.from_pylist([rows[name].as_dict() for name in sorted(rows)], schema=MEDIA)
         with replacing(table_path(self._out, "media")) as temporary:
             write_table(table, temporary)
 
@@ -216,13 +291,21 @@ class _Account:
         write_text(self._folder / "run.json", json.dumps(self._facts, indent=2, ensure_ascii=False) + "\n")
 
     def _log(self, event: str, **facts: Any) -> None:
-        with (self._folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": _now(), "event": event, **facts}, ensure_ascii=False) + "\n")
+        line = json.dumps({"time": _now(), "event": event, **facts}, ensure_ascii=False) + "\n"
+        with (self._folder / "log.jsonl").open("ab", buffering=0) as file:
+            whole = file.tell()
+            try:
+                if file.write(line.encode()) < len(line.encode()):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(whole)  # no half lines
+                raise
 
 
-def _read_media(out: Path) -> dict[str, dict[str, Any]]:
+def _read_media(out: Path) -> dict[str, MediaRow]:
     try:
-        return {row["media"]: row for row in pq.ParquetFile(table_path(out, "media")).read().to_pylist()}
+        rows = map(row_from, pq.ParquetFile(table_path(out, "media")).read().to_pylist())
+        return {row.media: row for row in rows if row is not None}
     except (OSError, pa.ArrowException):
         return {}
 

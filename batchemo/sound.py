@@ -26,7 +26,7 @@ def open_sound(source: Path, files: contextlib.ExitStack) -> AudioStream | None:
     """The first audio stream that can be decoded, if any; `source` stays open until `files` are closed."""
     try:
         container = files.enter_context(av.open(files.enter_context(source.open("rb")), "r", options=LOCAL_ONLY))
-    except av.FFmpegError:  # whoever reads its pictures says so
+    except (av.FFmpegError, OSError):  # whoever reads its pictures says so
         return None
     return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import io
 import os
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PosixPath
+from typing import Any
 
 import av
 import cv2
@@ -329,10 +332,11 @@ def test_what_follows_damage_is_read_and_what_is_lost_is_counted(tmp_path: Path,
 
 def test_time_begins_with_the_first_frame_that_can_be_seen(tmp_path: Path) -> None:
     frames, found = read(damaged(tmp_path, slice(0, 3))[0], "auto")
-    assert frames[0].time_s == 0
-    assert frames[0].is_decoded
-    assert found.decoded + found.undecodable == 60
-    assert found.undecodable >= 3
+    lost = [frame.time_s for frame in frames if not frame.is_decoded]
+    assert next(frame for frame in frames if frame.is_decoded).time_s == 0
+    assert found.decoded + found.undecodable == len(frames) == 60
+    assert len(lost) == found.undecodable >= 3
+    assert lost == pytest.approx([(index - len(lost)) / 25 for index in range(len(lost))]), "what is lost before lies before 0"
 
 
 def test_nothing_that_can_be_decoded(tmp_path: Path) -> None:
@@ -359,6 +363,47 @@ def test_a_cut_off_film_of_another_container_lacks_frames(tmp_path: Path, name: 
     assert 5 < len(frames) < 60
     assert len(frames) + found.missing == pytest.approx(100, abs=6)
     assert failure(path, "decord").kind in ("truncated", "decord")
+
+
+class _OnADrive(PosixPath):
+    """A file whose drive is taken away after `left` bytes."""
+
+    left = 0
+
+    def open(self, *_: object, **__: object) -> Any:  # type: ignore[override]
+        path = self
+
+        class Reader(io.FileIO):
+            def readinto(self, buffer: Any) -> int:
+                return self._counted(super().readinto(buffer) or 0)
+
+            def read(self, size: int | None = -1) -> bytes:
+                content = super().read(-1 if size is None else size) or b""
+                self._counted(len(content))
+                return content
+
+            def _counted(self, count: int) -> int:
+                path.left -= count
+                if path.left < 0:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                return count
+
+        return Reader(str(self))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
+def test_a_drive_that_is_taken_away_while_a_film_is_read(tmp_path: Path, kept: float) -> None:
+    path = _OnADrive(
+        write_clip(tmp_path / "a.mp4", size=(320, 240), noisy=True, codec="mjpeg", pixel_format="yuvj420p", movflags="+faststart")
+    )
+    path.left = int(kept * path.stat().st_size)
+    if not kept:
+        assert failure(path, "pyav").kind == "unreadable"
+        return
+    frames, found = read(path)
+    assert 0 < len(frames) < 30
+    assert found.decoded + found.undecodable + found.missing == 30
+    assert "Input/output error" in found.trouble
 
 
 @pytest.mark.parametrize(
@@ -485,3 +530,23 @@ def test_the_grey_picture_is_that_of_the_colours(tmp_path: Path, kind: str) -> N
     expected = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY)
     assert np.abs(frame.grey.astype(int) - expected).mean() < 1.5
     assert np.abs(frame.grey.astype(int) - scene).mean() < 3
+
+
+def test_two_frames_of_one_time_are_one_that_is_shown_and_a_row(tmp_path: Path) -> None:
+    """As some writers and any damage leave them: a player would show only one of them."""
+    path = write_clip(tmp_path / "a.mp4", STEADY[:10], codec="mpeg4", tick=TICK)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"stts") + 8  # one entry of ten frames, 512 ticks each, becomes three
+    assert struct.unpack(">III", content[place : place + 12]) == (1, 10, 512)
+    extra = struct.pack(">IIIIIII", 3, 4, 512, 1, 0, 5, 512)
+    content[place : place + 12] = extra
+    grown = len(extra) - 12
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"):
+        at = content.index(name) - 4
+        content[at : at + 4] = struct.pack(">I", struct.unpack(">I", content[at : at + 4])[0] + grown)
+    path.write_bytes(content)
+    frames, found = read(path, "auto")
+    times = [frame.time_s for frame in frames if frame.is_decoded]
+    assert times == sorted(set(times))
+    assert (found.decoded, found.undecodable, len(frames)) == (9, 1, 10)
+    assert "two frames of one time" in str(failure(path, "decord"))

@@ -84,12 +84,11 @@ def test_the_commands_of_make_and_training_exist() -> None:
 
 
 def test_options_in_readme_exist() -> None:
-    told = ""
-    for command in (["batchemo", "run"], ["batchemo", "summary"], ["batchemo", "export"], ["training", "fit"]):
-        environment = {**os.environ, "COLUMNS": "200"}
-        ended = subprocess.run(
-            [sys.executable, "-m", *command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True, env=environment
-        )
-        told += ended.stdout
+    wide = {**os.environ, "COLUMNS": "200"}
+    commands = [["batchemo", "run"], ["batchemo", "summary"], ["batchemo", "export"], ["batchemo", "verify"], ["training", "fit"]]
+    told = "".join(
+        subprocess.run([sys.executable, "-m", *each, "--help"], capture_output=True, text=True, check=True, env=wide, cwd=ROOT).stdout
+        for each in commands
+    )
     for option in set(re.findall(r"--[a-z][a-z-]+", README)) - {"--help"}:
         assert option in told, option

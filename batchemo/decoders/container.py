@@ -16,7 +16,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from batchemo.errors import MediaError, typed
+from batchemo.errors import MediaError, typed, unreadable
 from batchemo.records import Segment
 
 MAX_PIXELS = 200_000_000
@@ -44,7 +44,7 @@ _CUT_OFF_S = 1.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Index:
-    """Presentation times of all frames that the packets announce: `times_s` float64, increasing, the first is 0.
+    """Presentation times of all frames that the packets announce: `times_s` float64, strictly increasing, the first is 0.
 
     `duration_s` reaches to the end of the last frame; `container` is FFmpeg's name of the file's format. `ticks` int64 are the same times
     as the container counts them, `keys` int64 K x 2 when the key frames are shown and when they are decoded.
@@ -62,6 +62,27 @@ class Index:
         return f"Index({len(self.times_s)} frames, {self.width}x{self.height})"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Count:
+    """The frames that a file has packets of: `times_s` float64, sorted, of those with a time, in the container's own time.
+
+    `untimed` more have none; `missing` ones are announced by the header alone.
+    """
+
+    times_s: NDArray[np.float64]
+    untimed: int
+    missing: int
+
+    @property
+    def total(self) -> int:
+        return len(self.times_s) + self.untimed + self.missing
+
+    @property
+    def repeats(self) -> bool:
+        """Whether two frames have one time."""
+        return bool((np.diff(self.times_s) == 0).any())
+
+
 @contextlib.contextmanager
 def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its first video stream. Raises MediaError where there is none or the file cannot be read."""
@@ -77,8 +98,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             message = f"{path} is not a video, or is cut off before its index; look at it with: ffprobe {typed(path)}"
             raise MediaError("not_media", message) from error
         except OSError as error:
-            message = f"{path} cannot be read: {error.strerror}; check its permissions with: ls -l {typed(path)}"
-            raise MediaError("unreadable", message) from error
+            raise unreadable(path, error) from error
         streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
         if not streams:
             raise MediaError("no_video", f"{path} has no video stream; list its streams with: ffprobe {typed(path)}")
@@ -123,13 +143,15 @@ def read_index(path: Path) -> Index:
                     stamps.append(packet.pts)
                     if packet.is_keyframe and packet.dts is not None:
                         keys.append((packet.pts, packet.dts))
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, OSError) as error:
             raise MediaError("damaged", f"{path} is damaged after frame {len(stamps)} ({error.strerror})") from error
         if not stamps or time_base is None:
             raise MediaError("no_frames", f"{path} has no frames")
         if missing_frames(container, stream, seen=seen, end_s=float(end * time_base)):
             raise MediaError("truncated", f"{path} is cut off; read what there is with --decoder pyav")
         ordered = np.array(sorted(stamps), np.int64)
+        if (np.diff(ordered) == 0).any():
+            raise MediaError("no_times", f"{path} has two frames of one time; read it with --decoder pyav")
         # One rounding only, so that the times are those of exact fractions.
         times_s = (ordered - ordered[0]) * time_base.numerator / time_base.denominator
         context = stream.codec_context

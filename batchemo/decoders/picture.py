@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from batchemo.decoders.container import check_size
 from batchemo.decoders.source import Found
-from batchemo.errors import MediaError, typed
+from batchemo.errors import MediaError, unreadable
 from batchemo.records import Frame
 
 # What OpenCV writes to stderr about damaged pictures, its exceptions and our messages say, too.
@@ -54,9 +54,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise MediaError(
-            "unreadable", f"{path} cannot be read: {error.strerror}; check its permissions with: ls -l {typed(path)}"
-        ) from error
+        raise unreadable(path, error) from error
     if not content:
         raise MediaError("empty", f"{path} is empty (0 bytes); copy it again from its source")
     transparent, orientation = _header(path)
@@ -90,7 +88,9 @@ def _header(path: Path) -> tuple[bool, int]:
         raise MediaError("too_large", f"{path} has far too many pixels to be analysed ({error}). Make it smaller first") from error
     except UnidentifiedImageError:
         return False, 1  # perhaps OpenCV knows the format
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises whatever its readers of formats do: OSError, SyntaxError, RuntimeError, struct.error
         raise MediaError("damaged", f"{path} is a damaged picture ({error}); open it in a viewer and save it again") from error
     if width <= 0 or height <= 0:
         raise MediaError("damaged", f"{path} is {width} x {height} pixels: nothing to see")

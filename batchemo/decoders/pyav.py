@@ -17,13 +17,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from batchemo.decoders.container import check_size, missing_frames, open_video, step_s
+from batchemo.decoders.container import Count, check_size, missing_frames, open_video, step_s
 from batchemo.decoders.sampling import Sampler
 from batchemo.decoders.source import Found
 from batchemo.errors import MediaError, typed
 from batchemo.records import Frame, Segment
 
 _RIGHT_ANGLE = 90
+_FALLBACK_BASE = Fraction(1, 1_000_000)
 _WITH_LUMA = frozenset("yuv420p yuvj420p yuv422p yuvj422p yuv444p yuvj444p nv12 nv21 gray".split())
 """Formats whose first plane is the grey picture, one byte a pixel."""
 _FULL_RANGE = 2
@@ -53,33 +54,46 @@ class PyAVSource:
             sampler = Sampler(sample_fps, before_s=self._segment.before_s)
             yield from self._decode(container, stream, sampler, start_index)
 
+    def count(self) -> Count:
+        """The frames that the packets announce, without decoding any. Raises MediaError where the file cannot be opened."""
+        with open_video(self._path) as (container, stream):
+            stamps: list[int] = []
+            untimed = 0
+            for packet in self._packets(container, stream):
+                if packet.size and not packet.is_discard:
+                    untimed += packet.pts is None
+                    stamps += [] if packet.pts is None else [packet.pts]
+            base = stream.time_base or _FALLBACK_BASE
+            times_s = np.array(sorted(stamps), np.int64) * base.numerator / base.denominator
+            seen = len(stamps) + untimed + self._discarded
+            return Count(times_s, untimed, missing_frames(container, stream, seen=seen, end_s=self._end_s))
+
     def _decode(self, container: InputContainer, stream: VideoStream, sampler: Sampler, start_index: int) -> Iterator[Frame]:
-        time_base = stream.time_base or Fraction(1, 1_000_000)
+        time_base = stream.time_base or _FALLBACK_BASE
         self.found.length_s = container.duration / av.time_base if container.duration else 0.0
         # AVI has decoding times only: where frames are reordered, they are shown in the order of those times all the same.
         reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
         awaited: list[int] = []  # presentation times of packets whose frame has not come yet, sorted
         first, size = self._segment.zero, self._segment.size
-        last = self._segment.start or first or 0
+        last = None if self._segment.start is None else self._segment.start - 1
         for frame in self._decoded(container, stream, awaited):
             stamp = awaited[0] if reordered and awaited else frame.pts
+            timed = stamp is not None
             if stamp is None:
                 stamp = (first or 0) + round(self.found.duration_s / time_base)
-            if first is None:
-                first = last = stamp
+            first = stamp if first is None else first
             if self._segment.stop is not None and stamp >= self._segment.stop:
                 break
-            if stamp < last:
-                continue  # of the segment before, or damage has upset the decoder's order, and it has been reported in its place
+            if last is not None and stamp <= last:
+                # Of the segment before, or damage has upset the order, or two frames have one time: its packet becomes a row of its own.
+                continue
             last = stamp
             lost = bisect.bisect_left(awaited, stamp)
             for missing in awaited[:lost]:
-                # Before the first decoded frame nothing could be shown, so the medium's time starts there.
-                if missing >= first:
-                    yield self._undecodable(float((missing - first) * time_base))
-                else:
-                    self.found.undecodable += 1
-            del awaited[: lost + (lost < len(awaited) and awaited[lost] == stamp)]
+                # The medium's time starts with the first frame that can be shown; what is lost before has a negative one.
+                yield self._undecodable(float((missing - first) * time_base))
+            # A frame without a time takes that which follows; the packet of that time, if there is one, is another's.
+            del awaited[: lost + (timed and lost < len(awaited) and awaited[lost] == stamp)]
             time_s = float((stamp - first) * time_base)
             check_size(self._path, frame.width, frame.height)
             size = size or (frame.width, frame.height)
@@ -131,7 +145,7 @@ class PyAVSource:
         """Packets from the segment's key frame on, or from the first one."""
         seek, start = self._segment.seek, self._segment.start
         if seek is not None:
-            with contextlib.suppress(av.error.FFmpegError):
+            with contextlib.suppress(av.error.FFmpegError, OSError):
                 container.seek(seek, stream=stream)
         begun = seek is None
         demuxer = container.demux(stream)
@@ -140,7 +154,7 @@ class PyAVSource:
                 packet = next(demuxer)
             except (StopIteration, av.error.EOFError):
                 return
-            except av.error.FFmpegError as error:
+            except (av.error.FFmpegError, OSError) as error:  # the system, too, may refuse to read on
                 self.found.trouble = error.strerror or str(error)
                 return
             begun = begun or (packet.dts == seek and packet.pts == start)

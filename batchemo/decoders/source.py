@@ -13,10 +13,10 @@ from batchemo.records import Frame
 class Found:
     """What a decoder has found in a medium so far; complete when its frames are exhausted.
 
-    `undecodable` frames have a packet but cannot be decoded; `missing` ones are announced by the header but are not in
-    the file (estimated from durations but for MP4). `trouble` is the decoder's own word for what went wrong. `width` and
-    `height` are upright. `length_s` is about how long the medium is, known from the start, 0 where it is not; `duration_s`
-    what was really found.
+    `undecodable` frames have a packet but cannot be decoded, or have the time of another frame and cannot be shown; `missing`
+    ones are announced by the header but are not in the file (estimated from durations but for MP4). `trouble` is the decoder's own
+    word for what went wrong. `width` and `height` are upright. `length_s` is about how long the medium is, known from the start, 0
+    where it is not; `duration_s` what was really found.
     """
 
     decoded: int = 0
@@ -43,7 +43,8 @@ class FrameSource(Protocol):
         ...
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
-        """Frames in presentation order: all, or `sample_fps` a second; only those with an index of at least `start_index`.
+        """Frames in presentation order, at times that increase: all, or `sample_fps` a second; only those with an index of at
+        least `start_index`.
 
         Undecodable ones come as soon as they are known to be that, which may be a few frames late.
 
