@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +18,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from batchemo.cascade import Cascade, _Integrals, _Mips
+from batchemo.cascade import Cascade, _Integrals, _Mips, _suppress
 from batchemo.detect import Detector
+from batchemo.mtcnn import load_networks
 from batchemo.records import Faces
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
@@ -153,3 +156,38 @@ def test_halved_pictures_give_the_size_that_is_asked_for(height: int, width: int
     crops = pictures.crops(torch.zeros(2, dtype=torch.int64), areas, 24)
     assert crops.shape == (2, 3, 24, 24)
     assert (crops == 77).all()
+
+
+def test_the_networks_are_those_of_facenet_pytorch() -> None:
+    from facenet_pytorch.models.mtcnn import ONet, RNet
+
+    torch.manual_seed(0)
+    _, refine, output = load_networks()
+    for ours, theirs, side in ((refine, RNet(), 24), (output, ONet(), 48)):
+        crops = torch.randn(5, 3, side, side)
+        with torch.inference_mode():
+            for one, other in zip(ours(crops), theirs.eval()(crops), strict=True):
+                torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("overlap", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("count", [0, 1, 300])
+def test_suppression_is_that_of_torchvision(count: int, overlap: float) -> None:
+    from torchvision.ops import batched_nms
+
+    generator = torch.Generator().manual_seed(count)
+    corners = torch.rand(count, 2, generator=generator) * 60
+    sizes = torch.rand(count, 2, generator=generator) * 40
+    scores = (torch.rand(count, 1, generator=generator) * 20).round() / 20  # many are equal
+    boxes = torch.cat((corners, corners + sizes, scores), dim=1)
+    for owners in (torch.zeros(count, dtype=torch.int64), torch.randint(0, 3, (count,), generator=generator)):
+        expected = batched_nms(boxes[:, :4], boxes[:, 4], owners, overlap)
+        assert _suppress(boxes, owners, overlap).tolist() == expected.tolist()
+
+
+def test_neither_torchvision_nor_the_compiler_of_torch_is_loaded() -> None:
+    """They would take 2.6 seconds and 160 MB of each process."""
+    unwanted = ("torchvision", "torch._dynamo", "facenet_pytorch")
+    script = f"import sys, batchemo.pipeline\nprint(*[name for name in {unwanted} if name in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == []
