@@ -14,12 +14,12 @@ import pyarrow as pa
 import pympi
 import pytest
 import webvtt
-from test_tables import reading_of, sure_of
+from test_tables import lost, put, reading_of, sure_of
 
 import batchemo
 from batchemo.errors import UsageError
 from batchemo.exporting import export
-from batchemo.records import EMOTIONS, Frame, MediaRow, Medium
+from batchemo.records import EMOTIONS, MediaRow, Medium
 from batchemo.tables import MEDIA, table_path, write_table
 from batchemo.timeline import TimelineWriter
 
@@ -34,8 +34,8 @@ def write_medium(
     medium = Medium(Path(row.path), name, output, kind)
     with TimelineWriter(results, medium, labels=labels, metadata={"labels": list(labels)}, uncertain_below=0.5) as writer:
         for index, emotion in enumerate(emotions):
-            writer.write(reading_of(index, [sure_of(emotion, 0.9, labels)] if emotion else []))
-        writer.write_undecodable(Frame(-1, 9.0, None))
+            put(writer, reading_of(index, [sure_of(emotion, 0.9, labels)] if emotion else []))
+        writer.write_undecodable(lost(9.0))
         writer.finish(row)
     earlier = [] if not (results / "media.parquet").exists() else pd.read_parquet(results / "media.parquet").to_dict("records")
     write_table(pa.Table.from_pylist([*earlier, row.as_dict()], schema=MEDIA), table_path(results, "media"))

@@ -18,7 +18,7 @@ from batchemo.records import MediaRow
 from batchemo.run import Report
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("run", "summary", "export", "doctor")
+COMMANDS = ("run", "summary", "export", "verify", "bench", "doctor")
 
 
 def call(*arguments: str | Path, home: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
