@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check bench torture killtest soak clean
+.PHONY: run test check bench torture killtest soak tracking clean
 
 run: $(READY)
 	$(BIN)/batchemo run sample_media --out results
@@ -25,6 +25,10 @@ CHECKS ?= $(or $(TMPDIR),/tmp)/batchemo-checks
 
 torture killtest soak: $(READY)
 	$(BIN)/python -m checks.$@ --folder $(CHECKS)/$@
+
+# Takes FER2013 (make tracking DATA=fer2013.csv); about ten minutes.
+tracking: $(READY)
+	$(BIN)/python -m training tracking --data $(or $(DATA),fer2013.csv)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) --version >/dev/null 2>&1 || { echo "batchemo needs $(PYTHON); install it, or name another: make PYTHON=python3 $(MAKECMDGOALS)" >&2; exit 2; }

@@ -46,7 +46,7 @@ class Assembly:
         self._medium = medium
         self._watch = watch
         self._started = time.monotonic()
-        self._tracker = Tracker()
+        self._tracker = Tracker(appearance=options.appearance)
         self._found = Found()
         row = MediaRow(media=medium.name, path=str(medium.path.resolve()), kind=medium.kind, status="done", run_id=run_id)
         self._row = row.storable()

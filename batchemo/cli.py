@@ -102,6 +102,12 @@ def run(
         Literal["fast", "exact"] | None,
         typer.Option(help="fast, or exactly what MTCNN of facenet-pytorch finds (default: fast).", rich_help_panel=_ANALYSE),
     ] = None,
+    appearance: Annotated[
+        bool | None,
+        typer.Option(
+            "--appearance/--no-appearance", help="Know people again by their look (default: appearance).", rich_help_panel=_ANALYSE
+        ),
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(help="Weights of your own, as safetensors (default: those inside).", metavar="FILE", rich_help_panel=_ANALYSE),
@@ -167,6 +173,7 @@ def run(
             "sample_fps": sample_fps,
             "min_face_px": min_face_px,
             "detector": detector,
+            "appearance": appearance,
             "weights": weights,
             "uncertain_below": uncertain_below,
             "device": device,

@@ -31,6 +31,7 @@ class RunOptions(BaseModel):
     sample_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     min_face_px: Annotated[int, Field(ge=20, le=2000)] = 40
     detector: Literal["fast", "exact"] = "fast"
+    appearance: bool = True
     weights: Path | None = None
     uncertain_below: Annotated[float, Field(ge=0, le=1)] = 0.5
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
@@ -47,7 +48,7 @@ class RunOptions(BaseModel):
 
     def shaping(self) -> dict[str, Any]:
         """The options that shape the tables: where they change, a medium is analysed again."""
-        return {name: getattr(self, name) for name in ("sample_fps", "min_face_px", "detector", "uncertain_below")}
+        return {name: getattr(self, name) for name in ("sample_fps", "min_face_px", "detector", "appearance", "uncertain_below")}
 
 
 def merge_options(

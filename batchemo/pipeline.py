@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batchemo.annotation import annotate
 from batchemo.appearance import describe
@@ -23,7 +24,7 @@ from batchemo.errors import MediaError, defect
 from batchemo.follow import follow
 from batchemo.options import RunOptions
 from batchemo.parts import Done, Draw, Part, Read, load_part, part_path, remove_parts, save_part
-from batchemo.records import Faces, Frame, Medium, Outcome, Reading, Segment, Sighting
+from batchemo.records import FaceCrops, Faces, Frame, Medium, Outcome, Reading, Segment, Sighting
 from batchemo.shots import ShotFinder
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import annotated_path
@@ -32,6 +33,9 @@ from batchemo.weights import SHIPPED, Weights, load_weights
 _BATCH_FRAMES = 16
 _BATCH_BYTES = 64 * 2**20
 """Frames that wait for their crops to be classified together: bounded, whatever their size."""
+
+_COLOURS_PX = 320
+"""Least longer side of the picture that colours are read from."""
 
 _Item = TypeVar("_Item")
 
@@ -129,7 +133,7 @@ def _part(
     path = part_path(results, medium, segment)
     part = load_part(path, segment, origin=origin)
     if part is not None:
-        return _with_looks(part, medium, options, watch)
+        return _with_looks(part, medium, options, watch) if options.appearance else part
     part = _read_segment(medium, segment, models_of(options), options, beat, watch)
     save_part(path, part, origin=origin)
     return part
@@ -155,7 +159,7 @@ def _read_medium(
         source = open_source(medium, decoder=options.decoder)
         frames = source.frames(sample_fps=options.sample_fps)
         try:
-            for reading in assembly.add(_readings(frames, models, ShotFinder(), watch)):
+            for reading in assembly.add(_readings(frames, models, ShotFinder(), watch, appearance=options.appearance)):
                 length_s = source.found.length_s
                 beat(1, min(1.0, reading.time_s / length_s) if length_s > 0 else 0.0)
         finally:
@@ -174,7 +178,8 @@ def _read_segment(medium: Medium, segment: Segment, models: Models, options: Run
     source = open_source(medium, decoder=options.decoder, segment=segment)
     shots = ShotFinder()
     readings = []
-    for reading in _readings(source.frames(sample_fps=options.sample_fps), models, shots, watch, search_last=True):
+    frames = source.frames(sample_fps=options.sample_fps)
+    for reading in _readings(frames, models, shots, watch, appearance=options.appearance, search_last=True):
         readings.append(reading)
         beat(1, min(1.0, len(readings) / max(1, segment.frames)))
     return Part(segment, tuple(readings), source.found, source.decoder, shots.first, shots.last)
@@ -189,19 +194,19 @@ def _with_looks(part: Part, medium: Medium, options: RunOptions, watch: Stopwatc
         reading = known.get(frame.index)
         if reading is not None and frame.is_decoded:
             with watch.stage("crop"):
-                looks[frame.index] = describe(frame.pixels, reading.faces, cut_crops(frame.grey, reading.faces))
+                looks[frame.index] = _looks(frame, reading.faces, cut_crops(frame.grey, reading.faces))
     readings = tuple(dataclasses.replace(reading, looks=looks.get(reading.index)) for reading in part.readings)
     return dataclasses.replace(part, readings=readings)
 
 
 def _readings(
-    frames: Iterable[Frame], models: Models, shots: ShotFinder, watch: Stopwatch, *, search_last: bool = False
+    frames: Iterable[Frame], models: Models, shots: ShotFinder, watch: Stopwatch, *, appearance: bool, search_last: bool = False
 ) -> Iterator[Reading]:
     """What is seen in each frame, those that cannot be decoded in their places between the others."""
     lost: list[Frame] = []
     seen = _faces(_decodable(watch.each("decode", frames), lost), models, shots, search_last=search_last)
     for batch in _batches(watch.each("search and follow", seen), lambda each: each.frame):
-        for reading in _read(batch, models, watch):
+        for reading in _read(batch, models, watch, appearance=appearance):
             while lost and lost[0].time_s < reading.time_s:
                 yield _nothing(lost.pop(0), models)
             yield reading
@@ -229,11 +234,11 @@ def _faces(frames: Iterable[Frame], models: Models, shots: ShotFinder, *, search
             yield Sighting(frame, faces, cut)
 
 
-def _read(batch: Sequence[Sighting], models: Models, watch: Stopwatch) -> Iterator[Reading]:
+def _read(batch: Sequence[Sighting], models: Models, watch: Stopwatch, *, appearance: bool) -> Iterator[Reading]:
     """Expressions and looks, the faces of all frames of the batch classified together."""
     with watch.stage("crop"):
         crops = [cut_crops(seen.frame.grey, seen.faces) for seen in batch]
-        looks = [describe(seen.frame.pixels, seen.faces, crop) for seen, crop in zip(batch, crops, strict=True)]
+        looks = [_looks(seen.frame, seen.faces, crop) if appearance else None for seen, crop in zip(batch, crops, strict=True)]
     with watch.stage("classify"):
         probabilities = models.classifier.classify(np.concatenate([crop.pixels for crop in crops]))
     start = 0
@@ -241,6 +246,15 @@ def _read(batch: Sequence[Sighting], models: Models, watch: Stopwatch) -> Iterat
         own = probabilities[start : start + len(crop)]
         yield Reading(seen.frame.index, seen.frame.time_s, seen.faces, crop.face_px, crop.sharpness, own, look, seen.cut)
         start += len(crop)
+
+
+def _looks(frame: Frame, faces: Faces, crops: FaceCrops) -> NDArray[np.float32] | None:
+    if not len(faces):
+        return None
+    # Colours of clothes need no fine picture.
+    height, width = frame.grey.shape
+    shrink = max(1, max(height, width) // _COLOURS_PX)
+    return describe(frame.small(shrink), dataclasses.replace(faces, boxes=faces.boxes / shrink), crops)
 
 
 def _nothing(frame: Frame, models: Models) -> Reading:

@@ -132,7 +132,7 @@ def test_options_are_frozen() -> None:
 
 def test_only_what_shapes_the_tables_is_shaping() -> None:
     assert RunOptions(workers=3, annotate=False, force=True).shaping() == RunOptions().shaping()
-    for change in ({"sample_fps": 2.0}, {"min_face_px": 50}, {"uncertain_below": 0.1}):
+    for change in ({"sample_fps": 2.0}, {"min_face_px": 50}, {"appearance": False}, {"uncertain_below": 0.1}):
         assert RunOptions(**change).shaping() != RunOptions().shaping()
 
 

@@ -132,7 +132,7 @@ def uninterrupted(film: Medium, tmp_path_factory: pytest.TempPathFactory) -> Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
         row = analysed(out, film, InProcess())
-    assert (row.status, row.n_frames, row.n_frames_analysed, row.n_tracks) == ("done", FRAMES, FRAMES, 2)
+    assert (row.status, row.n_frames, row.n_frames_analysed, row.n_tracks) == ("done", FRAMES, FRAMES, 1)
     return out
 
 
@@ -147,9 +147,21 @@ def test_several_workers_make_the_tables_that_one_process_makes(film: Medium, un
     assert shown == pytest.approx(np.array(times) - times[0], abs=1e-6)
 
 
-def test_a_face_is_one_track_across_seams(uninterrupted: Path) -> None:
-    faces = batchemo.load(uninterrupted)
-    assert faces.groupby("track_id")["frame_index"].agg(["min", "max"]).to_numpy().tolist() == [[0, 2 * FPS - 1], [2 * FPS, FRAMES - 1]]
+def tracks_of(out: Path) -> list[list[int]]:
+    """First and last frame of each."""
+    found: list[list[int]] = batchemo.load(out).groupby("track_id")["frame_index"].agg(["min", "max"]).to_numpy().tolist()
+    return found
+
+
+def test_a_face_is_one_track_across_seams_and_the_cut(uninterrupted: Path) -> None:
+    assert tracks_of(uninterrupted) == [[0, FRAMES - 1]]
+
+
+def test_without_looks_a_track_ends_at_the_cut_and_at_no_seam(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "SEGMENT_SECONDS", 1.0)
+    monkeypatch.setattr(pipeline, "describe", None)
+    assert analysed(tmp_path, film, InProcess(), appearance=False, annotate=False).n_tracks == 2
+    assert tracks_of(tmp_path) == [[0, 2 * FPS - 1], [2 * FPS, FRAMES - 1]]
 
 
 def stop_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:

@@ -409,6 +409,56 @@ def ship(
     print(SHIPPED)
 
 
+@app.command()
+def looks(
+    *,
+    data: Data,
+    votes: Votes = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; default: the one inside the package.")] = None,
+    faces: Annotated[int, typer.Option("--faces", min=10, help="How many faces of Training to fit to, from its end.")] = 1000,
+) -> None:
+    """Fit how faces are compared when people are known again. Prints the path of the file."""
+    from batchemo.appearance import PROJECTION
+    from training.dataset import read_split
+    from training.looks import fit_projection, write_projection
+
+    path = PROJECTION if out is None else out
+    pictures = read_split(data, "Training", votes=votes).pixels[-faces:, 0].numpy()
+    write_projection(fit_projection(pictures), path)
+    print(path)
+
+
+@app.command()
+def tracking(
+    *,
+    data: Data,
+    votes: Votes = None,
+    split: Annotated[str, typer.Option("--split", help="Whose faces play. Thresholds were chosen with Training's.")] = "PublicTest",
+    scenes: Annotated[int, typer.Option("--scenes", min=1, help="Scenes of each kind.")] = 10,
+    pipeline: Annotated[bool, typer.Option("--pipeline", help="Write the scenes as videos and analyse these: slow.")] = False,
+) -> None:
+    """Measure how well identities are kept, in scenes whose identities are known, against simpler trackers."""
+    from training.dataset import read_split
+    from training.display import print_tracking
+    from training.scenes import cast
+    from training.staging import KINDS, RETURNS, stage
+    from training.tracking import score, through_pipeline, trackers, watch
+
+    people = cast(read_split(data, split, votes=votes).pixels[:200, 0].numpy(), seed=5)
+    scores, described = [], []
+    for kind in KINDS:
+        _say(f"{kind} ...")
+        for seed in range(scenes):
+            scene = stage(kind, people, seed=seed)
+            if pipeline:
+                scores += through_pipeline(scene)
+                continue
+            sights, milliseconds = watch(scene)
+            described.append(milliseconds)
+            scores += [score(sights, make(), kind=kind, name=name) for name, make in trackers(scene.fps).items()]
+    print_tracking(scores, described, kinds=tuple(KINDS), returns=RETURNS)
+
+
 class _Material(NamedTuple):
     """What a training sees, what is held back from it under which name, and which of that is not trained on all the same (bool N)."""
 

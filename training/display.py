@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from batchemo.records import EMOTIONS
 from training.sweeping import MEASURED
+from training.tracking import Score, summarise
 
 _SCORES = {
     "accuracy": "accuracy",
@@ -84,6 +86,23 @@ def print_trials(results: list[dict[str, Any]]) -> None:
         own = "\n".join(f"{key.split('.')[-1]} {result[key]}" for key in telling)
         table.add_row(result["trial"], escape(own), *measured, str(result["seconds"]))
     _console().print(table)
+
+
+def print_tracking(scores: list[Score], described: list[float], *, kinds: tuple[str, ...], returns: tuple[str, ...]) -> None:
+    console = _console()
+    groups: dict[str, tuple[str, ...]] = {kind: (kind,) for kind in kinds}
+    groups |= {"without cuts": tuple(kind for kind in kinds if kind not in returns), "cuts and returns": returns}
+    table = Table("scenes", "tracker", *("IDF1", "HOTA", "switches/min", "tracks/person", "ms/frame"), box=SIMPLE_HEAD)
+    for group, members in groups.items():
+        for name in dict.fromkeys(each.tracker for each in scores):
+            mean = summarise([each for each in scores if each.tracker == name], members)
+            cells = [f"{mean[key]:.3f}" for key in ("idf1", "hota")] + [
+                f"{mean[key]:.2f}" for key in ("switches", "tracks", "milliseconds")
+            ]
+            table.add_row(group, name, *cells)
+    console.print(table)
+    if described:
+        console.print(f"describing a face: {statistics.median(described):.2f} ms", highlight=False)
 
 
 def _against(part: dict[str, Any]) -> str:

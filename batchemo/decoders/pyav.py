@@ -183,12 +183,20 @@ class _Picture:
         self._size = size
         self._quarter_turns = round(frame.rotation / _RIGHT_ANGLE) % 4
         self.size = size if self._quarter_turns % 2 == 0 else size[::-1]
-        self.nbytes = size[0] * size[1] * 3 // 2
+        self.nbytes = size[0] * size[1] * 5 // 2
+        self._grey: NDArray[np.uint8] | None = None
 
-    def rgb(self) -> NDArray[np.uint8]:
-        return self._upright(np.asarray(self._frame.to_ndarray(format="rgb24", width=self._size[0], height=self._size[1]), np.uint8))
+    def rgb(self, shrink: int = 1) -> NDArray[np.uint8]:
+        width, height = (max(1, side // shrink) for side in self._size)
+        how = "BILINEAR" if shrink == 1 else "AREA"
+        return self._upright(np.asarray(self._frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=how), np.uint8))
 
     def grey(self) -> NDArray[np.uint8]:
+        if self._grey is None:
+            self._grey = self._read_grey()
+        return self._grey
+
+    def _read_grey(self) -> NDArray[np.uint8]:
         frame = self._frame
         if frame.format.name not in _WITH_LUMA or (frame.width, frame.height) != self._size:
             return np.asarray(cv2.cvtColor(self.rgb(), cv2.COLOR_RGB2GRAY), np.uint8)

@@ -1,0 +1,100 @@
+"""How faces look: alike in other light and size, unlike for other people, and the same in every process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from batchemo.appearance import FACE_SIZE, LOOK_SIZE, describe
+from batchemo.crops import EYE_DISTANCE, EYE_TO_MOUTH, EYES_CENTRE, cut_crops
+from batchemo.records import Faces
+
+SAMPLES = Path(__file__).parents[1] / "sample_media"
+PEOPLE = ("eileen_collins", "grace_hopper")
+
+Pixels = NDArray[np.uint8]
+
+
+def picture(person: str) -> tuple[Pixels, Faces]:
+    pixels = np.asarray(cv2.imread(str(SAMPLES / f"{person}.jpg"), cv2.IMREAD_COLOR_RGB), np.uint8)
+    box = json.loads((SAMPLES / f"{person}.json").read_text())["frames"][0]["faces"][0]["box"]
+    return pixels, faces_at([box])
+
+
+def faces_at(boxes: list[list[float]]) -> Faces:
+    """With landmarks where a face in that box has them."""
+    places = np.array(boxes, np.float32).reshape(-1, 4)
+    points = [(x * EYE_DISTANCE / 2, y * EYE_TO_MOUTH) for x, y in ((-1, 0), (1, 0), (0, 0.5), (-0.8, 1), (0.8, 1))]
+    share = np.array(points, np.float32) + np.array(EYES_CENTRE, np.float32)
+    sides = places[:, 3] - places[:, 1]
+    corners = np.stack([(places[:, 0] + places[:, 2] - sides) / 2, places[:, 1]], axis=1)
+    landmarks = corners[:, None] + share * sides[:, None, None]
+    return Faces(places, landmarks.astype(np.float32), np.ones(len(places), np.float32))
+
+
+def look(pixels: Pixels, faces: Faces) -> NDArray[np.float32]:
+    return describe(pixels, faces, cut_crops(pixels, faces))
+
+
+def scaled(faces: Faces, factor: float) -> Faces:
+    return Faces(faces.boxes * np.float32(factor), faces.landmarks * np.float32(factor), faces.scores)
+
+
+def test_looks_are_unit_vectors_one_a_face() -> None:
+    pixels, faces = picture(PEOPLE[0])
+    found = look(pixels, Faces.joined([faces, faces_at([[300, 200, 360, 260]])]))
+    assert found.shape == (2, LOOK_SIZE)
+    assert found.dtype == np.float32
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
+    assert look(pixels, Faces.none()).shape == (0, LOOK_SIZE)
+
+
+@pytest.mark.parametrize("person", PEOPLE)
+def test_light_and_size_hardly_change_a_look(person: str) -> None:
+    pixels, faces = picture(person)
+    before = look(pixels, faces)[0]
+    darker = np.asarray(pixels * 0.75, np.uint8)
+    smaller = np.asarray(cv2.resize(pixels, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA), np.uint8)
+    assert before @ look(darker, faces)[0] > 0.85
+    assert before @ look(smaller, scaled(faces, 0.6))[0] > 0.9
+
+
+def test_two_people_do_not_look_alike() -> None:
+    first, second = (look(*picture(person))[0] for person in PEOPLE)
+    assert first @ second < 0.4
+
+
+def test_where_clothes_are_out_of_the_picture_the_face_counts_alone() -> None:
+    pixels, faces = picture(PEOPLE[0])
+    cut_off = pixels[: int(faces.boxes[0, 3]) + 5]
+    found = look(cut_off, faces)[0]
+    assert not found[FACE_SIZE:].any()
+    assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_flat_pictures_and_boxes_without_size_do_no_harm(grey: int) -> None:
+    flat = np.full((90, 120, 3), grey, np.uint8)
+    found = look(flat, faces_at([[10, 10, 40, 40], [50, 50, 50, 50], [-300, -300, -200, -200], [100, 80, 400, 400]]))
+    assert np.isfinite(found).all()
+
+
+def test_a_look_is_the_same_alone_and_among_others_and_in_another_process() -> None:
+    pixels, faces = picture(PEOPLE[0])
+    alone = look(pixels, faces)
+    among = look(pixels, Faces.joined([faces_at([[300, 200, 360, 260]]), faces]))
+    assert np.array_equal(alone[0], among[1])
+    script = (
+        "import sys; sys.path[:0] = ['tests']\n"
+        "from test_appearance import PEOPLE, look, picture\n"
+        "print(look(*picture(PEOPLE[0])).tobytes().hex())"
+    )
+    told = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == alone.tobytes().hex()
