@@ -81,8 +81,8 @@ class Count:
 
     @property
     def repeats(self) -> bool:
-        """Whether two frames have one time."""
-        return bool((np.diff(self.times_s) == 0).any())
+        """Whether two frames have one time, or may have, since a frame without one takes that which follows."""
+        return self.untimed > 0 or bool((np.diff(self.times_s) == 0).any())
 
 
 @contextlib.contextmanager
