@@ -90,7 +90,7 @@ def _opened(results: Path, entry: Entry, table: Table) -> pq.ParquetFile:
     labels = entry.metadata.get("labels", ())
     promised = {"faces": faces_schema(labels), "frames": FRAMES, "tracks": tracks_schema(labels), "episodes": EPISODES}[table]
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
         lacking = [field.name for field in promised if field not in list(file.schema_arrow)]
     except FileNotFoundError:
         raise _table_error(entry, table, "missing", "is not there; make it again with --force") from None

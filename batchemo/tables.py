@@ -123,7 +123,7 @@ def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
 
 def write_table(table: pa.Table, path: Path) -> None:
     """Writes a whole table in the format that all tables have."""
-    pq.write_table(table, path, compression=COMPRESSION, row_group_size=ROW_GROUP_ROWS)
+    pq.write_table(table, path, compression=COMPRESSION, row_group_size=ROW_GROUP_ROWS, write_page_checksum=True)
 
 
 def read_metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -121,7 +121,7 @@ class _Rows:
         self._path = path
         self._schema = schema
         self._media = media
-        self._writer = pq.ParquetWriter(path, schema, compression=COMPRESSION)
+        self._writer = pq.ParquetWriter(path, schema, compression=COMPRESSION, write_page_checksum=True)
         self._parts: dict[str, list[Any]] = {name: [] for name in schema.names if name != "media"}
         self._waiting = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -98,6 +99,18 @@ def test_follows_links_only_on_request_and_never_in_circles(media_dir: Path, tmp
     assert names(find(media_dir)) == ["sub/a.mp4"]
     assert names(find(media_dir, follow_symlinks=True)) == ["a-link.mp4", "gone.mp4", "round.mp4", "there/b.mp4"]
     assert names(find(media_dir / "there")) == ["b.mp4"]
+
+
+def test_links_lead_no_output_out_of_the_results(media_dir: Path, tmp_path: Path) -> None:
+    put(tmp_path, "secret/a.mp4")
+    (media_dir / "up").symlink_to(tmp_path / "secret")
+    (media_dir / "..hidden.mp4").symlink_to("/etc/passwd")
+    (media_dir / "passwd.mp4").symlink_to("/etc/passwd")
+    assert find(media_dir) == []
+    for medium in find(media_dir, follow_symlinks=True):
+        output = (tmp_path / "results" / f"{medium.output}.parquet").resolve()
+        assert output.is_relative_to(tmp_path / "results")
+    assert names(find(media_dir, follow_symlinks=True)) == ["passwd.mp4", "up/a.mp4"]
 
 
 def test_never_reads_its_own_results(media_dir: Path) -> None:
@@ -294,6 +307,33 @@ def test_outputs_are_safe(name: str) -> None:
 @example("\udce9", "%E9")
 def test_different_names_give_different_outputs(first: str, second: str) -> None:
     assert (output_name(first) == output_name(second)) == (first == second)
+
+
+FILES = st.lists(
+    st.tuples(
+        st.integers(0, 2), st.lists(st.sampled_from([".x", "_a", "a", "a-2", "a.mp4", "a~b", "%41", "é", "A"]), min_size=1, max_size=3)
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(FILES)
+def test_no_two_media_share_a_name_or_an_output(files: list[tuple[int, list[str]]]) -> None:
+    """Of three INPUTs, two with the same own name."""
+    with tempfile.TemporaryDirectory() as name:
+        roots = [Path(name, *parts) for parts in (("1", "in"), ("2", "in"), ("3", "in-2"))]
+        for root in roots:
+            root.mkdir(parents=True)
+        for index, parts in files:
+            path = roots[index].joinpath(*parts)
+            with contextlib.suppress(OSError):  # a file where a folder should be, or the other way round
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.with_name(f"{path.name}.mp4").write_bytes(MP4)
+        media = find_media(roots, out=Path(name, "out"))
+        assert len({medium.name for medium in media}) == len({medium.output for medium in media}) == len(media)
+        assert [decode_output_name(medium.output) for medium in media] == names(media)
 
 
 def test_cut_names_stay_apart() -> None:

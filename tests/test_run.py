@@ -252,6 +252,13 @@ NAMES = [
     "\x1b[31mred.mp4",
     "_hidden from pandas.mp4",
     "a" * 196 + ".mp4",
+    "--help",
+    "--out=elsewhere.mp4",
+    "<img src=x onerror=alert(1)>.mp4",
+    "<!-- &amp; ]]> <?xml?>.mp4",
+    "..\\..\\up.mp4",
+    "..%2f..%2fup.mp4",
+    "${HOME}%n%s{0}.mp4",
 ]
 
 
@@ -269,6 +276,7 @@ def test_any_name_works(videos: Path, tmp_path: Path) -> None:
     assert len(pd.read_parquet(out / "faces")) == 2 * len(names)
     assert len(list((out / "annotated").rglob("*.mp4"))) == len(names)
     assert not list(tmp_path.rglob("owned"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "videos"], "nothing is written elsewhere"
     shown = run("summary", out)
     assert shown.returncode == 0
     firsts = [line.split("  ")[0] for line in shown.stdout.splitlines()]

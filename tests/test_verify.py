@@ -242,6 +242,19 @@ def test_files_that_are_not_whole(results: Path, table: str) -> None:
         assert found(results) == {("missing", in_table(table))}
 
 
+@pytest.mark.parametrize("table", ["faces", "frames", "tracks", "episodes"])
+def test_one_bit_that_fell_over_on_the_disk(results: Path, table: str) -> None:
+    path = path_of(results, table)
+    columns = pq.read_metadata(path).row_group(0)
+    column = next(
+        columns.column(i) for i in range(columns.num_columns) if columns.column(i).path_in_schema == "track_id" or table == "frames"
+    )
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size - 2] ^= 4
+    path.write_bytes(content)
+    assert found(results) == {("damaged", in_table(table))}
+
+
 def test_without_frames_the_others_belong_to_nothing(results: Path) -> None:
     path_of(results, "frames").unlink()
     orphans = {("orphan", in_table(table)) for table in ("faces", "tracks", "episodes")}

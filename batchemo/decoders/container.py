@@ -47,7 +47,8 @@ class Index:
     """Presentation times of all frames that the packets announce: `times_s` float64, strictly increasing, the first is 0.
 
     `duration_s` reaches to the end of the last frame; `container` is FFmpeg's name of the file's format. `ticks` int64 are the same times
-    as the container counts them, `keys` int64 K x 2 when the key frames are shown and when they are decoded.
+    as the container counts them, `keys` int64 K x 2 when the key frames are shown and when they are decoded. `stated` is how many frames
+    the header claims, which may be any number.
     """
 
     ticks: NDArray[np.int64]
@@ -57,6 +58,7 @@ class Index:
     width: int
     height: int
     container: str
+    stated: int
 
     def __repr__(self) -> str:
         return f"Index({len(self.times_s)} frames, {self.width}x{self.height})"
@@ -79,8 +81,8 @@ class Count:
 
     @property
     def repeats(self) -> bool:
-        """Whether two frames have one time."""
-        return bool((np.diff(self.times_s) == 0).any())
+        """Whether two frames have one time, or may have, since a frame without one takes that which follows."""
+        return self.untimed > 0 or bool((np.diff(self.times_s) == 0).any())
 
 
 @contextlib.contextmanager
@@ -156,7 +158,9 @@ def read_index(path: Path) -> Index:
         times_s = (ordered - ordered[0]) * time_base.numerator / time_base.denominator
         context = stream.codec_context
         shown = np.array(keys, np.int64).reshape(-1, 2)
-        return Index(ordered, shown, times_s, float((end - min(stamps)) * time_base), context.width, context.height, container.format.name)
+        lasts_s = float((end - min(stamps)) * time_base)
+        stated = max(stream.frames, round((container.duration or 0) / av.time_base * float(stream.average_rate or 0)))
+        return Index(ordered, shown, times_s, lasts_s, context.width, context.height, container.format.name, stated)
 
 
 def divide(index: Index, *, seconds: float) -> list[Segment]:

@@ -15,6 +15,9 @@ from batchemo.records import Frame
 MAX_DECODED_BYTES = 256 * 2**20
 """A clip whose frames together are smaller than this may be read by decord, however far it reads ahead."""
 
+_MOST_STATED = 1_000_000
+"""Frames that a header may claim: decord sets memory aside for each of them, and ends the process where there is not enough."""
+
 _BATCH_BYTES = 32 * 2**20
 
 
@@ -34,6 +37,8 @@ class DecordSource:
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
         index = self._index or read_index(self._path)
         check_size(self._path, index.width, index.height)
+        if index.stated > _MOST_STATED:
+            raise MediaError("decord", f"{self._path} claims {index.stated} frames, too many for decord; read it with --decoder pyav")
         times = index.times_s
         self.found.length_s = index.duration_s
         sampler = Sampler(sample_fps)

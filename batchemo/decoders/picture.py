@@ -86,8 +86,10 @@ def _header(path: Path) -> tuple[bool, int]:
                 orientation = int(picture.getexif().get(_ORIENTATION, 1))
     except Image.DecompressionBombError as error:
         raise MediaError("too_large", f"{path} has far too many pixels to be analysed ({error}). Make it smaller first") from error
-    except UnidentifiedImageError:
-        return False, 1  # perhaps OpenCV knows the format
+    except UnidentifiedImageError as error:
+        # OpenCV knows some more formats, but sets memory aside for whatever size their headers claim.
+        message = f"{path} is damaged or of a kind that cannot be read; copy it again, or save it as PNG in a viewer that opens it"
+        raise MediaError("damaged", message) from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises whatever its readers of formats do: OSError, SyntaxError, RuntimeError, struct.error
