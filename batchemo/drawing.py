@@ -13,20 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from batchemo.palette import Colour, colours
 from batchemo.records import Marks
-
-Colour = tuple[int, int, int]
-
-PALETTE: tuple[Colour, ...] = (
-    (230, 159, 0),  # orange
-    (86, 180, 233),  # sky blue
-    (0, 158, 115),  # bluish green
-    (240, 228, 66),  # yellow
-    (0, 114, 178),  # blue
-    (213, 94, 0),  # vermillion
-    (204, 121, 167),  # reddish purple
-)
-"""RGB of the tracks, by `track_id`: the colours of Okabe and Ito, "Color Universal Design" (2008), without black."""
 
 _BLACK: Colour = (0, 0, 0)
 _WHITE: Colour = (255, 255, 255)
@@ -99,8 +87,8 @@ def draw(pixels: NDArray[np.uint8], faces: Marks, *, labels: Sequence[str]) -> N
     """Returns a copy of `pixels` (RGB uint8 H x W x 3) with a box, a name and a chart for each of `faces`.
 
     `labels` name the columns of `faces.probabilities`. The name is the most probable label, its probability in percent and the
-    number of the track, whose colour all three share. Charts keep clear of every face and of each other; a face beside which
-    the picture has no room goes without one, and a picture smaller than a word gets boxes only.
+    number of the track; box, name and chart have that label's colour. Charts keep clear of every face and of each other; a face
+    beside which the picture has no room goes without one, and a picture smaller than a word gets boxes only.
 
     Raises ValueError where `labels` and probabilities differ in number.
     """
@@ -127,6 +115,7 @@ def draw(pixels: NDArray[np.uint8], faces: Marks, *, labels: Sequence[str]) -> N
 
 def _with_chips(faces: Marks, names: tuple[str, ...], picture: _Area, sizes: _Sizes) -> list[_Mark]:
     boxes = [_pixels_of(box, picture) for box in faces.boxes]
+    palette = colours(names)
     marks: list[_Mark] = []
     for index, box in enumerate(boxes):
         if not box.size:
@@ -136,7 +125,7 @@ def _with_chips(faces: Marks, names: tuple[str, ...], picture: _Area, sizes: _Si
         words = (names[best], f"{probabilities[best]:.0%}", f"#{track_id}")
         taken = [*boxes[:index], *boxes[index + 1 :], *(mark.chip for mark in marks if mark.chip is not None)]
         texts, chip = _place_chip(box, words, picture, taken, sizes.name_text(box))
-        marks.append(_Mark(box, PALETTE[track_id % len(PALETTE)], probabilities, texts, chip))
+        marks.append(_Mark(box, palette[best], probabilities, texts, chip))
     return marks
 
 
