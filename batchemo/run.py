@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import shutil
@@ -25,14 +26,17 @@ from batchemo import __version__
 from batchemo.atomic import remove_temporaries, replacing, write_text
 from batchemo.discover import find_media
 from batchemo.engine import choose_engine
-from batchemo.errors import LockedError, UsageError
+from batchemo.errors import LockedError, UsageError, typed
 from batchemo.fingerprint import is_same
 from batchemo.options import RunOptions
 from batchemo.parts import FOLDER as PARTS
 from batchemo.records import MediaRow, Medium, Outcome
+from batchemo.report.site import write_site
 from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, read_metadata, table_path, write_table
 from batchemo.weights import SHIPPED, WeightsFile, read_weights_file
 from batchemo.work import Analysis
+
+_log = logging.getLogger("batchemo")
 
 _LOCK = ".batchemo.lock"
 _SAVE_EVERY_SECONDS = 30.0
@@ -49,12 +53,13 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """What became of a run: the rows of all its media, in the order of their names, and which were analysed now."""
+    """What became of a run: the rows of all its media, in the order of their names, which were analysed now, and the page to look at."""
 
     run_id: str
     rows: tuple[MediaRow, ...]
     analysed: tuple[str, ...]
     seconds: float
+    page: Path | None = None
 
     @property
     def failed(self) -> tuple[MediaRow, ...]:
@@ -122,8 +127,17 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) ->
         finally:
             shutil.rmtree(pulses, ignore_errors=True)
         account.close(rows, ended="done")
+        page = _write_page(out) if options.report and rows else None
     ordered = tuple(sorted(rows, key=lambda row: row.media))
-    return Report(run_id, ordered, tuple(medium.name for medium in planned.todo), time.monotonic() - began)
+    return Report(run_id, ordered, tuple(medium.name for medium in planned.todo), time.monotonic() - began, page)
+
+
+def _write_page(out: Path) -> Path | None:
+    try:
+        return write_site(out).page
+    except OSError as error:
+        _log.warning("the page of results cannot be written (%s); try again with: batchemo report %s", error, typed(out))
+        return None
 
 
 def _row_if_done(medium: Medium, out: Path, options: RunOptions, weights: WeightsFile) -> MediaRow | None:
