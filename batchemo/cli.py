@@ -133,6 +133,9 @@ def run(
     annotate: Annotated[
         bool | None, typer.Option("--annotate/--no-annotate", help="Write annotated copies (default: annotate).", rich_help_panel=_WRITE)
     ] = None,
+    report: Annotated[
+        bool | None, typer.Option("--report/--no-report", help="Write a web page of the results (default: report).", rich_help_panel=_WRITE)
+    ] = None,
     force: Annotated[bool | None, typer.Option("--force", help="Analyse again what is done.", rich_help_panel=_AGAIN)] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an earlier run ended (the default).", rich_help_panel=_AGAIN)
@@ -157,7 +160,7 @@ def run(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.", rich_help_panel=_TALK)] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="A line a medium; tracebacks.", rich_help_panel=_TALK)] = False,
 ) -> None:
-    """Analyse pictures and videos: tables, annotated copies and an account of the run go to --out."""
+    """Analyse pictures and videos: tables, annotated copies, a page and an account of the run go to --out."""
     with _exits(verbose=verbose):
         from batchemo.options import merge_options
         from batchemo.run import plan
@@ -182,6 +185,7 @@ def run(
             "timeout": timeout,
             "max_memory": max_memory,
             "annotate": annotate,
+            "report": report,
             "force": force,
             "retry_failed": retry_failed,
             "prune": prune,
@@ -197,12 +201,22 @@ def run(
 
         display = Display(quiet=quiet, verbose=verbose)
         with display:
-            report = run_media(inputs, out, options, display.watch)
+            ended = run_media(inputs, out, options, display.watch)
         if as_json:
-            typer.echo(json.dumps(display.as_dict(report), ensure_ascii=False))
-        display.conclude(report, out, program=_program(), python=_python(), min_face_px=options.min_face_px)
-        if report.failed:
+            typer.echo(json.dumps(display.as_dict(ended), ensure_ascii=False))
+        display.conclude(ended, out, program=_program(), python=_python(), min_face_px=options.min_face_px)
+        if ended.failed:
             raise typer.Exit(EXIT_FAILED_MEDIA)
+
+
+@app.command(rich_help_panel=_RESULTS, epilog=_examples("batchemo report results"))
+def report(results: Results, as_json: Json = False) -> None:
+    """(Re)build the web page of results, report/index.html, without decoding anything; prints where it is."""
+    with _exits():
+        from batchemo.report.site import write_site
+
+        site = write_site(results)
+        typer.echo(json.dumps(site.as_dict(), ensure_ascii=False) if as_json else str(site.page))
 
 
 @app.command(

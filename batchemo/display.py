@@ -118,8 +118,10 @@ class Display:
             (f"{program} summary {folder}", "a table of all media"),
             (f"{python} -c {shlex.quote(code)}", "the timeline in pandas"),
         ]
+        if report.page is not None:
+            steps.insert(0, (report.page.resolve().as_uri(), "a page to look at and to click through"))
         if (out / "annotated").is_dir():
-            steps.insert(1, (f"ls {typed(out / 'annotated')}", "pictures and videos with boxes and names"))
+            steps.insert(-1, (f"ls {typed(out / 'annotated')}", "pictures and videos with boxes and names"))
         for command, meaning in steps:
             console.print(f"  [cyan]{escape(command)}[/cyan]  {meaning}", highlight=False, soft_wrap=True)
 

@@ -13,27 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from batchemo.palette import Colour, colours
 from batchemo.records import Marks
-
-Colour = tuple[int, int, int]
-
-PALETTE: tuple[Colour, ...] = (
-    (230, 159, 0),  # orange
-    (86, 180, 233),  # sky blue
-    (0, 158, 115),  # bluish green
-    (240, 228, 66),  # yellow
-    (0, 114, 178),  # blue
-    (213, 94, 0),  # vermillion
-    (204, 121, 167),  # reddish purple
-)
-"""RGB of the tracks, by `track_id`: the colours of Okabe and Ito, "Color Universal Design" (2008), without black."""
 
 _BLACK: Colour = (0, 0, 0)
 _WHITE: Colour = (255, 255, 255)
 _QUIET: Colour = (214, 214, 214)
 _PANEL: Colour = (18, 20, 24)
 _PANEL_OPACITY = 0.76
-_TROUGH: Colour = (78, 80, 84)
+_TROUGH: Colour = (44, 46, 50)
 _SMALLEST_TEXT = 10
 _LONGEST_LABEL_EMS = 8
 _BAR_EMS = 5.2
@@ -99,8 +87,8 @@ def draw(pixels: NDArray[np.uint8], faces: Marks, *, labels: Sequence[str]) -> N
     """Returns a copy of `pixels` (RGB uint8 H x W x 3) with a box, a name and a chart for each of `faces`.
 
     `labels` name the columns of `faces.probabilities`. The name is the most probable label, its probability in percent and the
-    number of the track, whose colour all three share. Charts keep clear of every face and of each other; a face beside which
-    the picture has no room goes without one, and a picture smaller than a word gets boxes only.
+    number of the track; box and name have that label's colour, and each bar of the chart has its own. Charts keep clear of every face
+    and of each other; a face beside which the picture has no room goes without one, and a picture smaller than a word gets boxes only.
 
     Raises ValueError where `labels` and probabilities differ in number.
     """
@@ -127,6 +115,7 @@ def draw(pixels: NDArray[np.uint8], faces: Marks, *, labels: Sequence[str]) -> N
 
 def _with_chips(faces: Marks, names: tuple[str, ...], picture: _Area, sizes: _Sizes) -> list[_Mark]:
     boxes = [_pixels_of(box, picture) for box in faces.boxes]
+    palette = colours(names)
     marks: list[_Mark] = []
     for index, box in enumerate(boxes):
         if not box.size:
@@ -136,7 +125,7 @@ def _with_chips(faces: Marks, names: tuple[str, ...], picture: _Area, sizes: _Si
         words = (names[best], f"{probabilities[best]:.0%}", f"#{track_id}")
         taken = [*boxes[:index], *boxes[index + 1 :], *(mark.chip for mark in marks if mark.chip is not None)]
         texts, chip = _place_chip(box, words, picture, taken, sizes.name_text(box))
-        marks.append(_Mark(box, PALETTE[track_id % len(PALETTE)], probabilities, texts, chip))
+        marks.append(_Mark(box, palette[best], probabilities, texts, chip))
     return marks
 
 
@@ -295,13 +284,13 @@ def _draw_chart(canvas: NDArray[np.uint8], chart: _Area, mark: _Mark, names: tup
     region = canvas[chart.top : chart.bottom, chart.left : chart.right]
     region[:] = cv2.add(cv2.multiply(region, keep, scale=1 / 255), add)
     region[:, : _stripe(sizes)] = mark.colour
-    best = int(mark.probabilities.argmax())
+    best, palette = int(mark.probabilities.argmax()), colours(names)
     _blend(region, _text(names[best], sizes.chart_text), *_text_place(names, best, sizes), _WHITE)
     for index, probability in enumerate(mark.probabilities.tolist()):
         trough = _trough(names, index, sizes)
         if index == best:
             trough = trough._replace(top=trough.top - sizes.edge, bottom=trough.bottom + sizes.edge)
-        _draw_bar(region, trough, min(max(probability, 0.0), 1.0), mark.colour if index == best else _QUIET)
+        _draw_bar(region, trough, min(max(probability, 0.0), 1.0), palette[index])
 
 
 def _draw_bar(region: NDArray[np.uint8], trough: _Area, share: float, colour: Colour) -> None:

@@ -11,7 +11,7 @@ from batchemo.annotate import join_videos
 from batchemo.assembly import Assembly
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions
-from batchemo.parts import Done, Draw, Part, Read, part_path, remove_parts
+from batchemo.parts import Done, Draw, Part, Portray, Read, Step, part_path, remove_parts
 from batchemo.records import Medium, Outcome, Segment
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import annotated_path
@@ -38,7 +38,7 @@ class Film:
         self.medium = medium
         self._segments = tuple(segments)
         self._results = results
-        self._annotates = options.annotate
+        self._annotates, self._portrays = options.annotate, options.report
         self._ahead = ahead
         self._stack = contextlib.ExitStack()
         self._watch = Stopwatch()
@@ -46,6 +46,7 @@ class Film:
         self._assembly = self._stack.enter_context(
             Assembly(medium, results, options=options, labels=labels, weights_sha256=weights_sha256, run_id=run_id, watch=self._watch)
         )
+        self._outcome: Outcome | None = None
         self._handed_out = 0
         self._waiting: dict[int, Part] = {}
         self._offsets: list[int] = [0]  # of the parts that have been assembled, and the end of the last one
@@ -57,8 +58,11 @@ class Film:
         """How much of it is behind us, 0 to 1."""
         return (len(self._offsets) - 1) / len(self._segments)
 
-    def next_step(self) -> Read | Draw | None:
+    def next_step(self) -> Step | None:
         """What can be done now; None where that depends on steps that are not back yet."""
+        if self._outcome is not None:
+            portrays, self._portrays = self._portrays, False
+            return Portray(Segment()) if portrays else None
         if self._drawings:
             return self._drawings.pop(0)
         assembled = len(self._offsets) - 1
@@ -67,9 +71,11 @@ class Film:
             return Read(self._segments[self._handed_out - 1], self._assembly.origin)
         return None
 
-    def take(self, step: Read | Draw, done: Done) -> Outcome | None:
+    def take(self, step: Step, done: Done) -> Outcome | None:
         """Takes back a step; the last one gives the outcome."""
         self._seconds.update(done.seconds)
+        if isinstance(step, Portray):
+            return self._outcome
         if isinstance(step, Draw):
             self._drawn.add(step.segment.number)
             return self._finish() if len(self._drawn) == len(self._segments) else None
@@ -90,16 +96,26 @@ class Film:
         return None
 
     def fail(self, error: MediaError) -> Outcome:
-        """The medium has failed; its tables keep the parts that were assembled."""
+        """The medium has failed; its tables keep the parts that were assembled. Thumbnails alone are no failure."""
+        if self._outcome is not None:
+            return self._outcome
         self._assembly.fail(error)
-        return self._finish()
+        return self._close()
 
     def abandon(self) -> None:
         """Leaves nothing behind but the parts, for a later run."""
         with contextlib.suppress(_AbandonedError):
             self._stack.__exit__(_AbandonedError, _AbandonedError(), None)
 
-    def _finish(self) -> Outcome:
+    def _finish(self) -> Outcome | None:
+        """None where there are thumbnails to be cut before its time is up."""
+        outcome = self._close()
+        if not self._portrays or not outcome.row.n_faces:
+            return outcome
+        self._outcome = outcome
+        return None
+
+    def _close(self) -> Outcome:
         try:
             if self._drawn and not self._assembly.failed:
                 videos = [path for segment in self._segments if (path := self._video_path(segment)).exists()]

@@ -40,6 +40,7 @@ class RunOptions(BaseModel):
     timeout: Annotated[float, Field(gt=0)] = 300.0
     max_memory: Annotated[int, Field(ge=256)] | None = None
     annotate: bool = True
+    report: bool = True
     force: bool = False
     retry_failed: bool = False
     prune: bool = False

@@ -13,7 +13,7 @@ _OF_EMOTIONS: dict[str, Colour] = {
     "happy": (230, 159, 0),  # orange
     "sad": (0, 114, 178),  # blue
     "surprise": (86, 180, 233),  # sky blue
-    "neutral": (102, 102, 102),
+    "neutral": (112, 112, 112),
 }
 """RGB by Okabe and Ito, "Color Universal Design" (2008), and the grey that stays clearest of them: seen with protanopia, deuteranopia or
 tritanopia (Machado et al. 2009) the closest two differ by 10.9 of CIEDE2000, by 21 with full sight. On white the paler ones have

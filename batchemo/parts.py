@@ -51,6 +51,16 @@ class Draw:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Portray:
+    """Cut the thumbnails, of all segments, out of a medium whose tables are there."""
+
+    segment: Segment
+
+
+Step = Read | Draw | Portray
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Done:
     """What comes of a step: the part that was read, if one was, and processor seconds by stage."""
 

@@ -23,11 +23,12 @@ from batchemo.devices import choose_device
 from batchemo.errors import MediaError, defect
 from batchemo.follow import follow
 from batchemo.options import RunOptions
-from batchemo.parts import Done, Draw, Part, Read, load_part, part_path, remove_parts, save_part
+from batchemo.parts import Done, Part, Portray, Read, Step, load_part, part_path, remove_parts, save_part
 from batchemo.records import FaceCrops, Faces, Frame, Medium, Outcome, Reading, Segment, Sighting
 from batchemo.shots import ShotFinder
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import annotated_path
+from batchemo.thumbnails import write_thumbnails
 from batchemo.weights import SHIPPED, Weights, load_weights
 
 _BATCH_FRAMES = 16
@@ -98,11 +99,13 @@ def analyse(medium: Medium, results: Path, *, options: RunOptions, run_id: str, 
                 assembly.fail(defect(medium.path, error))
         row = assembly.finish()
     remove_parts(results, medium)
+    if options.report and row.n_faces:
+        _portray(medium, results, lambda: beat(0, 1.0), watch)
     return Outcome(row, dict(watch.seconds))
 
 
 def take_step(
-    medium: Medium, step: Read | Draw, results: Path, *, options: RunOptions, labels: tuple[str, ...], beat: Callable[[int], None]
+    medium: Medium, step: Step, results: Path, *, options: RunOptions, labels: tuple[str, ...], beat: Callable[[int], None]
 ) -> Done:
     """One step of a video that several workers share. Raises MediaError where the video is to blame."""
     watch = Stopwatch()
@@ -111,6 +114,9 @@ def take_step(
             models_of(options)
         part = _part(medium, step.segment, results, options, step.origin, lambda frames, _: beat(frames), watch)
         return Done(part, dict(watch.seconds))
+    if isinstance(step, Portray):
+        _portray(medium, results, lambda: beat(0), watch)
+        return Done(None, dict(watch.seconds))
     annotate(
         medium,
         step.path,
@@ -124,6 +130,11 @@ def take_step(
         index_offset=step.index_offset,
     )
     return Done(None, dict(watch.seconds))
+
+
+def _portray(medium: Medium, results: Path, beat: Callable[[], None], watch: Stopwatch) -> None:
+    with watch.stage("thumbnails"):
+        write_thumbnails(medium, results, beat=beat)
 
 
 def _part(

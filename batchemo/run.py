@@ -33,9 +33,12 @@ from batchemo.lock import locked
 from batchemo.options import RunOptions
 from batchemo.parts import FOLDER as PARTS
 from batchemo.records import MediaRow, Medium, Outcome
+from batchemo.report.site import write_site
 from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
 from batchemo.weights import SHIPPED, WeightsFile, read_weights_file
 from batchemo.work import Analysis
+
+_log = logging.getLogger("batchemo")
 
 _PULSES = ".pulses"
 _SAVE_EVERY_SECONDS = 30.0
@@ -55,7 +58,7 @@ class Plan:
 class Report:
     """What became of a run: the rows of all its media, in the order of their names, and which were analysed now.
 
-    Of media that are not there any more, results are kept (`vanished`) or were removed (`pruned`).
+    Of media that are not there any more, results are kept (`vanished`) or were removed (`pruned`). `page` is the one to look at.
     """
 
     run_id: str
@@ -64,6 +67,7 @@ class Report:
     seconds: float
     vanished: tuple[str, ...] = ()
     pruned: tuple[str, ...] = ()
+    page: Path | None = None
 
     @property
     def failed(self) -> tuple[MediaRow, ...]:
@@ -146,10 +150,19 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) ->
         finally:
             shutil.rmtree(pulses, ignore_errors=True)
         account.close(rows, ended="done")
+        page = _write_page(out) if options.report and rows else None
     ordered = tuple(sorted(rows, key=lambda row: row.media))
     kept = tuple(row.media for row in planned.vanished if row.media not in pruned)
     analysed = tuple(medium.name for medium in planned.todo)
-    return Report(run_id, ordered, analysed, time.monotonic() - began, kept, tuple(sorted(pruned)))
+    return Report(run_id, ordered, analysed, time.monotonic() - began, kept, tuple(sorted(pruned)), page)
+
+
+def _write_page(out: Path) -> Path | None:
+    try:
+        return write_site(out).page
+    except OSError as error:
+        _log.warning("the page of results cannot be written (%s); try again with: batchemo report %s", error, typed(out))
+        return None
 
 
 def _row_if_done(medium: Medium, entry: Entry, out: Path, options: RunOptions, weights: WeightsFile) -> MediaRow | None:

@@ -116,6 +116,11 @@ def annotated_path(results: Path, medium: Medium) -> Path:
     return results / "annotated" / f"{medium.output}{'.jpg' if medium.kind == 'image' else '.mp4'}"
 
 
+def thumbnails_folder(results: Path, output: str) -> Path:
+    """Where the faces of the medium with that output name stand, each as `<track_id>.jpg`."""
+    return results / "report" / "thumbnails" / output
+
+
 def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
     """`schema` with `metadata` as the JSON object that every file carries."""
     return schema.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})

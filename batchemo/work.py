@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions
-from batchemo.parts import Done, Draw, Read
+from batchemo.parts import Done, Step
 from batchemo.pulse import Pulse
 from batchemo.records import MediaRow, Medium, Outcome
 
@@ -23,7 +23,7 @@ class Job:
     """All of a medium, or one `step` of it."""
 
     medium: Medium
-    step: Read | Draw | None = None
+    step: Step | None = None
 
     @property
     def part(self) -> str:

@@ -14,8 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from batchemo.annotate import VideoWriter, write_picture
-from batchemo.drawing import PALETTE, draw
+from batchemo.drawing import draw
 from batchemo.errors import MediaError
+from batchemo.palette import colours
 from batchemo.records import EMOTIONS, Marks
 
 RATE = 48_000
@@ -49,7 +50,7 @@ def test_draw_marks_the_box_and_leaves_the_input() -> None:
     original = pixels.copy()
     drawn = draw(pixels, marks([(200, 100, 300, 220)], first_track=3), labels=EMOTIONS)
     assert np.array_equal(pixels, original)
-    assert tuple(drawn[160, 202]) == tuple(drawn[160, 297]) == tuple(drawn[217, 250]) == PALETTE[3]
+    assert tuple(drawn[160, 202]) == tuple(drawn[160, 297]) == tuple(drawn[217, 250]) == colours(EMOTIONS)[0]
     assert not touched(original, drawn)[106:214, 206:294].any(), "the face itself stays as it was"
 
 
@@ -100,9 +101,11 @@ def test_crowd_keeps_boxes_where_charts_have_no_room() -> None:
     boxes = [
         (4.0 + 26 * (index % 12), 4.0 + 29 * (index // 12), 24.0 + 26 * (index % 12), 26.0 + 29 * (index // 12)) for index in range(72)
     ]
-    drawn = draw(pixels, marks(boxes), labels=EMOTIONS)
-    colours = {tuple(colour) for colour in drawn.reshape(-1, 3).tolist()}
-    assert set(PALETTE) <= colours
+    crowd = marks(boxes)
+    crowd.probabilities[40:, [0, 3]] = crowd.probabilities[40:, [3, 0]]
+    drawn = draw(pixels, crowd, labels=EMOTIONS)
+    found = {tuple(colour) for colour in drawn.reshape(-1, 3).tolist()}
+    assert {colours(EMOTIONS)[0], colours(EMOTIONS)[3]} <= found
 
 
 def test_close_up_that_fills_the_picture_still_gets_a_chart() -> None:
@@ -133,7 +136,7 @@ def test_text_grows_with_the_picture() -> None:
     for factor in (1, 6):
         pixels = grey(640 * factor, 360 * factor)
         drawn = draw(pixels, marks([(200 * factor, 100 * factor, 300 * factor, 220 * factor)]), labels=EMOTIONS)
-        chip = (drawn[: 98 * factor] == PALETTE[0]).all(axis=2).any(axis=1)
+        chip = (drawn[: 98 * factor] == colours(EMOTIONS)[0]).all(axis=2).any(axis=1)
         heights.append(int(chip.sum()))
     assert 11 <= heights[0] <= 20
     assert heights[1] == pytest.approx(6 * heights[0], rel=0.1)

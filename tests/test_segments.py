@@ -20,6 +20,7 @@ from batchemo.engine import InProcess, Workers
 from batchemo.options import RunOptions
 from batchemo.parts import load_part, part_path
 from batchemo.records import Frame, MediaRow, Medium
+from batchemo.tables import thumbnails_folder
 from batchemo.weights import SHIPPED, read_weights_file
 from batchemo.work import Analysis
 
@@ -141,6 +142,7 @@ def test_several_workers_make_the_tables_that_one_process_makes(film: Medium, un
     assert (row.status, row.n_frames_analysed, row.decoder, row.width, row.height) == ("done", FRAMES, "pyav", 256, 192)
     assert_same(tmp_path, uninterrupted)
     assert not (tmp_path / ".parts").exists()
+    assert sorted(path.name for path in thumbnails_folder(tmp_path, film.output).iterdir()) == ["1.jpg"]
     with av.open(str(tmp_path / "annotated" / "film.mp4.mp4")) as joined, av.open(str(film.path)) as source:
         shown = [float(frame.pts * frame.time_base) for frame in joined.decode(video=0)]
         times = [float(frame.pts * frame.time_base) for frame in source.decode(video=0)]

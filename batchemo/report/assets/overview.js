@@ -1,0 +1,179 @@
+// All media: figures, the mix of emotions, the last run, what failed, and a list to choose from.
+
+const STRIP_CELLS = 48;
+const ORDERS = [["name", "by name"], ["share", "most of the chosen emotions"], ["faces", "most faces"], ["length", "longest"]];
+
+function buildOverview(root, open) {
+  const mix = make("div");
+  const buttons = emotionButtons(changed);
+  const status = make("p", { class: "soft", role: "status" });
+  const body = make("tbody");
+  const more = make("button", { type: "button", class: "quiet", onclick: () => { chosen.rows += PAGE_ROWS; changed(); } });
+  const select = {
+    people: selection("People", [["", "any number"], ["one", "one"], ["several", "several"], ["none", "none"]], "", (value) => set("people", value)),
+    state: selection("Show", states(), "", (value) => set("state", value)),
+    sort: selection("Order", ORDERS, "name", (value) => set("sort", value)),
+  };
+  const search = make("input", {
+    type: "search",
+    placeholder: "part of a name",
+    oninput: (event) => set("search", event.target.value.trim().toLowerCase()),
+  });
+  root.append(
+    make("h1", { tabindex: -1 }, named(index.title)),
+    figures(),
+    make(
+      "div",
+      { class: "pair" },
+      make("div", { class: "card" }, make("h2", {}, "Mix of emotions"), mix, buttons.element),
+      lastRun((state) => { select.state.querySelector("select").value = state; set("state", state); }),
+    ),
+    ...failures(),
+    make(
+      "div",
+      { class: "filters" },
+      make("label", { class: "field grow" }, "Medium", search),
+      confidenceSlider(changed),
+      select.people,
+      select.state,
+      select.sort,
+    ),
+    status,
+    make(
+      "table",
+      { class: "media" },
+      make("caption", { class: "unseen" }, "Media; each name opens its timeline"),
+      make("thead", {}, make("tr", {}, ["", "Medium", "Timeline", "People", "Faces", "Mostly"].map((name) => make("th", { scope: "col" }, name)))),
+      body,
+    ),
+    more,
+  );
+  changed();
+  return changed;
+
+  function set(name, value) {
+    chosen[name] = value;
+    chosen.rows = PAGE_ROWS;
+    changed();
+  }
+
+  function changed() {
+    const shown = shownMedia();
+    const totals = index.labels.map((_, label) => total(shown.map((each) => each.faces[label])));
+    mix.replaceChildren(mixBar(totals));
+    buttons.update(totals);
+    status.textContent = shown.length === index.media.length
+      ? several(shown.length, "medium", "media")
+      : `${count(shown.length)} of ${several(index.media.length, "medium", "media")}`;
+    body.replaceChildren(...shown.slice(0, chosen.rows).map((each) => mediumRow(each, open)));
+    more.hidden = shown.length <= chosen.rows;
+    more.textContent = `Show ${Math.min(PAGE_ROWS, shown.length - chosen.rows)} more`;
+  }
+}
+
+function states() {
+  const found = [["", "all media"], ["video", "videos"], ["image", "pictures"]];
+  if (index.media.some((medium) => medium.status === "failed")) found.push(["failed", "what failed"]);
+  if (index.run) found.push(["last", "what the last run analysed"]);
+  return found;
+}
+
+function figures() {
+  const sum = (name) => total(index.media.map((medium) => medium[name]));
+  const failed = index.media.filter((medium) => medium.status === "failed").length;
+  const seconds = total(index.media.filter((medium) => medium.kind === "video").map((medium) => medium.seconds));
+  const each = [
+    ["Media", count(index.media.length), seconds ? `${clock(seconds, 0)} of video` : ""],
+    ["People", count(sum("tracks")), "anew each time in view"],
+    ["Faces", count(sum("faces")), `in ${several(sum("frames"), "frame", "frames")}`],
+    ["Failed", count(failed), failed ? "listed below" : "all could be read"],
+  ];
+  return make(
+    "dl",
+    { class: "figures" },
+    each.map(([name, number, note]) =>
+      make("div", { class: name === "Failed" && failed ? "bad" : null }, make("dt", {}, name), make("dd", {}, number, make("small", {}, note))),
+    ),
+  );
+}
+
+function lastRun(choose) {
+  const run = index.run;
+  if (!run) return null;
+  const analysed = index.media.filter((medium) => medium.run === run.run_id).length;
+  const list = (title, names) =>
+    names.length
+      ? make("p", {}, `${title}: `, names.slice(0, 10).flatMap((name, i) => [i ? ", " : "", named(name)]), names.length > 10 ? ` and ${count(names.length - 10)} more` : "")
+      : null;
+  return make(
+    "div",
+    { class: "card" },
+    make("h2", {}, "The last run"),
+    make("p", {}, `${moment(run.started)}: ${several(run.analysed, "medium", "media")} analysed, ${count(run.kept)} kept from before.`),
+    run.before ? make("p", { class: "soft" }, `The run before began ${moment(run.before)}.`) : make("p", { class: "soft" }, "It was the first one."),
+    list("Failing since then", run.failing),
+    list("Mended since then", run.mended),
+    analysed && analysed < index.media.length
+      ? make("button", { type: "button", class: "quiet", onclick: () => choose("last") }, `Show only the ${count(analysed)}`)
+      : null,
+  );
+}
+
+function failures() {
+  const failed = index.media.filter((medium) => medium.status === "failed");
+  if (!failed.length) return [];
+  const item = (medium) => make("li", {}, make("a", { href: addressOf(medium) }, named(medium.name)), make("p", {}, named(medium.message)));
+  const rest = failed.slice(5);
+  const card = make("div", { class: "card bad" }, make("h2", {}, "What failed"), make("ul", { class: "plain" }, failed.slice(0, 5).map(item)));
+  if (rest.length) {
+    const list = make("ul", { class: "plain" }, rest.slice(0, 500).map(item));
+    card.append(make("details", {}, make("summary", {}, `${count(rest.length)} more`), list));
+  }
+  return [card];
+}
+
+function mediumRow({ medium, faces }) {
+  const all = total(faces);
+  const first = greatest(faces);
+  const thumbnail = make("td", { class: "face" });
+  if (isInside(medium) && medium.tracks) {
+    timelineOf(medium).then((timeline) => {
+      const seen = timeline.tracks.find((track) => track.thumbnail);
+      if (seen) thumbnail.append(make("img", { src: seen.thumbnail, alt: "", width: 40, height: 40 }));
+    }, () => {});
+  }
+  const kind = medium.kind === "image" ? "picture" : medium.seconds ? clock(medium.seconds, 0) : "video";
+  let mostly = make("span", { class: "soft" }, medium.faces ? "none so confident" : "no face");
+  if (medium.status === "failed") mostly = make("span", { class: "failed" }, "failed");
+  else if (all) mostly = [emotion(first), " ", make("span", { class: "number" }, percent(faces[first] / all))];
+  return make(
+    "tr",
+    {},
+    thumbnail,
+    make("th", { scope: "row" }, make("a", { href: addressOf(medium) }, named(medium.name)), make("small", {}, kind)),
+    make("td", { class: "strip" }, medium.strip.length ? strip(medium) : null),
+    make("td", { class: "amount", "data-name": "people" }, count(medium.tracks)),
+    make("td", { class: "amount", "data-name": "faces" }, count(medium.faces)),
+    make("td", { class: "mostly" }, mostly),
+  );
+}
+
+// The leading emotion over the length of a medium.
+function strip(medium) {
+  const runs = [];
+  medium.strip.forEach((own, cell) => {
+    const label = own < 0 || !medium.labels.length ? own : medium.labels[own];
+    if (runs.at(-1)?.label === label) runs.at(-1).cells++;
+    else runs.push({ label, cell, cells: 1 });
+  });
+  const seen = runs.filter((run) => run.label >= 0);
+  const words = seen.slice(0, 8).map((run) => index.labels[run.label]).join(", then ") + (seen.length > 8 ? ", and so on" : "");
+  const on = (label) => !chosen.emotions.size || chosen.emotions.has(label);
+  return makeSvg(
+    "svg",
+    { viewBox: `0 0 ${STRIP_CELLS} 1`, preserveAspectRatio: "none", role: "img", "aria-label": words },
+    seen.map((run) =>
+      makeSvg("rect", { x: run.cell, width: run.cells, height: 1, fill: index.colours[run.label], "fill-opacity": on(run.label) ? 1 : FADED }),
+    ),
+  );
+}

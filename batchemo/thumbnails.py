@@ -1,0 +1,141 @@
+"""A small picture of each track's face at its best, cut out of the medium when its tables are done, for the page of results."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import cv2
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from batchemo.atomic import replacing
+from batchemo.decoders.container import open_video
+from batchemo.decoders.picture import read_picture
+from batchemo.errors import MediaError
+from batchemo.records import Medium
+from batchemo.tables import table_path, thumbnails_folder
+
+SIDE_PX = 96
+MOST_TRACKS = 50
+"""A medium: the longest ones, so that a crowd filmed for hours costs no more than that many jumps in the file."""
+
+_MARGIN = 1.4
+"""Side of the square that is cut, in longer sides of the face's box: hair and chin lie outside that."""
+_JPEG_QUALITY = 82
+_JUMP_SECONDS = 2.0
+"""Frames nearer than this are reached by decoding on, which costs less than going back to the key frame before them."""
+_BACK_SECONDS = (0, 2, 10, 60)
+"""How far before a frame its key frame is looked for: transport streams have no index, and seeking in them lands too late."""
+_RIGHT_ANGLE = 90
+
+_BOX = ("box_x1", "box_y1", "box_x2", "box_y2")
+
+
+class _View(NamedTuple):
+    """Where a track is seen best; `box` in pixels of the upright picture."""
+
+    time_s: float
+    track_id: int
+    box: tuple[float, ...]
+
+
+def write_thumbnails(medium: Medium, results: Path, *, beat: Callable[[], None] = lambda: None) -> int:
+    """Writes JPEGs of `SIDE_PX` pixels a side for the longest tracks in `medium`'s tables, and returns how many; calls `beat` after each.
+
+    Those of an earlier analysis go. A face whose frame cannot be had again is left out; that is logged and no failure.
+    """
+    folder = thumbnails_folder(results, medium.output)
+    shutil.rmtree(folder, ignore_errors=True)
+    views = _best_views(results, medium.output)
+    written = 0
+    try:
+        for view, pixels in _seen(medium, views):
+            good, content = cv2.imencode(
+                ".jpg", cv2.cvtColor(_cut(pixels, view.box), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+            )
+            if good:
+                with replacing(folder / f"{view.track_id}.jpg") as temporary:
+                    temporary.write_bytes(content.tobytes())
+                written += 1
+            beat()
+    except (MediaError, av.FFmpegError, OSError) as error:
+        logging.getLogger("batchemo").info("%s: no more thumbnails (%s)", medium.name, error)
+    return written
+
+
+def _best_views(results: Path, output: str) -> list[_View]:
+    """In the order of their times."""
+    tracks = pq.ParquetFile(table_path(results, "tracks", output)).read(columns=["track_id", "n_frames", "best_frame_index"])
+    tracks = tracks.sort_by([("n_frames", "descending")]).slice(0, MOST_TRACKS)
+    best = dict(zip(tracks["track_id"].to_pylist(), tracks["best_frame_index"].to_pylist(), strict=True))
+    faces = pq.ParquetFile(table_path(results, "faces", output)).read(columns=["frame_index", "time_s", "track_id", *_BOX])
+    faces = faces.filter(pc.is_in(faces["frame_index"], value_set=tracks["best_frame_index"].combine_chunks()))
+    return sorted(
+        _View(face["time_s"], face["track_id"], tuple(face[side] for side in _BOX))
+        for face in faces.to_pylist()
+        if best.get(face["track_id"]) == face["frame_index"]
+    )
+
+
+def _seen(medium: Medium, views: Sequence[_View]) -> Iterator[tuple[_View, NDArray[np.uint8]]]:
+    """Each view with the upright picture it is in."""
+    if medium.kind == "image":
+        pixels = read_picture(medium.path) if views else np.empty((0, 0, 3), np.uint8)
+        yield from ((view, pixels) for view in views)
+        return
+    for view, frame in _frames(medium.path, views):
+        turns = round(frame.rotation / _RIGHT_ANGLE)
+        yield view, np.rot90(frame.to_ndarray(format="rgb24"), turns)
+
+
+def _frames(path: Path, views: Sequence[_View]) -> Iterator[tuple[_View, VideoFrame]]:
+    """The frames that were on screen at exactly the views' times; none for a file whose clock cannot be sought in."""
+    with open_video(path) as (container, stream), contextlib.suppress(StopIteration):
+        stream.codec_context.thread_count = 1
+        decoded = container.decode(stream)
+        frame = next(decoded)
+        first, base = frame.pts, stream.time_base
+        if first is None or base is None:
+            return
+        for view in views:
+            wanted = first + round(view.time_s / base)
+            if wanted - (frame.pts or 0) > _JUMP_SECONDS / base:
+                decoded, frame = _jump(container, stream, wanted, base)
+            while frame.pts is not None and frame.pts < wanted:
+                frame = next(decoded)
+            if frame.pts == wanted:
+                yield view, frame
+
+
+def _jump(container: InputContainer, stream: VideoStream, wanted: int, base: Fraction) -> tuple[Iterator[VideoFrame], VideoFrame]:
+    """Frames from a key frame on that is not after `wanted`, and the first of them. Raises StopIteration where there is none."""
+    for seconds in _BACK_SECONDS:
+        container.seek(wanted - round(seconds / base), stream=stream)
+        decoded = container.decode(stream)
+        frame = next(decoded, None)
+        if frame is not None and frame.pts is not None and frame.pts <= wanted:
+            return decoded, frame
+    raise StopIteration
+
+
+def _cut(pixels: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.uint8]:
+    """The square around `box`, moved into the picture and made `SIDE_PX` wide."""
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = box
+    side = max(1, min(height, width, round(_MARGIN * max(right - left, bottom - top))))
+    x = min(max(round((left + right - side) / 2), 0), width - side)
+    y = min(max(round((top + bottom - side) / 2), 0), height - side)
+    square = np.ascontiguousarray(pixels[y : y + side, x : x + side])
+    return np.asarray(cv2.resize(square, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA if side > SIDE_PX else cv2.INTER_CUBIC), np.uint8)

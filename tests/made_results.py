@@ -1,0 +1,119 @@
+"""A results folder made without analysing anything: media with names that are meant to break pages, and known emotions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from batchemo.discover import find_media
+from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
+from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, table_path, thumbnails_folder, write_table
+from batchemo.timeline import TimelineWriter
+
+SAMPLES = Path(__file__).parents[1] / "sample_media"
+CLIP = SAMPLES / "two_people_and_a_cut.mp4"
+PICTURE = SAMPLES / "grace_hopper.jpg"
+
+HOSTILE = (
+    '<img src=x onerror="document.title=1">.mp4',
+    "</script><script>document.title=2</script>.jpg",
+    "quotes ' \" ` ${document.title=3}.mp4",
+    "line\nbreak.mp4",
+    "turned \u202egpj.mp4",
+    "50% #1?&t=9.mp4",
+)
+FRAMES, RATE = 180, 30
+
+
+def probabilities(emotion: str, confidence: float) -> list[float]:
+    return [confidence if label == emotion else (1 - confidence) / 6 for label in EMOTIONS]
+
+
+def write_medium(
+    results: Path, medium: Medium, people: Sequence[Sequence[tuple[str, float]]], *, run_id: str, frames: int, times: Sequence[float] = ()
+) -> MediaRow:
+    """`people` show their emotions, each with a confidence, for equally long parts of the medium; all in view throughout,
+    sharper the more confident.
+
+    `times` of the frames, in seconds; otherwise they come at `RATE`.
+    """
+    row = MediaRow(
+        media=medium.name,
+        path=str(medium.path),
+        kind=medium.kind,
+        status="done",
+        width=640,
+        height=360,
+        duration_s=frames / RATE,
+        n_frames=frames,
+        n_frames_analysed=frames,
+        n_faces=frames * len(people),
+        n_tracks=len(people),
+        run_id=run_id,
+    )
+    metadata = {"schema_version": SCHEMA_VERSION, "labels": list(EMOTIONS), "options": {"uncertain_below": 0.5}}
+    count = len(people)
+    with TimelineWriter(results, medium, labels=EMOTIONS, metadata=metadata, uncertain_below=0.5) as timeline:
+        for index in range(frames):
+            shown = [probabilities(*parts[index * len(parts) // frames]) for parts in people]
+            sharpness = np.array([max(each) for each in shown], np.float32)
+            boxes = np.array([(100 + 200 * i, 80, 200 + 200 * i, 200) for i in range(count)], np.float32).reshape(-1, 4)
+            faces = Faces(boxes, np.zeros((count, 5, 2), np.float32), np.ones(count, np.float32))
+            values = np.array(shown, np.float32).reshape(-1, len(EMOTIONS))
+            time_s = times[index] if times else index / RATE
+            reading = Reading(index, time_s, faces, np.full(count, 48, np.float32), sharpness, values, looks=None, cut=False)
+            timeline.write(reading, np.arange(1, count + 1, dtype=np.int32), index=index)
+        timeline.finish(row)
+    return row
+
+
+def write_media(results: Path, rows: Sequence[MediaRow]) -> None:
+    path = table_path(results, "media")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(pa.Table.from_pylist([row.as_dict() for row in rows], schema=MEDIA), path)
+
+
+def write_account(results: Path, run_id: str, *, failures: Sequence[str] = (), analysed: int = 0) -> None:
+    folder = results / "runs" / run_id
+    folder.mkdir(parents=True)
+    media = {"analysed": analysed, "done_before": 0}
+    failed = [{"media": name, "error": "empty", "message": ""} for name in failures]
+    account = {"run_id": run_id, "started": "2026-01-01T02:00:00+00:00", "media": media, "failures": failed}
+    (folder / "run.json").write_text(json.dumps(account))
+
+
+def hostile_results(folder: Path) -> Path:
+    """All of `HOSTILE` (happy, then sad; somebody uncertain), a film of angry faces, one without any, and one that failed."""
+    media, results = folder / "media", folder / "results & <b>more"
+    media.mkdir(parents=True)
+    for name in (*HOSTILE, "angry.mp4", "nobody.mp4"):
+        (media / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(PICTURE if name.endswith(".jpg") else CLIP, media / name)
+    rows = []
+    for medium in find_media([media], out=results):
+        people: list[list[tuple[str, float]]] = [[("happy", 0.9), ("sad", 0.8)], [("fear", 0.4)]]
+        if medium.name == "angry.mp4":
+            people = [[("angry", 0.9)]]
+        elif medium.name == "nobody.mp4":
+            people = []
+        frames = FRAMES if medium.kind == "video" else 1
+        run_id = "20260102T020000Z-b" if medium.name == "angry.mp4" else "20260101T020000Z-a"
+        rows.append(write_medium(results, medium, people, run_id=run_id, frames=frames))
+        copy = annotated_path(results, medium)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(medium.path, copy)
+        thumbnails = thumbnails_folder(results, medium.output)
+        thumbnails.mkdir(parents=True)
+        if people:
+            shutil.copyfile(PICTURE, thumbnails / "1.jpg")
+    message = "/media/<b>empty</b>.mp4 is empty (0 bytes); copy it again from its source"
+    rows.append(MediaRow(media="<b>empty</b>.mp4", path="", kind="video", status="failed", error="empty", message=message, run_id="b"))
+    write_media(results, rows)
+    write_account(results, "20260101T020000Z-a", failures=["mended.mp4"], analysed=8)
+    write_account(results, "20260102T020000Z-b", failures=["<b>empty</b>.mp4"], analysed=1)
+    return results

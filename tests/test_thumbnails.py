@@ -1,0 +1,102 @@
+"""Faces cut out of the medium at their best: the right frame, the right place, upright, and never at the cost of the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from made_results import CLIP, PICTURE, write_medium
+from numpy.typing import NDArray
+
+from batchemo.decode import open_source
+from batchemo.options import RunOptions
+from batchemo.records import Medium, Outcome
+from batchemo.tables import thumbnails_folder
+from batchemo.thumbnails import MOST_TRACKS, SIDE_PX, write_thumbnails
+from batchemo.weights import SHIPPED, read_weights_file
+from batchemo.work import Analysis, Job
+
+FRAMES = 112
+UNSURE, SURE = ("happy", 0.6), ("happy", 0.9)
+
+
+def grey_of(index: int) -> int:
+    return 20 + 2 * index
+
+
+def write_clip(path: Path, *, codec: str) -> None:
+    """Each frame has a grey of its own; key frames lie far apart."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=24, options={"g": "50", "bf": "2"})
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        for index in range(FRAMES):
+            pixels = np.full((360, 640, 3), grey_of(index), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def thumbnail(results: Path, medium: Medium, track_id: int) -> NDArray[np.uint8]:
+    found = cv2.imread(str(thumbnails_folder(results, medium.output) / f"{track_id}.jpg"))
+    assert found is not None
+    return np.asarray(found, np.uint8)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.mov", "mpeg4"), ("a.ts", "mpeg2video")])
+def test_the_best_frame_is_the_one_that_is_cut(tmp_path: Path, name: str, codec: str) -> None:
+    medium = Medium(tmp_path / name, name, name, "video")
+    write_clip(medium.path, codec=codec)
+    times = [frame.time_s for frame in open_source(medium, decoder="pyav").frames()]
+    people = [[UNSURE, UNSURE, UNSURE, SURE], [SURE, UNSURE], [UNSURE, UNSURE, UNSURE, UNSURE, UNSURE, UNSURE, UNSURE, SURE]]
+    write_medium(tmp_path / "results", medium, people, run_id="x", frames=len(times), times=times)
+    assert write_thumbnails(medium, tmp_path / "results") == 3
+    for track_id, best in ((1, 84), (2, 0), (3, 98)):
+        face = thumbnail(tmp_path / "results", medium, track_id)
+        assert face.shape == (SIDE_PX, SIDE_PX, 3)
+        assert face.mean() == pytest.approx(grey_of(best), abs=1.5), "its frame"
+
+
+def test_the_face_is_cut_where_it_is(tmp_path: Path) -> None:
+    medium = Medium(tmp_path / "a.png", "a.png", "a.png", "image")
+    pixels = np.zeros((360, 640, 3), np.uint8)
+    pixels[80:200, 300:400] = (0, 0, 255)  # the second person's box
+    cv2.imwrite(str(medium.path), pixels)
+    write_medium(tmp_path, medium, [[SURE], [SURE]], run_id="x", frames=1)
+    assert write_thumbnails(medium, tmp_path) == 2
+    blue, _, red = thumbnail(tmp_path, medium, 2)[SIDE_PX // 2, SIDE_PX // 2].tolist()
+    assert red > 240
+    assert blue < 15
+    assert thumbnail(tmp_path, medium, 1)[SIDE_PX // 2, SIDE_PX // 2].max() < 15
+
+
+def test_crowds_cost_no_more_than_the_longest_tracks(tmp_path: Path) -> None:
+    medium = Medium(tmp_path / "a.jpg", "a.jpg", "a.jpg", "image")
+    cv2.imwrite(str(medium.path), np.zeros((360, 640, 3), np.uint8))
+    write_medium(tmp_path, medium, [[SURE]] * (MOST_TRACKS + 5), run_id="x", frames=1)
+    assert write_thumbnails(medium, tmp_path) == MOST_TRACKS
+
+
+def test_old_ones_go_and_a_medium_that_cannot_be_read_again_is_no_failure(tmp_path: Path) -> None:
+    medium = Medium(tmp_path / "a.mp4", "a.mp4", "a.mp4", "video")
+    write_medium(tmp_path, medium, [[SURE]], run_id="x", frames=10)
+    folder = thumbnails_folder(tmp_path, medium.output)
+    folder.mkdir(parents=True)
+    (folder / "7.jpg").write_bytes(b"old")
+    assert write_thumbnails(medium, tmp_path) == 0
+    medium.path.write_bytes(CLIP.read_bytes()[:3000])
+    assert write_thumbnails(medium, tmp_path) == 0
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("report", [True, False])
+def test_nothing_is_written_without_a_report(tmp_path: Path, report: bool) -> None:
+    medium = Medium(PICTURE, "a.jpg", "a.jpg", "image")
+    (tmp_path / "pulses").mkdir()
+    weights = read_weights_file(SHIPPED)
+    options = RunOptions(report=report, annotate=False)
+    outcome = Analysis(tmp_path, options, "x", tmp_path / "pulses", weights.labels, weights.sha256)(Job(medium))
+    assert isinstance(outcome, Outcome)
+    assert outcome.row.n_faces == 1
+    assert (tmp_path / "report").exists() == report
