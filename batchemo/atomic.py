@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".part"
@@ -49,6 +49,12 @@ def remove_temporaries(folder: Path) -> None:
     for path in folder.rglob(f".*{TEMPORARY_SUFFIX}"):
         if path.is_file() and not path.is_symlink():
             path.unlink(missing_ok=True)
+
+
+def remove_temporaries_of(paths: Iterable[Path]) -> None:
+    """Removes what a killed process left of these files, and nothing of others, which may be in work elsewhere."""
+    for path in paths:
+        temporary_name(path).unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

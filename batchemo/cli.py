@@ -95,6 +95,14 @@ def run(
     max_memory: Annotated[
         int | None, typer.Option(help="Most memory of a process, in MB (default: no limit).", metavar="MB", rich_help_panel=_HOW)
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Of N machines that share the folders this is number I, which takes its part of the media.",
+            metavar="I/N",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
     annotate: Annotated[
         bool | None, typer.Option("--annotate/--no-annotate", help="Write annotated copies (default: annotate).", rich_help_panel=_WRITE)
     ] = None,
@@ -138,6 +146,7 @@ def run(
             "batch_size": batch_size,
             "timeout": timeout,
             "max_memory": max_memory,
+            "shard": shard,
             "annotate": annotate,
             "force": force,
             "retry_failed": retry_failed,

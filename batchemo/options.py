@@ -9,15 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic_core import ErrorDetails
 
 from batchemo.errors import UsageError
+from batchemo.shard import Shard
 
 ENVIRONMENT_PREFIX = "BATCHEMO_"
 DEFAULT_FILE = Path("batchemo.toml")
 
 _LISTS = ("include", "exclude")
 _NOT_MERGED = ("config", "out")
+
+
+def _as_shard(given: Any) -> Any:
+    return Shard.parse(given) if isinstance(given, str) else given
 
 
 class RunOptions(BaseModel):
@@ -39,6 +45,7 @@ class RunOptions(BaseModel):
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
     timeout: Annotated[float, Field(gt=0)] = 300.0
     max_memory: Annotated[int, Field(ge=256)] | None = None
+    shard: Annotated[Shard, BeforeValidator(_as_shard), PlainSerializer(str)] | None = None
     annotate: bool = True
     force: bool = False
     retry_failed: bool = False
@@ -83,8 +90,15 @@ def merge_options(
         first = error.errors()[0]
         name = str(first["loc"][0])
         where = origins.get(name, "the options")
-        problem = first["msg"].lower() if first["type"] != "string_pattern_mismatch" else "must be auto, cpu, cuda or cuda:N"
-        raise UsageError(f"--{name.replace('_', '-')} {values.get(name)!r} (from {where}): {problem}; see: batchemo run --help") from error
+        raise UsageError(
+            f"--{name.replace('_', '-')} {values.get(name)!r} (from {where}): {_problem(first)}; see: batchemo run --help"
+        ) from error
+
+
+def _problem(error: ErrorDetails) -> str:
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return "must be auto, cpu, cuda or cuda:N" if error["type"] == "string_pattern_mismatch" else error["msg"].lower()
 
 
 def _read_file(path: Path) -> dict[str, Any]:

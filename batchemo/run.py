@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -17,24 +19,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from batchemo import __version__
-from batchemo.atomic import remove_temporaries, replacing, write_text
+from batchemo.atomic import remove_temporaries, remove_temporaries_of, write_text
 from batchemo.discover import find_media
 from batchemo.engine import choose_engine
 from batchemo.errors import LockedError, UsageError
 from batchemo.fingerprint import is_same
+from batchemo.index import merge_into_index
 from batchemo.options import RunOptions
 from batchemo.parts import FOLDER as PARTS
 from batchemo.records import MediaRow, Medium, Outcome
-from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, read_metadata, table_path, write_table
+from batchemo.shard import Shard, lock_name, rival_locks
+from batchemo.tables import SCHEMA_VERSION, annotated_path, files_of, read_metadata, table_path
 from batchemo.weights import SHIPPED, WeightsFile, read_weights_file
 from batchemo.work import Analysis
 
-_LOCK = ".batchemo.lock"
 _SAVE_EVERY_SECONDS = 30.0
 _PACKAGES = ("av", "decord", "facenet-pytorch", "numpy", "opencv-python-headless", "pandas", "pyarrow", "torch")
 
@@ -79,6 +80,8 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; give a folder")
     media = find_media(inputs, out=out, include=options.include, exclude=options.exclude, follow_symlinks=options.follow_symlinks)
+    if options.shard is not None:
+        media = [medium for medium in media if options.shard.holds(medium.name)]
     todo: list[Medium] = []
     done: list[MediaRow] = []
     for medium in media:
@@ -95,9 +98,9 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) ->
     another run holds `out`."""
     began = time.monotonic()
     planned = plan(inputs, out, options)
-    with _locked(out):
-        remove_temporaries(out)
+    with _locked(out, options.shard):
         planned = plan(inputs, out, options)
+        _clean_up(out, options.shard, planned.todo)
         run_id = _new_run_id()
         account = _Account(out, run_id, inputs, options, planned)
         rows = list(planned.done)
@@ -114,10 +117,11 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) ->
                 rows.append(outcome.row)
                 account.add(outcome)
                 watch.finished(outcome.row)
-            shutil.rmtree(out / PARTS, ignore_errors=True)
+            if options.shard is None:  # others' parts are in work, and a shard's own are gone with their media
+                shutil.rmtree(out / PARTS, ignore_errors=True)
         except BaseException as error:
             account.close(rows, ended=type(error).__name__, trace=traceback.format_exc())
-            remove_temporaries(out)  # workers that were killed could not do so themselves
+            _clean_up(out, options.shard, planned.todo)  # workers that were killed could not do so themselves
             raise
         finally:
             shutil.rmtree(pulses, ignore_errors=True)
@@ -143,20 +147,49 @@ def _row_if_done(medium: Medium, out: Path, options: RunOptions, weights: Weight
     return None if options.annotate and not annotated_path(out, medium).is_file() else row
 
 
+def _clean_up(out: Path, shard: Shard | None, media: Sequence[Medium]) -> None:
+    """Removes what killed runs left. Those of other shards may be alive, so that a shard looks after its own media alone."""
+    if shard is None:
+        remove_temporaries(out)
+    else:
+        remove_temporaries_of(path for medium in media for path in files_of(out, medium))
+        for medium in media:
+            remove_temporaries(out / PARTS / medium.output)
+
+
 @contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
+def _locked(out: Path, shard: Shard | None) -> Iterator[None]:
+    """Shards of one division share the folder; a run of all media, or of another division, has it alone."""
+    held = LockedError(f"another run is writing to {out}; wait for it, or give another folder with --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / _LOCK)
+        lock = FileLock(out / lock_name(shard))
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise LockedError(f"another run is writing to {out}; wait for it, or give another folder with --out") from error
+        raise held from error
     except OSError as error:
         raise UsageError(f"--out {out}: cannot write there ({error.strerror}); give another folder") from error
     try:
+        # Each takes its own lock before it looks at others': of two that start at once, one at least sees the other.
+        if any(is_held(path) for path in rival_locks(out, shard)):
+            raise held
         yield
     finally:
         lock.release()
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds that lock. Asks by a shared lock, so that several may ask at once without seeing each other."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return True
+        raise
+    return False
 
 
 class _Account:
@@ -167,7 +200,6 @@ class _Account:
         self._folder = out / "runs" / run_id
         self._folder.mkdir(parents=True)
         self._saved = time.monotonic()
-        self._earlier = _read_media(out)
         self._rows: list[MediaRow] = list(planned.done)
         self._seconds: Counter[str] = Counter()
         weights = read_weights_file(options.weights or SHIPPED)
@@ -189,12 +221,12 @@ class _Account:
         self._seconds.update(outcome.seconds)
         self._log("medium", **outcome.row.as_dict(), seconds_by_stage=_rounded(outcome.seconds))
         if time.monotonic() - self._saved > _SAVE_EVERY_SECONDS:
-            self._write_media()
+            merge_into_index(self._out, self._rows)
             self._saved = time.monotonic()
 
     def close(self, rows: Sequence[MediaRow], *, ended: str, trace: str = "") -> None:
         self._rows = list(rows)
-        self._write_media()
+        merge_into_index(self._out, self._rows)
         failed = [{"media": row.media, "error": row.error, "message": row.message} for row in rows if row.status == "failed"]
         self._facts |= {"ended": _now(), "how": ended, "failures": failed, "seconds_by_stage": _rounded(self._seconds)}
         self._facts["media"] |= {
@@ -206,25 +238,12 @@ class _Account:
         self._write_facts()
         self._log("ended", how=ended, trace=trace)
 
-    def _write_media(self) -> None:
-        rows = self._earlier | {row.media: row.as_dict() for row in self._rows}
-        table = pa.Table.from_pylist([rows[name] for name in sorted(rows)], schema=MEDIA)
-        with replacing(table_path(self._out, "media")) as temporary:
-            write_table(table, temporary)
-
     def _write_facts(self) -> None:
         write_text(self._folder / "run.json", json.dumps(self._facts, indent=2, ensure_ascii=False) + "\n")
 
     def _log(self, event: str, **facts: Any) -> None:
         with (self._folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": _now(), "event": event, **facts}, ensure_ascii=False) + "\n")
-
-
-def _read_media(out: Path) -> dict[str, dict[str, Any]]:
-    try:
-        return {row["media"]: row for row in pq.ParquetFile(table_path(out, "media")).read().to_pylist()}
-    except (OSError, pa.ArrowException):
-        return {}
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:

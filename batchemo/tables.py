@@ -116,6 +116,11 @@ def annotated_path(results: Path, medium: Medium) -> Path:
     return results / "annotated" / f"{medium.output}{'.jpg' if medium.kind == 'image' else '.mp4'}"
 
 
+def files_of(results: Path, medium: Medium) -> list[Path]:
+    """All files that a medium may have."""
+    return [*(table_path(results, table, medium.output) for table in PER_MEDIUM), annotated_path(results, medium)]
+
+
 def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
     """`schema` with `metadata` as the JSON object that every file carries."""
     return schema.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
