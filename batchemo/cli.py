@@ -1,27 +1,16 @@
-"""The command line: parses, calls the library, prints, and exits. Nothing else prints or exits."""
+"""The command line: parses, calls the library and prints."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-import os
-import shlex
-import shutil
-import signal
-import sys
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
 
 from batchemo import __version__
-from batchemo.errors import BatchemoError, LockedError, UsageError, typed
-
-EXIT_DEFECT, EXIT_USAGE, EXIT_FAILED_MEDIA, EXIT_LOCKED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 3, 75, 130, 143
+from batchemo.errors import UsageError
+from batchemo.exits import EXIT_DEFECT, EXIT_FAILED_MEDIA, exits, program, python, say, set_up_logging
 
 app = typer.Typer(
     name="batchemo",
@@ -124,7 +113,7 @@ def run(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="A line a medium; tracebacks.", rich_help_panel=_TALK)] = False,
 ) -> None:
     """Analyse pictures and videos: tables, annotated copies and an account of the run go to --out."""
-    with _exits(verbose=verbose):
+    with exits(verbose=verbose):
         from batchemo.options import merge_options
         from batchemo.run import plan
         from batchemo.run import run as run_media
@@ -153,7 +142,7 @@ def run(
             "dry_run": dry_run,
         }
         options = merge_options(flags, config=config)
-        _set_up_logging(quiet=quiet, verbose=verbose)
+        set_up_logging(quiet=quiet, verbose=verbose)
         if options.dry_run:
             _print_plan(plan(inputs, out, options), as_json=as_json)
             return
@@ -164,7 +153,7 @@ def run(
             report = run_media(inputs, out, options, display.watch)
         if as_json:
             typer.echo(json.dumps(display.as_dict(report), ensure_ascii=False))
-        display.conclude(report, out, program=_program(), python=_python())
+        display.conclude(report, out, program=program(), python=python())
         if report.failed:
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
@@ -172,7 +161,7 @@ def run(
 @app.command()
 def summary(results: Results, as_json: Json = False) -> None:
     """What stands in a results folder: frames, faces, tracks and emotions by medium and in total."""
-    with _exits():
+    with exits():
         from batchemo.display import print_summary
         from batchemo.summary import summarise
 
@@ -186,7 +175,7 @@ def summary(results: Results, as_json: Json = False) -> None:
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Can this machine do the work: device, weights, codecs, versions."""
-    with _exits():
+    with exits():
         from batchemo.display import print_findings
         from batchemo.doctor import examine
 
@@ -199,54 +188,6 @@ def doctor(as_json: Json = False) -> None:
             raise typer.Exit(EXIT_DEFECT)
 
 
-class _Terminated(BaseException):
-    """SIGTERM has come."""
-
-
-@contextlib.contextmanager
-def _exits(*, verbose: bool = False) -> Iterator[None]:
-    """Turns errors into messages on stderr and exit codes."""
-
-    def terminate(_signal: int, _frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except (KeyboardInterrupt, _Terminated) as error:
-        _say("Ended before its time; the same command goes on where it stopped.")
-        raise typer.Exit(EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else EXIT_TERMINATED) from None
-    except LockedError as error:
-        _say(str(error))
-        raise typer.Exit(EXIT_LOCKED) from error
-    except BatchemoError as error:
-        _say(str(error))
-        raise typer.Exit(EXIT_USAGE) from error
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python must not try to flush it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(EXIT_DEFECT) from None
-    except typer.Exit:
-        raise
-    except Exception as error:
-        if verbose:
-            traceback.print_exc()
-        _say(f"a defect of batchemo: {type(error).__name__}: {error}. The end of runs/*/log.jsonl has details; so has --verbose")
-        raise typer.Exit(EXIT_DEFECT) from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _say(message: str) -> None:
-    typer.echo(f"batchemo: {message}", err=True)
-
-
-def _set_up_logging(*, quiet: bool, verbose: bool) -> None:
-    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
-    logging.basicConfig(format="batchemo: %(message)s", stream=sys.stderr)
-    logging.getLogger("batchemo").setLevel(level)
-
-
 def _print_plan(planned: Any, *, as_json: bool) -> None:
     if as_json:
         names = {"todo": [m.name for m in planned.todo], "done": [row.media for row in planned.done]}
@@ -254,22 +195,4 @@ def _print_plan(planned: Any, *, as_json: bool) -> None:
         return
     for medium in planned.todo:
         typer.echo(medium.name)
-    _say(f"{len(planned.todo)} media would be analysed, {len(planned.done)} are done")
-
-
-def _python() -> str:
-    """How the user can call the Python that batchemo is installed for."""
-    found = shutil.which("python")
-    if found and Path(found).samefile(sys.executable) and sys.prefix == sys.base_prefix:
-        return "python"
-    beside = Path(sys.argv[0]).with_name("python")
-    return typed(beside) if beside.exists() else typed(Path(sys.executable))
-
-
-def _program() -> str:
-    """How the user can call batchemo again: its name where that is found, otherwise the path that was typed."""
-    called = Path(sys.argv[0])
-    found = shutil.which("batchemo")
-    if found and Path(found).resolve() == called.resolve():
-        return "batchemo"
-    return typed(called) if called.name == "batchemo" else f"{shlex.quote(sys.executable)} -m batchemo"
+    say(f"{len(planned.todo)} media would be analysed, {len(planned.done)} are done")
