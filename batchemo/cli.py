@@ -11,6 +11,7 @@ import typer
 from batchemo import __version__
 from batchemo.errors import UsageError
 from batchemo.exits import EXIT_DEFECT, EXIT_FAILED_MEDIA, exits, program, python, say, set_up_logging
+from batchemo.jobs.commands import app as jobs_app
 
 app = typer.Typer(
     name="batchemo",
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(jobs_app, name="jobs")
 
 _READ, _ANALYSE, _HOW, _WRITE, _AGAIN, _TALK = "What to read", "What to analyse", "How", "What to write", "Again or not", "How to talk"
 

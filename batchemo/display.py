@@ -79,14 +79,14 @@ class Display:
         kept = len(report.rows) - len(report.analysed)
         before = f" ({kept} done before)" if kept else ""
         console.print(f"[bold]{len(report.rows)} media[/bold]{before} in {report.seconds:.0f} s.", highlight=False)
-        console.print(f"{_shown(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False)
+        console.print(f"{shown(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False)
         if total.faces == 0 and total.frames:
             console.print(
                 "No face was found. Faces smaller than --min-face-px (40) are not searched for; look at the pictures in annotated/."
             )
         failed_before = [row for row in report.failed if row.media not in self._finished]
         for row in failed_before[:_MANY]:
-            console.print(f"[red]failed before[/red] {_shown(row.media)}: {_shown(row.message)}", highlight=False, soft_wrap=True)
+            console.print(f"[red]failed before[/red] {shown(row.media)}: {shown(row.message)}", highlight=False, soft_wrap=True)
         if failed_before:
             console.print(f"{len(failed_before)} media failed in an earlier run; to try them again: --retry-failed")
         if len(report.failed) == len(report.rows):
@@ -121,10 +121,10 @@ class Display:
         self._finished.add(row.media)
         self._done_bytes += self._sizes.get(row.media, 0)
         if row.status == "failed" and not self._quiet:
-            self._progress.console.print(f"[red]failed[/red] {_shown(row.media)}: {_shown(row.message)}", highlight=False, soft_wrap=True)
+            self._progress.console.print(f"[red]failed[/red] {shown(row.media)}: {shown(row.message)}", highlight=False, soft_wrap=True)
         elif self._verbose:
             self._progress.console.print(
-                f"{_shown(row.media)}: {row.n_frames_analysed} frames, {row.n_faces} faces, {row.seconds_taken:.1f} s", highlight=False
+                f"{shown(row.media)}: {row.n_frames_analysed} frames, {row.n_faces} faces, {row.seconds_taken:.1f} s", highlight=False
             )
 
     def _poll(self, pulses: Path) -> None:
@@ -156,13 +156,13 @@ def print_summary(found: Summary) -> None:
         table.add_column(name, justify="right")
     table.add_column("emotions of faces that are certain")
     for medium in found.media:
-        table.add_row(_shown(medium.media), medium.status, *_cells(medium.count))
+        table.add_row(shown(medium.media), medium.status, *_cells(medium.count))
     table.add_section()
     table.add_row("[bold]all[/bold]", "", *_cells(found.total))
     console.print(table, highlight=False)
     for medium in found.media:
         if medium.message:
-            console.print(_shown(medium.message), highlight=False, soft_wrap=True)
+            console.print(shown(medium.message), highlight=False, soft_wrap=True)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -183,7 +183,7 @@ def _cells(count: Count) -> tuple[str, ...]:
     return str(count.frames), str(count.faces), str(count.tracks), uncertain, mix
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Text that holds names of files, safe to print: control characters as escapes, and nothing taken for markup."""
     return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 

@@ -84,6 +84,11 @@ def merge_options(
         add(_read_file(config), str(config))
     add(_read_environment(environment), "the environment")
     add(flags, "the command line")
+    return validate_options(values, origins)
+
+
+def validate_options(values: Mapping[str, Any], origins: Mapping[str, str]) -> RunOptions:
+    """Raises UsageError naming the option, where it was given (`origins`), and what it may be."""
     try:
         return RunOptions.model_validate(values)
     except ValidationError as error:
@@ -108,13 +113,18 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot read the options ({error.strerror}); check --config") from error
     except ValueError as error:
         raise UsageError(f"{path}: not TOML ({error})") from error
+    return named_options(table, file=path)
+
+
+def named_options(table: Mapping[str, Any], *, file: Path) -> dict[str, Any]:
+    """The options that a table of `file` gives. Raises UsageError, with the likely spelling, where one is unknown."""
     found = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in RunOptions.model_fields:
-            raise UsageError(f"{path}: unknown option {key!r}; {_suggestion(name)}")
+            raise UsageError(f"{file}: unknown option {key!r}; {_suggestion(name)}")
         # A path in a file is meant relative to that file.
-        found[name] = path.parent / value if name == "weights" and isinstance(value, str) else value
+        found[name] = file.parent / value if name == "weights" and isinstance(value, str) else value
     return found
 
 

@@ -93,16 +93,16 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
     return Plan(tuple(todo), tuple(done))
 
 
-def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) -> Report:
+def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *, job: str = "") -> Report:
     """Analyses what is not done yet. Raises UsageError, WeightsError or DeviceError before anything starts, LockedError where
-    another run holds `out`."""
+    another run holds `out`. `job` names the nightly job that this is a run of."""
     began = time.monotonic()
     planned = plan(inputs, out, options)
     with _locked(out, options.shard):
         planned = plan(inputs, out, options)
         _clean_up(out, options.shard, planned.todo)
-        run_id = _new_run_id()
-        account = _Account(out, run_id, inputs, options, planned)
+        run_id = new_run_id()
+        account = _Account(out, run_id, inputs, options, planned, job=job)
         rows = list(planned.done)
         pulses = out / "runs" / run_id / ".pulses"
         pulses.mkdir(parents=True)
@@ -195,7 +195,7 @@ def is_held(lock: Path) -> bool:
 class _Account:
     """`media.parquet`, `run.json` and `log.jsonl` of a run, kept up to date as it goes."""
 
-    def __init__(self, out: Path, run_id: str, inputs: Sequence[Path], options: RunOptions, planned: Plan) -> None:
+    def __init__(self, out: Path, run_id: str, inputs: Sequence[Path], options: RunOptions, planned: Plan, *, job: str) -> None:
         self._out = out
         self._folder = out / "runs" / run_id
         self._folder.mkdir(parents=True)
@@ -205,6 +205,7 @@ class _Account:
         weights = read_weights_file(options.weights or SHIPPED)
         self._facts: dict[str, Any] = {
             "run_id": run_id,
+            **({"job": job} if job else {}),
             "started": _now(),
             "inputs": [_text(path.absolute()) for path in inputs],
             "options": options.model_dump(mode="json"),
@@ -258,7 +259,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _new_run_id() -> str:
+def new_run_id() -> str:
+    """Sorts by time; two of the same second differ."""
     return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
 
 
