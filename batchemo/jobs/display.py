@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from batchemo.display import shown
+from batchemo.errors import typed
 from batchemo.jobs.file import Job
 from batchemo.jobs.forecast import Forecast
 from batchemo.jobs.history import Account
@@ -148,9 +149,10 @@ def _due(found: Status) -> str:
     schedule = found.job.schedule
     if schedule is None:
         return "No schedule in its file; it runs when somebody, or another scheduler, starts it."
-    when = f"Next: {found.due:%a %d %b %H:%M}, {escape(str(schedule))}" if found.due else f"Schedule: {escape(str(schedule))}"
+    when = f"Next: {found.due:%a %d %b %H:%M} ({escape(str(schedule))})" if found.due else f"Schedule: {escape(str(schedule))}"
     if not found.installed:
-        return f"{when}; but neither systemd nor cron of this user knows of it: batchemo jobs install"
+        hint = f"batchemo jobs install {typed(found.job.file)} --systemd (or --cron)"
+        return f"{when}; but neither systemd nor cron of this user knows of it. To install it: {escape(hint)}"
     return f"{when}, by {shown(', '.join(found.installed))}."
 
 

@@ -90,7 +90,7 @@ def read_job(file: Path) -> Job:
         file=file.absolute(),
         name=found.name or _name_of(file),
         inputs=tuple(here / Path(path).expanduser() for path in found.inputs),
-        out=here / Path(found.out).expanduser(),
+        out=(here / Path(found.out).expanduser()).resolve(),
         options=options,
         schedule=found.schedule,
         retention=found.retention,
