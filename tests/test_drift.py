@@ -144,6 +144,8 @@ def test_only_runs_that_can_be_compared_are() -> None:
 def test_too_little_to_tell_tells_nothing() -> None:
     few = {"tracks": 3, "emotions": {"happy": 1.0}, "confidence": 0.3, "uncertain": 0.9, "hours": 0.001}
     assert names(find_drift(facts(1000, **few), past(20))) == set()
+    mostly_uncertain = {"tracks": 15, "uncertain": 0.9, "emotions": {"happy": 1.0}}
+    assert names(find_drift(facts(1000, **mostly_uncertain), past(20))) == {"uncertain"}
     assert names(find_drift(facts(1000, media=39, uncertain=0.9), [Account(Path(), facts(n, tracks=3)) for n in range(9)])) == set()
 
 

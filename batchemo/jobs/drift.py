@@ -154,11 +154,11 @@ def _of_faces(name: str) -> Callable[[Figures], float | None]:
 
 
 def _share(label: str) -> Callable[[Figures], float | None]:
-    mix = _of_faces("emotions")
-
     def share(figures: Figures) -> float | None:
-        found: Any = mix(figures)
-        return found.get(label, 0.0) if found else None
+        if not figures["emotions"] or figures["tracks"] * (1 - figures["uncertain"]) < _LEAST_TRACKS:
+            return None
+        found: float = figures["emotions"].get(label, 0.0)
+        return found
 
     return share
 

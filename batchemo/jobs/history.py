@@ -56,8 +56,10 @@ def read_account(folder: Path) -> Account | None:
 def read_accounts(out: Path, job: str) -> list[Account]:
     """Accounts of all runs of `job` in the results folder `out`, the oldest first."""
     runs = out / "runs"
-    found = [read_account(folder) for folder in sorted(runs.iterdir())] if runs.is_dir() else []
-    return [account for account in found if account is not None and account.facts.get("job") == job]
+    found = [read_account(folder) for folder in runs.iterdir()] if runs.is_dir() else []
+    ours = [account for account in found if account is not None and account.facts.get("job") == job]
+    # Names of folders tell the second alone.
+    return sorted(ours, key=lambda account: (account.facts.get("started", ""), account.folder.name))
 
 
 def keep_last(out: Path, job: str, *, runs: int, shard: str = "") -> list[Path]:
