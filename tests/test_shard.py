@@ -77,13 +77,14 @@ def test_shards_make_one_data_set(media: Path, tmp_path: Path) -> None:
 
 def test_a_shard_leaves_what_others_have_in_work(media: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    theirs = out / "faces" / ".0123456789abcdef.part"
-    theirs.parent.mkdir(parents=True)
-    theirs.write_bytes(b"half a table")
+    theirs = [out / "faces" / ".0123456789abcdef.part", out / ".parts" / "film.mp4" / "00000.npz"]
+    for path in theirs:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"half a table, and a segment of a film")
     run_here(media, out=out, annotate=False, shard="1/2")
-    assert theirs.exists()
+    assert [path.exists() for path in theirs] == [True, True]
     run_here(media, out=out, annotate=False)
-    assert not theirs.exists(), "a run that has the folder alone cleans up"
+    assert [path.exists() for path in theirs] == [False, False], "a run that has the folder alone cleans up"
 
 
 @pytest.mark.parametrize(
