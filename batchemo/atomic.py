@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".part"
@@ -49,6 +49,8 @@ def write_text(path: Path, text: str) -> None:
 
 def find_temporaries(folder: Path) -> Iterator[Path]:
     """What a killed process left below `folder`, also where a sub-folder of it is a link to another file system."""
+    if not folder.is_dir():
+        return
     roots = [folder, *(path for path in folder.iterdir() if path.is_symlink() and path.is_dir())]
     for path in (path for root in roots for path in root.rglob(f".*{TEMPORARY_SUFFIX}")):
         if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
@@ -59,6 +61,12 @@ def remove_temporaries(folder: Path) -> None:
     """Removes what `find_temporaries` finds."""
     for path in list(find_temporaries(folder)):
         path.unlink(missing_ok=True)
+
+
+def remove_temporaries_of(paths: Iterable[Path]) -> None:
+    """Removes what a killed process left of these files, and nothing of others, which may be in work elsewhere."""
+    for path in paths:
+        temporary_name(path).unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

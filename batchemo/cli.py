@@ -1,28 +1,18 @@
-"""The command line: parses, calls the library, prints, and exits. Nothing else prints or exits."""
+"""The command line: parses, calls the library and prints."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import logging
-import os
-import shlex
-import shutil
-import signal
-import sys
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
 
 from batchemo import __version__
-from batchemo.errors import BatchemoError, LockedError, StorageError, UsageError, typed
-
-EXIT_DEFECT, EXIT_USAGE, EXIT_FAILED_MEDIA, EXIT_STORAGE, EXIT_LOCKED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 3, 74, 75, 130, 143
+from batchemo.errors import UsageError, typed
+from batchemo.exits import EXIT_DEFECT, EXIT_FAILED_MEDIA, exits, program, python, say, set_up_logging
+from batchemo.jobs.commands import app as jobs_app
 
 app = typer.Typer(
     name="batchemo",
@@ -30,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(jobs_app, name="jobs")
 
 _RUNS, _RESULTS, _MACHINE = "Analyse", "Look at results", "Look after this machine"
 _READ, _ANALYSE, _HOW, _WRITE, _AGAIN, _TALK = "What to read", "What to analyse", "How", "What to write", "Again or not", "How to talk"
@@ -57,7 +48,7 @@ def _root(context: typer.Context, version: Annotated[bool, typer.Option("--versi
         typer.echo(__version__)
         raise typer.Exit
     if context.invoked_subcommand is None:
-        typer.echo(_welcome(_program()))
+        typer.echo(_welcome(program()))
 
 
 def _welcome(program: str) -> str:
@@ -130,6 +121,14 @@ def run(
     max_memory: Annotated[
         int | None, typer.Option(help="Most memory of a process, in MB (default: no limit).", metavar="MB", rich_help_panel=_HOW)
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Of N machines that share the folders this is number I, which takes its part of the media.",
+            metavar="I/N",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
     annotate: Annotated[
         bool | None, typer.Option("--annotate/--no-annotate", help="Write annotated copies (default: annotate).", rich_help_panel=_WRITE)
     ] = None,
@@ -161,7 +160,7 @@ def run(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="A line a medium; tracebacks.", rich_help_panel=_TALK)] = False,
 ) -> None:
     """Analyse pictures and videos: tables, annotated copies, a page and an account of the run go to --out."""
-    with _exits(verbose=verbose):
+    with exits(verbose=verbose):
         from batchemo.options import merge_options
         from batchemo.run import plan
         from batchemo.run import run as run_media
@@ -184,6 +183,7 @@ def run(
             "batch_size": batch_size,
             "timeout": timeout,
             "max_memory": max_memory,
+            "shard": shard,
             "annotate": annotate,
             "report": report,
             "force": force,
@@ -193,7 +193,7 @@ def run(
             "dry_run": dry_run,
         }
         options = merge_options(flags, config=config)
-        _set_up_logging(quiet=quiet, verbose=verbose)
+        set_up_logging(quiet=quiet, verbose=verbose)
         if options.dry_run:
             _print_plan(plan(inputs, out, options), as_json=as_json)
             return
@@ -204,7 +204,7 @@ def run(
             ended = run_media(inputs, out, options, display.watch)
         if as_json:
             typer.echo(json.dumps(display.as_dict(ended), ensure_ascii=False))
-        display.conclude(ended, out, program=_program(), python=_python(), min_face_px=options.min_face_px)
+        display.conclude(ended, out, program=program(), python=python(), min_face_px=options.min_face_px)
         if ended.failed:
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
@@ -212,7 +212,7 @@ def run(
 @app.command(rich_help_panel=_RESULTS, epilog=_examples("batchemo report results"))
 def report(results: Results, as_json: Json = False) -> None:
     """(Re)build the web page of results, report/index.html, without decoding anything; prints where it is."""
-    with _exits():
+    with exits():
         from batchemo.report.site import write_site
 
         site = write_site(results)
@@ -240,7 +240,7 @@ def summary(
     as_json: Json = False,
 ) -> None:
     """A table of the media: frames, faces, tracks, emotions and their course over time, and the total."""
-    with _exits():
+    with exits():
         from batchemo.display import print_summary
         from batchemo.summary import summarise
 
@@ -272,16 +272,16 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write results in a format that other programs open; nothing is analysed again."""
-    with _exits():
+    with exits():
         from batchemo.exporting import export as export_results
 
         written = export_results(results, to, out=out)
         if as_json:
             typer.echo(json.dumps(written.as_dict(), ensure_ascii=False))
         elif written.files:
-            _say(f"{len(written.files)} file{'s are' if len(written.files) > 1 else ' is'} in {typed(written.out)}")
+            say(f"{len(written.files)} file{'s are' if len(written.files) > 1 else ' is'} in {typed(written.out)}")
         else:
-            _say(f"{results} holds no videos, and {to} is for videos; for pictures: --to csv")
+            say(f"{results} holds no videos, and {to} is for videos; for pictures: --to csv")
 
 
 @app.command(rich_help_panel=_RESULTS, epilog=_examples("batchemo verify results", "batchemo verify results --deep"))
@@ -291,7 +291,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Audit a results folder: is every frame of every medium accounted for, is every file whole. Exit 3 where something is off."""
-    with _exits():
+    with exits():
         from batchemo.display import print_verification
         from batchemo.verify import verify as verify_results
 
@@ -312,7 +312,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """How quick the analysis is here, stage by stage, and what limits it."""
-    with _exits():
+    with exits():
         from batchemo.bench import fixed_seconds, measure
         from batchemo.display import SpeedTable
 
@@ -329,7 +329,7 @@ def bench(
 @app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo doctor"))
 def doctor(as_json: Json = False) -> None:
     """Can this machine do the work: device, weights, codecs, versions."""
-    with _exits():
+    with exits():
         from batchemo.display import print_findings
         from batchemo.doctor import examine
 
@@ -340,57 +340,6 @@ def doctor(as_json: Json = False) -> None:
             print_findings(findings)
         if any(f.needed and not f.ok for f in findings):
             raise typer.Exit(EXIT_DEFECT)
-
-
-class _Terminated(BaseException):
-    """SIGTERM has come."""
-
-
-@contextlib.contextmanager
-def _exits(*, verbose: bool = False) -> Iterator[None]:
-    """Turns errors into messages on stderr and exit codes."""
-
-    def terminate(_signal: int, _frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except (KeyboardInterrupt, _Terminated) as error:
-        _say("Ended before its time; the same command goes on where it stopped.")
-        raise typer.Exit(EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else EXIT_TERMINATED) from None
-    except LockedError as error:
-        _say(str(error))
-        raise typer.Exit(EXIT_LOCKED) from error
-    except StorageError as error:
-        _say(str(error))
-        raise typer.Exit(EXIT_STORAGE) from error
-    except BatchemoError as error:
-        _say(str(error))
-        raise typer.Exit(EXIT_USAGE) from error
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python must not try to flush it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(EXIT_DEFECT) from None
-    except typer.Exit:
-        raise
-    except Exception as error:
-        if verbose:
-            traceback.print_exc()
-        _say(f"a defect of batchemo: {type(error).__name__}: {error}. The end of runs/*/log.jsonl has details; so has --verbose")
-        raise typer.Exit(EXIT_DEFECT) from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _say(message: str) -> None:
-    typer.echo(f"batchemo: {message}", err=True)
-
-
-def _set_up_logging(*, quiet: bool, verbose: bool) -> None:
-    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
-    logging.basicConfig(format="batchemo: %(message)s", stream=sys.stderr)
-    logging.getLogger("batchemo").setLevel(level)
 
 
 def _print_plan(planned: Any, *, as_json: bool) -> None:
@@ -405,22 +354,4 @@ def _print_plan(planned: Any, *, as_json: bool) -> None:
     for medium in planned.todo:
         typer.echo(medium.name)
     gone = f", {len(planned.vanished)} are not there any more (see --prune)" if planned.vanished else ""
-    _say(f"{len(planned.todo)} media would be analysed, {len(planned.done)} are done{gone}")
-
-
-def _python() -> str:
-    """How the user can call the Python that batchemo is installed for."""
-    found = shutil.which("python")
-    if found and Path(found).samefile(sys.executable) and sys.prefix == sys.base_prefix:
-        return "python"
-    beside = Path(sys.argv[0]).with_name("python")
-    return typed(beside) if beside.exists() else typed(Path(sys.executable))
-
-
-def _program() -> str:
-    """How the user can call batchemo again: its name where that is found, otherwise the path that was typed."""
-    called = Path(sys.argv[0])
-    found = shutil.which("batchemo")
-    if found and Path(found).resolve() == called.resolve():
-        return "batchemo"
-    return typed(called) if called.name == "batchemo" else f"{shlex.quote(sys.executable)} -m batchemo"
+    say(f"{len(planned.todo)} media would be analysed, {len(planned.done)} are done{gone}")

@@ -102,11 +102,11 @@ class Display:
         kept = len(report.rows) - len(report.analysed)
         before = f" ({kept} done before)" if kept else ""
         console.print(f"[bold]{len(report.rows)} media[/bold]{before} in {report.seconds:.0f} s.", highlight=False)
-        console.print(f"{_shown(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False)
+        console.print(f"{shown(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False)
         self._say_where_no_face_is(report, min_face_px)
         failed_before = [row for row in report.failed if row.media not in self._finished]
         for row in failed_before[:_MANY]:
-            console.print(f"[red]failed before[/red] {_shown(row.media)}: {_shown(row.message)}", highlight=False, soft_wrap=True)
+            console.print(f"[red]failed before[/red] {shown(row.media)}: {shown(row.message)}", highlight=False, soft_wrap=True)
         if failed_before:
             console.print(f"{len(failed_before)} media failed in an earlier run; to try them again: --retry-failed")
         if len(report.failed) == len(report.rows):
@@ -131,7 +131,7 @@ class Display:
         without = [row for row in seen if not row.n_faces]
         if not without:
             return
-        names = "; ".join(_shown(row.media) for row in without[:_A_FEW]) + ("; ..." if len(without) > _A_FEW else "")
+        names = "; ".join(shown(row.media) for row in without[:_A_FEW]) + ("; ..." if len(without) > _A_FEW else "")
         self._console.print(f"No face was found in {len(without)} of {len(seen)} media: {names}", highlight=False, soft_wrap=True)
         if len(without) < len(seen):
             return
@@ -166,10 +166,10 @@ class Display:
         self._finished.add(row.media)
         self._done_bytes += self._sizes.get(row.media, 0)
         if row.status == "failed" and not self._quiet:
-            self._progress.console.print(f"[red]failed[/red] {_shown(row.media)}: {_shown(row.message)}", highlight=False, soft_wrap=True)
+            self._progress.console.print(f"[red]failed[/red] {shown(row.media)}: {shown(row.message)}", highlight=False, soft_wrap=True)
         elif self._verbose:
             self._progress.console.print(
-                f"{_shown(row.media)}: {row.n_frames_analysed} frames, {row.n_faces} faces, {row.seconds_taken:.1f} s", highlight=False
+                f"{shown(row.media)}: {row.n_frames_analysed} frames, {row.n_faces} faces, {row.seconds_taken:.1f} s", highlight=False
             )
 
     def _poll(self, pulses: Path) -> None:
@@ -206,7 +206,7 @@ def print_summary(found: Summary, *, top: int | None = None) -> None:
         console.print(f"and {len(found.media) - top} media more: {typed_more}", highlight=False, soft_wrap=True)
     for medium in found.media[:top]:
         if medium.message:
-            console.print(_shown(medium.message), highlight=False, soft_wrap=True)
+            console.print(shown(medium.message), highlight=False, soft_wrap=True)
 
 
 class SpeedTable:
@@ -281,8 +281,8 @@ def print_verification(found: Verification) -> None:
     """What is off, a line each, on stdout; what was looked at, and what could not be, on stderr."""
     console, aside = Console(), Console(stderr=True)
     for problem in found.problems:
-        name = f"{_shown(problem.media)}: " if problem.media else ""
-        console.print(f"[red]{problem.kind}[/red] {name}{_shown(problem.message)}", highlight=False, soft_wrap=True)
+        name = f"{shown(problem.media)}: " if problem.media else ""
+        console.print(f"[red]{problem.kind}[/red] {name}{shown(problem.message)}", highlight=False, soft_wrap=True)
     if found.gone:
         told = f"Not where they were, so that their tables could only be compared with each other: {_listed(found.gone)}"
         aside.print(told, highlight=False, soft_wrap=True)
@@ -333,7 +333,7 @@ def _sparkline(course: Course, colour_of: dict[str, str]) -> str:
     return "".join(parts)
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Text that holds names of files, safe to print: control characters as escapes, and nothing taken for markup."""
     return escape(_printable(text))
 
@@ -344,7 +344,7 @@ def _printable(text: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _A_FEW} more" if len(names) > _A_FEW else ""
-    return f"{len(names)} {'medium' if len(names) == 1 else 'media'} ({', '.join(_shown(name) for name in names[:_A_FEW])}{more})"
+    return f"{len(names)} {'medium' if len(names) == 1 else 'media'} ({', '.join(shown(name) for name in names[:_A_FEW])}{more})"
 
 
 def _size(path: Path) -> int:

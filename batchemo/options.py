@@ -8,15 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic_core import ErrorDetails
 
 from batchemo.errors import UsageError, suggestion
+from batchemo.shard import Shard
 
 ENVIRONMENT_PREFIX = "BATCHEMO_"
 DEFAULT_FILE = Path("batchemo.toml")
 
 _LISTS = ("include", "exclude")
 _NOT_MERGED = ("config", "out", "results")
+
+
+def _as_shard(given: Any) -> Any:
+    return Shard.parse(given) if isinstance(given, str) else given
 
 
 class RunOptions(BaseModel):
@@ -39,6 +45,7 @@ class RunOptions(BaseModel):
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
     timeout: Annotated[float, Field(gt=0)] = 300.0
     max_memory: Annotated[int, Field(ge=256)] | None = None
+    shard: Annotated[Shard, BeforeValidator(_as_shard), PlainSerializer(str)] | None = None
     annotate: bool = True
     report: bool = True
     force: bool = False
@@ -80,14 +87,26 @@ def merge_options(
         add(_read_file(config), str(config))
     add(_read_environment(environment), "the environment")
     add(flags, "the command line")
+    return validate_options(values, origins)
+
+
+def validate_options(values: Mapping[str, Any], origins: Mapping[str, str]) -> RunOptions:
+    """Raises UsageError naming the option, where it was given (`origins`), and what it may be."""
     try:
         return RunOptions.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
         where = origins.get(name, "the options")
-        problem = first["msg"].lower() if first["type"] != "string_pattern_mismatch" else "must be auto, cpu, cuda or cuda:N"
-        raise UsageError(f"--{name.replace('_', '-')} {values.get(name)!r} (from {where}): {problem}; see: batchemo run --help") from error
+        raise UsageError(
+            f"--{name.replace('_', '-')} {values.get(name)!r} (from {where}): {_problem(first)}; see: batchemo run --help"
+        ) from error
+
+
+def _problem(error: ErrorDetails) -> str:
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return "must be auto, cpu, cuda or cuda:N" if error["type"] == "string_pattern_mismatch" else error["msg"].lower()
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -97,13 +116,18 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot read the options ({error.strerror}); check --config") from error
     except ValueError as error:
         raise UsageError(f"{path}: not TOML ({error})") from error
+    return named_options(table, file=path)
+
+
+def named_options(table: Mapping[str, Any], *, file: Path) -> dict[str, Any]:
+    """The options that a table of `file` gives. Raises UsageError, with the likely spelling, where one is unknown."""
     found = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in RunOptions.model_fields:
-            raise UsageError(f"{path}: unknown option {key!r}; {suggestion(name, list(RunOptions.model_fields))}")
+            raise UsageError(f"{file}: unknown option {key!r}; {suggestion(name, list(RunOptions.model_fields))}")
         # A path in a file is meant relative to that file.
-        found[name] = path.parent / value if name == "weights" and isinstance(value, str) else value
+        found[name] = file.parent / value if name == "weights" and isinstance(value, str) else value
     return found
 
 

@@ -19,22 +19,21 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from batchemo import __version__
-from batchemo.atomic import remove_temporaries, replacing, write_text
+from batchemo.atomic import remove_temporaries, remove_temporaries_of, write_text
 from batchemo.discover import find_media
 from batchemo.engine import choose_engine
 from batchemo.errors import StorageError, UsageError, typed
 from batchemo.fingerprint import is_same
-from batchemo.inventory import Entry, is_perhaps_unmounted, is_vanished, read_entry, read_inventory, remove_results, row_from
+from batchemo.index import merge_into_index, read_index
+from batchemo.inventory import Entry, is_perhaps_unmounted, is_vanished, read_entry, read_inventory, remove_results
 from batchemo.lock import locked
 from batchemo.options import RunOptions
 from batchemo.parts import FOLDER as PARTS
 from batchemo.records import MediaRow, Medium, Outcome
 from batchemo.report.site import write_site
-from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
+from batchemo.shard import Shard
+from batchemo.tables import SCHEMA_VERSION, annotated_path, files_of, table_path
 from batchemo.weights import SHIPPED, WeightsFile, read_weights_file
 from batchemo.work import Analysis
 
@@ -93,6 +92,8 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
         raise UsageError(f"--out {out} is a file; give a folder")
     media = find_media(inputs, out=out, include=options.include, exclude=options.exclude, follow_symlinks=options.follow_symlinks)
     entries = {entry.output: entry for entry in read_inventory(out)}
+    if options.shard is not None:
+        media = [medium for medium in media if options.shard.holds(medium.name)]
     todo: list[Medium] = []
     done: list[MediaRow] = []
     for medium in media:
@@ -107,23 +108,23 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
 
 def _vanished(out: Path, entries: Iterable[Entry], inputs: Sequence[Path], *, found: set[str]) -> Iterator[MediaRow]:
     # Media that killed their workers have a row in `media.parquet` only.
-    rows = _read_media(out) | {entry.row.media: entry.row for entry in entries}
+    rows = read_index(out) | {entry.row.media: entry.row for entry in entries}
     for name in sorted(rows.keys() - found):
         if is_vanished(rows[name], inputs):
             yield rows[name]
 
 
-def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) -> Report:
+def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *, job: str = "") -> Report:
     """Analyses what is not done yet. Raises UsageError, WeightsError or DeviceError before anything starts, LockedError where
-    another run holds `out`, StorageError where `out` cannot be written any more."""
+    another run holds `out`, StorageError where `out` cannot be written any more. `job` names the nightly job that this is a run of."""
     began = time.monotonic()
     plan(inputs, out, options)
-    with locked(out, wait_seconds=options.wait), _storage(out):
-        _remove_left_overs(out)
+    with locked(out, shard=options.shard, wait_seconds=options.wait), _storage(out):
         planned = plan(inputs, out, options)
+        _clean_up(out, options.shard, planned.todo)
         pruned = _prune(out, planned.vanished) if options.prune else set()
-        run_id = _new_run_id()
-        account = _Account(out, run_id, inputs, options, planned, pruned)
+        run_id = new_run_id()
+        account = _Account(out, run_id, inputs, options, planned, pruned, job=job)
         rows = list(planned.done)
         pulses = out / "runs" / run_id / _PULSES
         pulses.mkdir(parents=True)
@@ -140,10 +141,11 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) ->
                 rows.append(outcome.row)
                 account.add(outcome)
                 watch.finished(outcome.row)
-            shutil.rmtree(out / PARTS, ignore_errors=True)
+            if options.shard is None:  # others' parts are in work, and a shard's own are gone with their media
+                shutil.rmtree(out / PARTS, ignore_errors=True)
         except BaseException as error:
             trace = traceback.format_exc()
-            remove_temporaries(out)  # workers that were killed could not do so themselves
+            _clean_up(out, options.shard, planned.todo)  # workers that were killed could not do so themselves
             with contextlib.suppress(OSError):  # if the disk is full, that is what must be told
                 account.close(rows, ended=type(error).__name__, trace=trace)
             raise
@@ -194,11 +196,16 @@ def _prune(out: Path, vanished: Sequence[MediaRow]) -> set[str]:
     return gone
 
 
-def _remove_left_overs(out: Path) -> None:
-    """What a killed run has left."""
-    remove_temporaries(out)
-    for pulses in out.glob(f"runs/*/{_PULSES}"):
-        shutil.rmtree(pulses, ignore_errors=True)
+def _clean_up(out: Path, shard: Shard | None, media: Sequence[Medium]) -> None:
+    """Removes what killed runs left. Those of other shards may be alive, so that a shard looks after its own media alone."""
+    if shard is None:
+        remove_temporaries(out)
+        for pulses in out.glob(f"runs/*/{_PULSES}"):
+            shutil.rmtree(pulses, ignore_errors=True)
+    else:
+        remove_temporaries_of(path for medium in media for path in files_of(out, medium))
+        for medium in media:
+            remove_temporaries(out / PARTS / medium.output)
 
 
 @contextlib.contextmanager
@@ -247,18 +254,21 @@ def _identity(path: Path) -> tuple[int, int] | None:
 class _Account:
     """`media.parquet`, `run.json` and `log.jsonl` of a run, kept up to date as it goes."""
 
-    def __init__(self, out: Path, run_id: str, inputs: Sequence[Path], options: RunOptions, planned: Plan, pruned: Collection[str]) -> None:
+    def __init__(
+        self, out: Path, run_id: str, inputs: Sequence[Path], options: RunOptions, planned: Plan, pruned: Collection[str], *, job: str
+    ) -> None:
         self._out = out
         self._folder = out / "runs" / run_id
         self._folder.mkdir(parents=True)
         self._saved = time.monotonic()
-        earlier = _read_media(out) | {entry.row.media: entry.row for entry in read_inventory(out)}
-        self._earlier = {name: row for name, row in earlier.items() if name not in pruned}
+        # Whatever the index lacks stands in the tables.
+        merge_into_index(out, [entry.row for entry in read_inventory(out)], without=pruned)
         self._rows: list[MediaRow] = list(planned.done)
         self._seconds: Counter[str] = Counter()
         weights = read_weights_file(options.weights or SHIPPED)
         self._facts: dict[str, Any] = {
             "run_id": run_id,
+            **({"job": job} if job else {}),
             "started": _now(),
             "inputs": [_text(path.absolute()) for path in inputs],
             "options": options.model_dump(mode="json"),
@@ -277,12 +287,12 @@ class _Account:
         self._seconds.update(outcome.seconds)
         self._log("medium", **outcome.row.as_dict(), seconds_by_stage=_rounded(outcome.seconds))
         if time.monotonic() - self._saved > _SAVE_EVERY_SECONDS:
-            self._write_media()
+            merge_into_index(self._out, self._rows)
             self._saved = time.monotonic()
 
     def close(self, rows: Sequence[MediaRow], *, ended: str, trace: str = "") -> None:
         self._rows = list(rows)
-        self._write_media()
+        merge_into_index(self._out, self._rows)
         failed = [{"media": row.media, "error": row.error, "message": row.message} for row in rows if row.status == "failed"]
         self._facts |= {"ended": _now(), "how": ended, "failures": failed, "seconds_by_stage": _rounded(self._seconds)}
         self._facts["media"] |= {
@@ -293,12 +303,6 @@ class _Account:
         }
         self._write_facts()
         self._log("ended", how=ended, trace=trace)
-
-    def _write_media(self) -> None:
-        rows = self._earlier | {row.media: row for row in self._rows}
-        table = pa.Table.from_pylist([rows[name].as_dict() for name in sorted(rows)], schema=MEDIA)
-        with replacing(table_path(self._out, "media")) as temporary:
-            write_table(table, temporary)
 
     def _write_facts(self) -> None:
         write_text(self._folder / "run.json", json.dumps(self._facts, indent=2, ensure_ascii=False) + "\n")
@@ -315,14 +319,6 @@ class _Account:
                 raise
 
 
-def _read_media(out: Path) -> dict[str, MediaRow]:
-    try:
-        rows = map(row_from, pq.ParquetFile(table_path(out, "media")).read().to_pylist())
-        return {row.media: row for row in rows if row is not None}
-    except (OSError, pa.ArrowException):
-        return {}
-
-
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
     return {stage: round(taken, 3) for stage, taken in seconds.items()}
 
@@ -335,7 +331,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _new_run_id() -> str:
+def new_run_id() -> str:
+    """Sorts by time; two of the same second differ."""
     return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
 
 

@@ -1,0 +1,103 @@
+"""A job as lines of the user's crontab, between two marks, so that they can be taken out again and nothing else is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from batchemo.errors import UsageError
+from batchemo.jobs.file import Job
+
+_NO_CRONTAB = ("no crontab for", "no such file or directory")
+
+
+def lines_of(job: Job, program: Sequence[str]) -> list[str]:
+    """The marks, and between them a line for each time of day.
+
+    Raises UsageError where the job has no schedule that cron understands, or a path that no line of a crontab can hold.
+    """
+    times = job.schedule.cron_times() if job.schedule else []
+    if not times:
+        raise UsageError(f"{job.file}: no schedule for cron; add to [schedule]: at = '02:30', or cron = '30 2 * * 1-5'")
+    begin, end = _marks(job.file)
+    command = " ".join(quoted(each) for each in ("nice", *program, "jobs", "run", str(job.file), "--quiet"))
+    return [begin, *(f"{time} {command}" for time in times), end]
+
+
+def quoted(text: str) -> str:
+    r"""One argument of a command in a crontab: for the shell, and with `%`, which cron takes for the end of a line, as `\%`.
+
+    It stands outside of quotes: some crons leave the backslash to the shell, others take it away themselves.
+    """
+    if not text.isprintable():
+        raise UsageError(f"{text!r} has signs that no crontab can hold; rename it, or use --systemd")
+    return "\\%".join(shlex.quote(part) if part else "" for part in text.split("%"))
+
+
+def install(job: Job, program: Sequence[str]) -> None:
+    """Puts the lines into the crontab, in the place of earlier ones of the same file. Raises UsageError where that is refused."""
+    before, _, after = _split(read_crontab(), job.file)
+    _write([*before, *lines_of(job, program), *after])
+
+
+def uninstall(file: Path) -> list[str]:
+    """Takes the lines of the job `file` out, which itself need not be there any more; returns them."""
+    if shutil.which("crontab") is None:
+        return []
+    before, ours, after = _split(read_crontab(), file.absolute())
+    if ours:
+        _write([*before, *after])
+    return ours
+
+
+def installed_lines(file: Path) -> list[str]:
+    """The lines of the job `file` in the crontab."""
+    return _split(read_crontab(), file.absolute())[1] if shutil.which("crontab") else []
+
+
+def read_crontab() -> list[str]:
+    """The lines of the user's crontab. Raises UsageError where it is not certain what stands in it."""
+    ended = _crontab("-l")
+    if ended.returncode == 0:
+        text = os.fsdecode(ended.stdout)
+        return text.removesuffix("\n").split("\n") if text else []
+    told = os.fsdecode(ended.stderr).strip()
+    if any(words in told.lower() for words in _NO_CRONTAB):
+        return []
+    # Writing now would lose whatever is in it.
+    raise UsageError(f"the crontab cannot be read ({told or 'crontab -l failed'}); look at it with: crontab -l")
+
+
+def _split(lines: list[str], file: Path) -> tuple[list[str], list[str], list[str]]:
+    begin, end = _marks(file)
+    if begin not in lines:
+        return lines, [], []
+    start = lines.index(begin)
+    if end not in lines[start:]:
+        raise UsageError(f"the crontab has lost the line {end!r}; remove what is left of the job with: crontab -e")
+    stop = lines.index(end, start) + 1
+    return lines[:start], lines[start:stop], lines[stop:]
+
+
+def _write(lines: list[str]) -> None:
+    ended = _crontab("-", content="".join(f"{line}\n" for line in lines))
+    if ended.returncode != 0:
+        raise UsageError(f"crontab refused the lines: {os.fsdecode(ended.stderr).strip()}; the old crontab is still there")
+
+
+def _crontab(argument: str, *, content: str = "") -> subprocess.CompletedProcess[bytes]:
+    program = shutil.which("crontab")
+    if program is None:
+        raise UsageError("there is no crontab on this machine; install cron, or use --systemd")
+    environment = {**os.environ, "LC_ALL": "C"}
+    return subprocess.run([program, argument], input=os.fsencode(content), capture_output=True, env=environment, timeout=60, check=False)  # noqa: S603
+
+
+def _marks(file: Path) -> tuple[str, str]:
+    name = json.dumps(str(file))
+    return f"# batchemo job {name}: begin", f"# batchemo job {name}: end"

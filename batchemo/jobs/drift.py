@@ -1,0 +1,172 @@
+"""Is tonight like other nights: each figure of a run against its range in the past runs of the same job.
+
+The range is the median of the past runs, give or take 3.5 robust standard deviations (1.4826 times the median absolute deviation):
+Iglewicz and Hoaglin (1993), How to Detect and Handle Outliers, chapter 3.3, call a value beyond that an outlier. Few values tell their
+own deviation badly, so that below 20 runs it is more of them: as many as leave one in a hundred ordinary values outside. Nights that
+were odd themselves hardly widen the range. Each figure has a floor below which a difference means nothing, however alike the nights
+were, and is left out where a run has too little of it to tell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+from batchemo.jobs.history import Account, Facts
+from batchemo.options import RunOptions
+
+_DEVIATIONS = 3.5
+_DEVIATIONS_OF_FEW = (14.5, 8.1, 7.8, 5.9, 5.8, 5.0, 4.9, 4.4, 4.3, 4.1, 4.0, 3.9, 3.8, 3.7, 3.6)
+"""For 5, 6, ... 19 runs: the 99th percentile of |value - median| / deviation in 800,000 draws of normal values each, which
+`tests/test_drift.py` repeats with fewer."""
+
+_LEAST_RUNS = 5
+_MOST_RUNS = 30
+"""A change that stays is the usual after half of them."""
+
+_LEAST_TRACKS, _LEAST_MEDIA, _LEAST_PICTURES, _LEAST_HOURS, _LEAST_WORK_SECONDS = 10, 5, 10, 1 / 60, 5.0
+
+Figures = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measure:
+    """A figure that nights are compared by. `value` of a run's figures is None where they have too little to tell; `floor` is the
+    least difference that counts, as it stands or, where `relative`, as a share of the median."""
+
+    name: str
+    text: str
+    value: Callable[[Figures], float | None]
+    floor: float
+    relative: bool = False
+    style: Literal["share", "number"] = "number"
+
+    def shown(self, value: float) -> str:
+        if self.style == "share":
+            return f"{value:.0%}"
+        return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """A figure beyond its range `low` to `high` around the `usual` value in `runs` past runs; `text` says so in a line."""
+
+    figure: str
+    value: float
+    usual: float
+    low: float
+    high: float
+    runs: int
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Drift:
+    """What moved, compared with `runs` past runs; `note` says why there was nothing to compare with."""
+
+    runs: int
+    findings: tuple[Finding, ...] = ()
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For run.json, under `drift`."""
+        return dataclasses.asdict(self)
+
+
+def find_drift(facts: Facts, past: Iterable[Account]) -> Drift:
+    """Compares a run with those of `past` that ended well and were of the same shard, weights, and options that shape results."""
+    alike = [account.facts["figures"] for account in past if _is_comparable(account.facts, facts)][-_MOST_RUNS:]
+    if len(alike) < _LEAST_RUNS:
+        note = f"not compared with other runs yet: {len(alike)} of the {_LEAST_RUNS} it takes, with these weights and options, are there"
+        return Drift(len(alike), note=note)
+    found = (_finding(measure, facts["figures"], alike) for measure in _measures(facts["figures"], alike))
+    return Drift(len(alike), tuple(finding for finding in found if finding is not None))
+
+
+def usual_range(values: Sequence[float], *, floor: float) -> tuple[float, float, float]:
+    """Median, and the least and greatest value that are not out of the ordinary, of at least five."""
+    median = statistics.median(values)
+    deviation = 1.4826 * statistics.median(abs(value - median) for value in values)
+    few = len(values) - _LEAST_RUNS
+    deviations = _DEVIATIONS_OF_FEW[few] if few < len(_DEVIATIONS_OF_FEW) else _DEVIATIONS
+    width = max(deviations * deviation, floor)
+    return median, median - width, median + width
+
+
+def _finding(measure: Measure, figures: Figures, past: Sequence[Figures]) -> Finding | None:
+    value = measure.value(figures)
+    values = [found for found in map(measure.value, past) if found is not None]
+    if value is None or len(values) < _LEAST_RUNS:
+        return None
+    floor = measure.floor * abs(statistics.median(values)) if measure.relative else measure.floor
+    usual, low, high = usual_range(values, floor=floor)
+    if low <= value <= high:
+        return None
+    low, high = max(low, 0.0), min(high, 1.0) if measure.style == "share" else high
+    text = (
+        f"{measure.text}: {measure.shown(value)}, usually {measure.shown(usual)} "
+        f"({measure.shown(low)} to {measure.shown(high)} in {len(values)} runs)"
+    )
+    return Finding(measure.name, value, usual, low, high, len(values), text)
+
+
+def _is_comparable(other: Facts, facts: Facts) -> bool:
+    if other.get("how") != "done" or "figures" not in other or other["run_id"] == facts["run_id"]:
+        return False
+    return _made_by(other) == _made_by(facts)
+
+
+def _made_by(facts: Facts) -> tuple[Any, ...]:
+    options = facts["options"]
+    return (facts["weights"]["sha256"], options.get("shard"), *(options.get(name) for name in RunOptions().shaping()))
+
+
+def _measures(figures: Figures, past: Sequence[Figures]) -> list[Measure]:
+    labels = {label: None for each in (figures, *past) for label in each["emotions"] or ()}
+    return [
+        Measure("media", "media analysed", lambda f: float(f["media"]), floor=0.5, relative=True),
+        Measure("faces_per_hour", "faces an hour of video", _faces_per_hour, floor=0.2, relative=True),
+        Measure("faces_per_picture", "faces a picture", _faces_per_picture, floor=0.2, relative=True),
+        *(Measure(f"emotions.{label}", f"share of {label} faces", _share(label), floor=0.05, style="share") for label in labels),
+        Measure("confidence", "mean confidence", _of_faces("confidence"), floor=0.03, style="share"),
+        Measure("uncertain", "share of uncertain faces", _of_faces("uncertain"), floor=0.05, style="share"),
+        Measure("failed", "share of failed media", _failed, floor=0.05, style="share"),
+        # Times of the same work differ by 30 % on machines that others use too.
+        Measure("frames_per_second", "frames a second and process", _speed, floor=0.3, relative=True),
+    ]
+
+
+def _faces_per_hour(figures: Figures) -> float | None:
+    hours: float = figures["hours"]
+    return figures["work"]["video"]["faces"] / hours if hours >= _LEAST_HOURS else None
+
+
+def _faces_per_picture(figures: Figures) -> float | None:
+    pictures = figures["work"]["image"]
+    return pictures["faces"] / pictures["media"] if pictures["media"] >= _LEAST_PICTURES else None
+
+
+def _of_faces(name: str) -> Callable[[Figures], float | None]:
+    # Faces of one person are alike; so many people make a mean.
+    return lambda figures: figures[name] if figures["tracks"] >= _LEAST_TRACKS else None
+
+
+def _share(label: str) -> Callable[[Figures], float | None]:
+    def share(figures: Figures) -> float | None:
+        if not figures["emotions"] or figures["tracks"] * (1 - figures["uncertain"]) < _LEAST_TRACKS:
+            return None
+        found: float = figures["emotions"].get(label, 0.0)
+        return found
+
+    return share
+
+
+def _failed(figures: Figures) -> float | None:
+    return figures["failed"] / figures["media"] if figures["media"] >= _LEAST_MEDIA else None
+
+
+def _speed(figures: Figures) -> float | None:
+    seconds = sum(part["seconds"] for part in figures["work"].values())
+    return figures["frames"] / seconds if seconds >= _LEAST_WORK_SECONDS else None

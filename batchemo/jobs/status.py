@@ -1,0 +1,61 @@
+"""How a job stands: its last runs, whether one goes on, and when the next is due."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from typing import Any
+
+from batchemo.errors import UsageError
+from batchemo.jobs.crontab import installed_lines
+from batchemo.jobs.file import Job
+from batchemo.jobs.history import Account, read_accounts
+from batchemo.jobs.systemd import installed_units, user_folder
+from batchemo.lock import is_held
+
+_SHOWN_RUNS = 7
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Status:
+    """`runs` are the last ones, the newest first. `due` is local time, None where nobody can tell; `installed` names the schedulers
+    that know the job, or says why that is not known."""
+
+    job: Job
+    runs: tuple[Account, ...]
+    is_running: bool
+    due: datetime.datetime | None
+    installed: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "job": self.job.name,
+            "file": str(self.job.file),
+            "out": str(self.job.out),
+            "schedule": str(self.job.schedule or ""),
+            "installed": list(self.installed),
+            "next": self.due.astimezone().isoformat() if self.due else None,
+            "running": self.is_running,
+            "runs": [account.facts for account in self.runs],
+        }
+
+
+def status_of(job: Job, *, now: datetime.datetime | None = None) -> Status:
+    """`now` is local time without a zone."""
+    accounts = read_accounts(job.out, job.name)
+    return Status(
+        job=job,
+        runs=tuple(reversed(accounts[-_SHOWN_RUNS:])),
+        is_running=is_held(job.out),
+        due=job.schedule.next_after(now or datetime.datetime.now()) if job.schedule else None,
+        installed=tuple(_installed(job)),
+    )
+
+
+def _installed(job: Job) -> list[str]:
+    found = ["systemd"] if installed_units(job.file, folder=user_folder()) else []
+    try:
+        return [*found, "cron"] if installed_lines(job.file) else found
+    except UsageError as error:
+        return [*found, f"cron: {error}"]
