@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from batchemo.records import MediaRow
-from batchemo.tables import PER_MEDIUM, read_metadata, table_path
+from batchemo.tables import PER_MEDIUM, read_metadata, table_path, thumbnails_folder
 
 ANNOTATED_SUFFIXES = (".mp4", ".jpg")
 
@@ -62,7 +63,8 @@ def is_perhaps_unmounted(row: MediaRow) -> bool:
 
 
 def remove_results(results: Path, output: str) -> None:
-    """Removes the tables and the annotated copy of a medium, its mark of being done first, and folders that are empty then."""
+    """Removes the tables, the annotated copy and the thumbnails of a medium, its mark of being done first, and folders that are then
+    empty."""
     places = [("frames", ".parquet"), *((table, ".parquet") for table in PER_MEDIUM), *(("annotated", each) for each in ANNOTATED_SUFFIXES)]
     for place, suffix in places:
         path = results / place / f"{output}{suffix}"
@@ -70,6 +72,7 @@ def remove_results(results: Path, output: str) -> None:
         for folder in path.parents[: len(Path(output).parts) - 1]:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+    shutil.rmtree(thumbnails_folder(results, output), ignore_errors=True)
 
 
 def outputs(results: Path, place: str, *, suffixes: tuple[str, ...]) -> Iterator[str]:

@@ -31,13 +31,11 @@ from batchemo.lock import locked
 from batchemo.options import RunOptions
 from batchemo.parts import FOLDER as PARTS
 from batchemo.records import MediaRow, Medium, Outcome
-from batchemo.report.site import write_site
+from batchemo.report.site import remove_site, write_site
 from batchemo.shard import Shard
-from batchemo.tables import SCHEMA_VERSION, annotated_path, files_of, table_path
+from batchemo.tables import SCHEMA_VERSION, annotated_path, files_of, table_path, thumbnails_folder
 from batchemo.weights import SHIPPED, WeightsFile, read_weights_file
 from batchemo.work import Analysis
-
-_log = logging.getLogger("batchemo")
 
 _PULSES = ".pulses"
 _SAVE_EVERY_SECONDS = 30.0
@@ -135,6 +133,8 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
             engine = choose_engine(
                 options.workers, planned.todo, device=options.device, timeout_s=options.timeout, max_memory_mb=options.max_memory
             )
+            for medium in planned.todo:  # of tracks that are numbered anew
+                shutil.rmtree(thumbnails_folder(out, medium.output), ignore_errors=True)
             copies = {medium.name: _Copy.of(medium, out, options) for medium in planned.todo}
             for outcome in engine.run(task, planned.todo):
                 copies[outcome.row.media].remove_if_it_does_not_fit(outcome.row)
@@ -152,19 +152,11 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
         finally:
             shutil.rmtree(pulses, ignore_errors=True)
         account.close(rows, ended="done")
-        page = _write_page(out) if options.report and rows else None
+        page = write_site(out).page if options.report and rows else None
     ordered = tuple(sorted(rows, key=lambda row: row.media))
     kept = tuple(row.media for row in planned.vanished if row.media not in pruned)
     analysed = tuple(medium.name for medium in planned.todo)
     return Report(run_id, ordered, analysed, time.monotonic() - began, kept, tuple(sorted(pruned)), page)
-
-
-def _write_page(out: Path) -> Path | None:
-    try:
-        return write_site(out).page
-    except OSError as error:
-        _log.warning("the page of results cannot be written (%s); try again with: batchemo report %s", error, typed(out))
-        return None
 
 
 def _row_if_done(medium: Medium, entry: Entry, out: Path, options: RunOptions, weights: WeightsFile) -> MediaRow | None:
@@ -193,6 +185,8 @@ def _prune(out: Path, vanished: Sequence[MediaRow]) -> set[str]:
     for entry in list(read_inventory(out)):
         if entry.row.media in gone:
             remove_results(out, entry.output)
+    if gone:
+        remove_site(out)
     return gone
 
 

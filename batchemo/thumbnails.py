@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -54,10 +53,9 @@ class _View(NamedTuple):
 def write_thumbnails(medium: Medium, results: Path, *, beat: Callable[[], None] = lambda: None) -> int:
     """Writes JPEGs of `SIDE_PX` pixels a side for the longest tracks in `medium`'s tables, and returns how many; calls `beat` after each.
 
-    Those of an earlier analysis go. A face whose frame cannot be had again is left out; that is logged and no failure.
+    A face whose frame cannot be had again is left out; that is logged and no failure.
     """
     folder = thumbnails_folder(results, medium.output)
-    shutil.rmtree(folder, ignore_errors=True)
     views = _best_views(results, medium.output)
     written = 0
     try:

@@ -192,6 +192,7 @@ def test_filters_within_a_medium(browser: Browser, page: str) -> None:
     assert browser.run(titles) == ["Person 1", "Person 2"]
     choose(browser, "Person", "2")
     assert browser.run(titles) == ["Person 2"]
+    assert "No episode" in browser.run("return document.querySelector('.track').innerText")
     choose(browser, "Person", "")
     browser.click("#medium .chip:nth-child(5)")
     assert browser.run(titles) == ["Person 1"], "the other is never sad"

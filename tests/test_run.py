@@ -256,8 +256,8 @@ NAMES = [
     "--out=elsewhere.mp4",
     "<img src=x onerror=alert(1)>.mp4",
     "<!-- &amp; ]]> <?xml?>.mp4",
-    "..\\..\\up.mp4",
-    "..%2f..%2fup.mp4",
+    "x..\\..\\up.mp4",
+    "x..%2f..%2fup.mp4",
     "${HOME}%n%s{0}.mp4",
 ]
 

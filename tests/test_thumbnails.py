@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import av
@@ -12,12 +13,11 @@ from made_results import CLIP, PICTURE, write_medium
 from numpy.typing import NDArray
 
 from batchemo.decode import open_source
-from batchemo.options import RunOptions
-from batchemo.records import Medium, Outcome
+from batchemo.options import merge_options
+from batchemo.records import Medium
+from batchemo.run import Report, Watch, run
 from batchemo.tables import thumbnails_folder
 from batchemo.thumbnails import MOST_TRACKS, SIDE_PX, write_thumbnails
-from batchemo.weights import SHIPPED, read_weights_file
-from batchemo.work import Analysis, Job
 
 FRAMES = 112
 UNSURE, SURE = ("happy", 0.6), ("happy", 0.9)
@@ -78,25 +78,35 @@ def test_crowds_cost_no_more_than_the_longest_tracks(tmp_path: Path) -> None:
     assert write_thumbnails(medium, tmp_path) == MOST_TRACKS
 
 
-def test_old_ones_go_and_a_medium_that_cannot_be_read_again_is_no_failure(tmp_path: Path) -> None:
+def test_a_medium_that_cannot_be_read_again_is_no_failure(tmp_path: Path) -> None:
     medium = Medium(tmp_path / "a.mp4", "a.mp4", "a.mp4", "video")
     write_medium(tmp_path, medium, [[SURE]], run_id="x", frames=10)
-    folder = thumbnails_folder(tmp_path, medium.output)
-    folder.mkdir(parents=True)
-    (folder / "7.jpg").write_bytes(b"old")
     assert write_thumbnails(medium, tmp_path) == 0
     medium.path.write_bytes(CLIP.read_bytes()[:3000])
     assert write_thumbnails(medium, tmp_path) == 0
-    assert not folder.exists()
+    assert not thumbnails_folder(tmp_path, medium.output).exists()
 
 
-@pytest.mark.parametrize("report", [True, False])
-def test_nothing_is_written_without_a_report(tmp_path: Path, report: bool) -> None:
-    medium = Medium(PICTURE, "a.jpg", "a.jpg", "image")
-    (tmp_path / "pulses").mkdir()
-    weights = read_weights_file(SHIPPED)
-    options = RunOptions(report=report, annotate=False)
-    outcome = Analysis(tmp_path, options, "x", tmp_path / "pulses", weights.labels, weights.sha256)(Job(medium))
-    assert isinstance(outcome, Outcome)
-    assert outcome.row.n_faces == 1
-    assert (tmp_path / "report").exists() == report
+def test_faces_are_shown_only_while_they_are_wanted(tmp_path: Path) -> None:
+    media, out = tmp_path / "media", tmp_path / "results"
+    media.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copyfile(PICTURE, media / name)
+    silent = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+
+    def run_again(**flags: object) -> Report:
+        return run([media], out, merge_options({"workers": 1, "annotate": False, **flags}, environment={}), silent)
+
+    assert run_again(report=False).page is None
+    assert not (out / "report").exists()
+    page = run_again(force=True).page
+    assert page is not None
+    assert page.is_file()
+    thumbnails = [thumbnails_folder(out, name) / "1.jpg" for name in ("a.jpg", "b.jpg")]
+    assert all(path.is_file() for path in thumbnails)
+    (media / "a.jpg").unlink()
+    run_again(report=False, prune=True)
+    assert [path.is_file() for path in thumbnails] == [False, True]
+    assert not page.exists(), "it held the face of what was pruned"
+    run_again(report=False, force=True)
+    assert not thumbnails[1].exists(), "tracks may be numbered in another way now"

@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchemo.errors import UsageError, typed
+from batchemo.inventory import ANNOTATED_SUFFIXES, read_inventory, row_from
 from batchemo.records import MediaRow
-from batchemo.tables import read_metadata, table_path
-
-_NAMES = frozenset(field.name for field in dataclasses.fields(MediaRow))
+from batchemo.tables import table_path
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,25 +31,18 @@ class Entry:
 
 def read_entries(results: Path) -> list[Entry]:
     """All media by name. Raises UsageError where `results` holds none."""
-    rows = {row.media: row for row in _media_rows(results)}
-    found = {}
-    for path in sorted((results / "frames").rglob("*.parquet")):
-        if path.name.startswith("."):
-            continue
-        metadata, values = read_metadata(path)
-        if not values:
-            continue
-        row = _row(values)
-        output = path.relative_to(results / "frames").as_posix().removesuffix(".parquet")
-        found[row.media] = Entry(
-            # That of `media.parquet` is newer where a later run gave the medium up.
-            row=rows.get(row.media, row),
-            output=output,
-            labels=tuple(metadata.get("labels", ())),
-            uncertain_below=float(metadata.get("options", {}).get("uncertain_below", 0.5)),
-            annotated=_annotated(results, output),
+    entries = {row.media: Entry(row) for row in _media_rows(results)}
+    for found in read_inventory(results):
+        name = found.row.media
+        # A medium that killed whatever read it has a row in `media.parquet` alone, perhaps beside tables from before.
+        rows = [found.row, *([entries[name].row] if name in entries else [])]
+        entries[name] = Entry(
+            row=max(rows, key=lambda row: row.run_id),
+            output=found.output,
+            labels=tuple(found.metadata.get("labels", ())),
+            uncertain_below=float(found.metadata.get("options", {}).get("uncertain_below", 0.5)),
+            annotated=_annotated(results, found.output),
         )
-    entries = {name: Entry(row) for name, row in rows.items()} | found
     if not entries:
         raise UsageError(f"{results} holds no results; make some with: batchemo run INPUT --out {typed(results)}")
     return [entries[name] for name in sorted(entries)]
@@ -62,16 +53,11 @@ def _media_rows(results: Path) -> Iterator[MediaRow]:
         rows = pq.ParquetFile(table_path(results, "media")).read().to_pylist()
     except (OSError, pa.ArrowException):
         return
-    yield from map(_row, rows)
-
-
-def _row(values: dict[str, Any]) -> MediaRow:
-    """Columns that another version of batchemo has written are passed over."""
-    return MediaRow(**{name: value for name, value in values.items() if name in _NAMES})
+    yield from (row for row in map(row_from, rows) if row is not None)
 
 
 def _annotated(results: Path, output: str) -> str:
-    for suffix in (".mp4", ".jpg"):
+    for suffix in ANNOTATED_SUFFIXES:
         if (results / "annotated" / f"{output}{suffix}").is_file():
             return f"annotated/{output}{suffix}"
     return ""

@@ -30,6 +30,8 @@ MOST_MEDIA = 100
 MOST_BYTES = 4_500_000
 """Of timelines in one page; beyond either it is split, so that it opens at once and can still be sent by mail."""
 
+_TIMELINES = "timelines"
+
 STEPS_S = (0.0, 0.1, 0.25, 0.5)
 """What timelines are averaged over to fit into one page, finest first; the last is what episodes are smoothed by anyway."""
 
@@ -54,13 +56,19 @@ def write_site(results: Path, *, most_media: int = MOST_MEDIA, most_bytes: int =
     folder = results / "report"
     if inside is not None:
         records = [_record(entry, _timeline(results, entry)) for entry in entries]
-        shutil.rmtree(folder / "timelines", ignore_errors=True)
+        shutil.rmtree(folder / _TIMELINES, ignore_errors=True)
     else:
         records = list(_written(results, entries))
     title = readable(results.resolve().name)
     index = pack(_index(title, entries, records, read_last_run(results)))
     write_text(folder / "index.html", render(title=title, index=index, timelines=inside or ()))
     return Site(folder / "index.html", len(entries), inside is None)
+
+
+def remove_site(results: Path) -> None:
+    """Removes the page, which shows media that are no longer meant to be there, until it is built again."""
+    (results / "report" / "index.html").unlink(missing_ok=True)
+    shutil.rmtree(results / "report" / _TIMELINES, ignore_errors=True)
 
 
 def _fitting(results: Path, entries: Sequence[Entry], most_bytes: int) -> list[str] | None:
@@ -80,7 +88,7 @@ def _fitting(results: Path, entries: Sequence[Entry], most_bytes: int) -> list[s
 
 def _written(results: Path, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
     """Writes each timeline to its file, and yields what the index says of it. Files of media that are no longer there go."""
-    folder = results / "report" / "timelines"
+    folder = results / "report" / _TIMELINES
     folder.mkdir(parents=True, exist_ok=True)
     wanted = set()
     for entry in entries:
@@ -91,7 +99,7 @@ def _written(results: Path, entries: Sequence[Entry]) -> Iterator[dict[str, Any]
         temporary = temporary_name(path)
         temporary.write_text(as_script(pack_timeline(timeline, step_s=0)), encoding="ascii")
         temporary.replace(path)
-        yield _record(entry, timeline) | {"file": f"timelines/{path.name}"}
+        yield _record(entry, timeline) | {"file": f"{_TIMELINES}/{path.name}"}
     for path in set(folder.iterdir()) - wanted:
         path.unlink(missing_ok=True)
 

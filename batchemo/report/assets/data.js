@@ -68,11 +68,23 @@ function readTimeline(medium, { header, content }) {
       values,
       sums: values.map((percents) => percents && summed(percents)),
       gap: longestGap(times),
+      peaks: peaksOf(values, track.n),
       episodes: track.episodes.map(([own, start, apex, end, peak]) => ({ label: label(own), start, apex, end, peak })),
       thumbnail: thumbnail.length ? URL.createObjectURL(new Blob([thumbnail], { type: "image/jpeg" })) : "",
     };
   });
   return { step: header.step, tracks };
+}
+
+// By label the greatest probability, in percent, of the faces that it leads; -1 where it leads none.
+function peaksOf(values, length) {
+  const peaks = values.map(() => -1);
+  for (let i = 0; i < length; i++) {
+    let best = -1;
+    values.forEach((percents, label) => { if (percents && (best < 0 || percents[i] > values[best][i])) best = label; });
+    if (values[best][i] > peaks[best]) peaks[best] = values[best][i];
+  }
+  return peaks;
 }
 
 function undone(differences) {

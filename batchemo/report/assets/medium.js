@@ -68,9 +68,9 @@ function buildMedium(root, medium, place) {
     redraw();
   }
 
-  // By emotion: tracks with an episode of a chosen one.
+  // By emotion: tracks with a face that shows a chosen one.
   function shows(track) {
-    return !chosen.emotions.size || track.episodes.some((each) => chosen.emotions.has(each.label) && each.peak >= chosen.confidence);
+    return !chosen.emotions.size || [...chosen.emotions].some((label) => track.peaks[label] >= Math.round(100 * chosen.confidence));
   }
 
   function list(wanted) {
@@ -193,6 +193,7 @@ function trackCard(track, view, act) {
 }
 
 function episodeTable(track, act) {
+  if (!track.episodes.length) return make("p", { class: "soft none" }, "No episode: no emotion shows clearly for long enough.");
   const rows = make("tbody");
   const fillRows = () => {
     if (rows.firstChild) return;
