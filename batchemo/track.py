@@ -56,9 +56,9 @@ _ANYWHERE = -7.7
 _MARGIN = 0.06
 """How much more similar such a look must be than to any other track, unless it is `_UNMISTAKABLE`."""
 _UNMISTAKABLE = 0.8
-_HIDDEN_SECONDS = 2.5
+_HIDDEN_SECONDS = 6.0
 """As `GAP_SECONDS`, where the look has a say."""
-_COVERED, _COVERED_WEIGHT = 0.6, 0.3
+_COVERED, _COVERED_WEIGHT = 0.6, 0.15
 """Overlap with another face at which a look has least weight, and which."""
 
 

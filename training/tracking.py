@@ -199,14 +199,17 @@ class NorfairTracker:
         if self._tracker is None or cut:
             self._ids = {}
             self._tracker = Tracker(distance_function="iou", distance_threshold=0.7, initialization_delay=0, hit_counter_max=self._frames)
-        detections = [Detection(points=box.reshape(2, 2).astype(np.float64), data=number) for number, box in enumerate(faces.boxes)]
+        detections = [
+            Detection(points=box.reshape(2, 2).astype(np.float64), data=(time_s, number)) for number, box in enumerate(faces.boxes)
+        ]
         ids = np.zeros(len(faces), np.int32)
         for tracked in self._tracker.update(detections):
-            if tracked.last_detection in detections:
+            seen_s, number = tracked.last_detection.data
+            if seen_s == time_s:
                 if tracked.id not in self._ids:
                     self._begun += 1
                     self._ids[tracked.id] = self._begun
-                ids[tracked.last_detection.data] = self._ids[tracked.id]
+                ids[number] = self._ids[tracked.id]
         for column in np.flatnonzero(ids == 0):
             self._begun += 1
             ids[column] = self._begun
