@@ -76,11 +76,12 @@ def test_a_checkpoint_older_than_some_keys_of_the_recipe_goes_on(faces: FaceSet,
         learn(RECIPE, faces, tmp_path / "old", stop_after=1)
     path = tmp_path / "old" / CHECKPOINT
     state = torch.load(path, weights_only=True)
-    for key in ("precision", "votes_share"):
+    for key in ("precision", "votes_share", "optimizer", "muon_rate", "muon_decay"):
         del state["recipe"][key]
     for key in ("architecture", "squeeze"):
         del state["recipe"]["network"][key]
-    del state["recipe"]["augmentation"]["mixup_alpha"]
+    for key in ("mixup_alpha", "jpeg", "jpeg_quality"):
+        del state["recipe"]["augmentation"][key]
     torch.save(state, path)
     with pytest.raises(DataError, match="another recipe"):  # a key that it lacks had the default, not anything
         learn(dataclasses.replace(RECIPE, precision="float32"), faces, tmp_path / "old")
