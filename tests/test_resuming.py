@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from patterns import CPU, QUICK
 
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet, NetworkSpec
+from batchemo.network import ExpressionNet
 from training.dataset import FaceSet, read_split
 from training.drawings import write_drawings
 from training.fitting import CHECKPOINT, Epoch, fit
 from training.recipe import Recipe, read_recipe
 
-CPU = torch.device("cpu")
-SHAPE = {"stem": 8, "widths": (16, 16), "blocks": (1, 1), "drop_path": 0.0}
-RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.02, sizes=(24,), size_shares=(1.0,), network=NetworkSpec(**SHAPE))
+RECIPE = dataclasses.replace(QUICK, epochs=2, learning_rate=0.02, network=dataclasses.replace(QUICK.network, drop_path=0.0))
 
 
 @pytest.fixture(scope="module")
