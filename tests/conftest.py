@@ -37,8 +37,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from patterns import RECIPE
 
+    from training.recipe import to_toml
+
     path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
-    path.write_text(RECIPE)
+    path.write_text(to_toml(RECIPE))
     return path
 
 

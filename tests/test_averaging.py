@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from patterns import Done
 
 from batchemo.errors import DataError
 from batchemo.network import ExpressionNet, NetworkSpec
 from batchemo.records import EMOTIONS
 from batchemo.weights import load_weights, save_weights
-from training import cli
 from training.averaging import average, changed_batches, refresh_norms
 from training.recipe import Augmentation
 
@@ -75,17 +74,6 @@ def test_pictures_for_the_norms_are_changed_and_repeat_by_their_seed() -> None:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        return int(exited.value.code or 0), *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
 def data(tmp_path: Path) -> Path:
     rows = ["emotion,pixels,Usage"]
     for number, picture in enumerate(pictures(56)):
@@ -96,7 +84,7 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("norms", ["--keep-norms", "--refresh-norms"])
-def test_runs_are_averaged_into_a_weights_file(run: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path, norms: str) -> None:
+def test_runs_are_averaged_into_a_weights_file(run: Callable[..., Done], data: Path, tmp_path: Path, norms: str) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     hashes = []
     for seed, folder in enumerate(folders):
@@ -114,7 +102,7 @@ def test_runs_are_averaged_into_a_weights_file(run: Callable[..., tuple[int, str
     assert json.loads(printed)["accuracy"] == pytest.approx(made.figures["accuracy"], abs=1e-5)
 
 
-def test_an_average_does_not_replace_its_parts(run: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path) -> None:
+def test_an_average_does_not_replace_its_parts(run: Callable[..., Done], data: Path, tmp_path: Path) -> None:
     for seed, name in enumerate(("weights.safetensors", "other.safetensors")):
         save_weights(tmp_path / name, network(seed), labels=EMOTIONS, temperature=1.0, figures={})
     before = (tmp_path / "weights.safetensors").read_bytes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +10,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from patterns import Done
 
 from batchemo.classify import Classifier
 from batchemo.network import ExpressionNet, NetworkSpec
 from batchemo.weights import load_weights, save_weights
-from training import cli, exporting
+from training import exporting
 
 SHAPE = {"stem": 8, "widths": (16, 16), "blocks": (1, 1), "drop_path": 0.0, "classes": 3}
 LABELS = ("bored", "cheerful", "über")
@@ -24,18 +24,6 @@ SPECS = {
     "vgg": NetworkSpec("vgg", **SHAPE),
     "mini-xception": NetworkSpec("mini-xception", **SHAPE),
 }
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        return int(exited.value.code or 0), *capsys.readouterr()
-
-    return call
 
 
 def weights(path: Path, spec: NetworkSpec) -> Path:
@@ -49,7 +37,7 @@ def weights(path: Path, spec: NetworkSpec) -> Path:
 
 
 @pytest.mark.parametrize(("name", "pixels"), [("resnet with gates", "uint8"), ("mini-xception", "float32")])
-def test_a_file_reads_crops_as_the_classifier_does(name: str, pixels: str, run: Command, tmp_path: Path) -> None:
+def test_a_file_reads_crops_as_the_classifier_does(name: str, pixels: str, run: Callable[..., Done], tmp_path: Path) -> None:
     source, path = weights(tmp_path / "net.safetensors", SPECS[name]), tmp_path / "net.onnx"
     code, printed, messages = run("export", source, "--to", path, "--input", pixels)
     assert (code, printed) == (0, f"{path}\n")
@@ -69,7 +57,7 @@ def test_a_file_reads_crops_as_the_classifier_does(name: str, pixels: str, run: 
         assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-def test_a_file_that_reads_otherwise_is_not_written(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_reads_otherwise_is_not_written(run: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = weights(tmp_path / "net.safetensors", SPECS["vgg"])
     path = tmp_path / "net.onnx"
     path.write_text("an older file")
@@ -81,7 +69,9 @@ def test_a_file_that_reads_otherwise_is_not_written(run: Command, tmp_path: Path
     assert not list(tmp_path.glob(".*"))
 
 
-def test_what_is_missing_is_named_before_anything_is_done(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_named_before_anything_is_done(
+    run: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(exporting, "_NEEDED", ("onnx", "no_such_package"))
     code, _, messages = run("export", "--to", tmp_path / "net.onnx")
     assert code == 2

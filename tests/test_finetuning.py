@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from patterns import QUICK, Done
 from sklearn.linear_model import LogisticRegression
 
 import batchemo
@@ -24,33 +25,16 @@ from batchemo.run import Watch
 from batchemo.run import run as run_media
 from batchemo.summary import summarise
 from batchemo.weights import Weights, load_weights, save_weights
-from training import cli
 from training.dataset import FaceSet
 from training.drawings import draw_face
 from training.finetuning import relabel
 from training.folders import read_folders
+from training.recipe import to_toml
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 CPU = torch.device("cpu")
 SHAPE = {"stem": 8, "widths": (8, 16), "blocks": (1, 1)}
-RECIPE = "epochs = 2\nbatch_size = 16\nlearning_rate = 0.05\nema_decay = 0.5\nsizes = [24]\nsize_shares = [1.0]\n"
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        return int(exited.value.code or 0), *capsys.readouterr()
-
-    return call
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -64,7 +48,7 @@ def start(tmp_path: Path) -> Path:
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "recipe.toml"
-    path.write_text(RECIPE)
+    path.write_text(to_toml(dataclasses.replace(QUICK, epochs=2)))
     return path
 
 
@@ -82,7 +66,7 @@ def drawn(folder: Path, labels: dict[str, str], *, count: int, side: int = 48) -
 LABELS = {"very bored": "neutral", "cheerful": "happy", "sad": "sad", "über": "surprise"}
 
 
-def test_labels_of_ones_own_reach_every_table(run: Command, start: Path, recipe: Path, tmp_path: Path) -> None:
+def test_labels_of_ones_own_reach_every_table(run: Callable[..., Done], start: Path, recipe: Path, tmp_path: Path) -> None:
     mine = drawn(tmp_path / "mine", LABELS, count=10)
     out = tmp_path / "out"
     code, printed, messages = run("finetune", mine, "--start", start, "--recipe", recipe, "--out", out)
@@ -132,7 +116,7 @@ def test_results_of_two_sets_of_labels_are_read_together(start: Path, tmp_path: 
     assert sum(summary.total.shares.values()) == pytest.approx(1)
 
 
-def test_faces_in_photographs_are_cut_as_a_run_cuts_them(run: Command, start: Path, recipe: Path, tmp_path: Path) -> None:
+def test_faces_in_photographs_are_cut_as_a_run_cuts_them(run: Callable[..., Done], start: Path, recipe: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     for label, name in (("on earth", "grace_hopper.jpg"), ("in space", "eileen_collins.jpg")):
         (mine / label).mkdir(parents=True)
@@ -188,7 +172,7 @@ def test_emotions_of_fer2013_keep_their_order_and_large_crops_are_shrunk_by_area
     assert np.array_equal(found.faces.pixels[0, 0].numpy(), cv2.resize(first, (48, 48), interpolation=cv2.INTER_AREA))
 
 
-def test_other_pictures_can_be_held_back(run: Command, start: Path, recipe: Path, tmp_path: Path) -> None:
+def test_other_pictures_can_be_held_back(run: Callable[..., Done], start: Path, recipe: Path, tmp_path: Path) -> None:
     labels = {"a": "happy", "b": "sad"}
     mine = drawn(tmp_path / "mine", labels, count=4)
     others = drawn(tmp_path / "others", labels, count=9)
@@ -202,7 +186,7 @@ def test_other_pictures_can_be_held_back(run: Command, start: Path, recipe: Path
     assert "others has the labels a, c" in messages
 
 
-def test_a_run_does_not_go_on_from_other_first_weights(run: Command, start: Path, recipe: Path, tmp_path: Path) -> None:
+def test_a_run_does_not_go_on_from_other_first_weights(run: Callable[..., Done], start: Path, recipe: Path, tmp_path: Path) -> None:
     mine = drawn(tmp_path / "mine", {"a": "happy", "b": "sad"}, count=5)
     arguments = ("finetune", mine, "--recipe", recipe, "--out", tmp_path / "out", "--start")
     assert run(*arguments, start)[0] == 0
@@ -226,7 +210,7 @@ def test_a_run_does_not_go_on_from_other_first_weights(run: Command, start: Path
     ],
 )
 def test_folders_that_cannot_be_learnt_from_are_refused(
-    labels: dict[str, str], count: int, message: str, run: Command, start: Path, recipe: Path, tmp_path: Path
+    labels: dict[str, str], count: int, message: str, run: Callable[..., Done], start: Path, recipe: Path, tmp_path: Path
 ) -> None:
     mine = drawn(tmp_path / "mine", labels, count=count)
     code, _, messages = run("finetune", mine, "--start", start, "--recipe", recipe, "--out", tmp_path / "out")
@@ -236,7 +220,7 @@ def test_folders_that_cannot_be_learnt_from_are_refused(
     assert not (tmp_path / "out" / "weights.safetensors").exists()
 
 
-def test_broken_pictures_and_missing_folders_are_named(run: Command, start: Path, tmp_path: Path) -> None:
+def test_broken_pictures_and_missing_folders_are_named(run: Callable[..., Done], start: Path, tmp_path: Path) -> None:
     code, _, messages = run("finetune", tmp_path / "none", "--start", start)
     assert code == 2
     assert "none is no folder" in messages
@@ -255,7 +239,7 @@ def test_a_label_without_any_face_is_named(tmp_path: Path) -> None:
         read_folders(tmp_path, known=EMOTIONS, detector=Detector(device=CPU))
 
 
-def test_pictures_that_are_no_crops_are_remarked_upon(run: Command, start: Path, recipe: Path, tmp_path: Path) -> None:
+def test_pictures_that_are_no_crops_are_remarked_upon(run: Callable[..., Done], start: Path, recipe: Path, tmp_path: Path) -> None:
     mine = drawn(tmp_path / "mine", {"a": "happy", "b": "sad"}, count=5)
     cv2.imwrite(str(mine / "a" / "wide.png"), np.random.default_rng(0).integers(0, 255, (90, 160), np.uint8))
     code, _, messages = run("finetune", mine, "--start", start, "--recipe", recipe, "--out", tmp_path / "out", "--epochs", 1)

@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from patterns import CPU, QUICK
 
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet, NetworkSpec
+from batchemo.network import ExpressionNet
 from training.dataset import FaceSet, read_split
 from training.drawings import write_drawings
 from training.fitting import CHECKPOINT, Epoch, fit
 from training.recipe import Recipe, read_recipe
 
-CPU = torch.device("cpu")
-SHAPE = {"stem": 8, "widths": (16, 16), "blocks": (1, 1), "drop_path": 0.0}
-RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.02, sizes=(24,), size_shares=(1.0,), network=NetworkSpec(**SHAPE))
+RECIPE = dataclasses.replace(QUICK, epochs=2, learning_rate=0.02, network=dataclasses.replace(QUICK.network, drop_path=0.0))
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +75,12 @@ def test_a_checkpoint_older_than_some_keys_of_the_recipe_goes_on(faces: FaceSet,
         learn(RECIPE, faces, tmp_path / "old", stop_after=1)
     path = tmp_path / "old" / CHECKPOINT
     state = torch.load(path, weights_only=True)
-    for key in ("precision", "votes_share"):
+    for key in ("precision", "votes_share", "optimizer", "muon_rate", "muon_decay"):
         del state["recipe"][key]
     for key in ("architecture", "squeeze"):
         del state["recipe"]["network"][key]
-    del state["recipe"]["augmentation"]["mixup_alpha"]
+    for key in ("mixup_alpha", "jpeg", "jpeg_quality"):
+        del state["recipe"]["augmentation"][key]
     torch.save(state, path)
     with pytest.raises(DataError, match="another recipe"):  # a key that it lacks had the default, not anything
         learn(dataclasses.replace(RECIPE, precision="float32"), faces, tmp_path / "old")

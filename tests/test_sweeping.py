@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
+from patterns import QUICK, Done
 
 from batchemo.errors import DataError
+from batchemo.network import NetworkSpec
 from batchemo.weights import load_weights
-from training import cli
 from training.drawings import write_drawings
 from training.fitting import CHECKPOINT
 from training.recipe import RECIPES, Recipe, read_recipe, to_toml
 from training.sweeping import RESULT, read_sweep
 
 SWEEPS = RECIPES.parent / "sweeps"
-BASE = """
-epochs = 1
-batch_size = 16
-learning_rate = 0.05
-sizes = [24]
-size_shares = [1.0]
+BASE = dataclasses.replace(QUICK, network=NetworkSpec(stem=8, widths=(8,), blocks=(1,)))
 
-[network]
-stem = 8
-widths = [8]
-blocks = [1]
-"""
-Command = Callable[..., tuple[int, str, str]]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str], Path]:
-    (tmp_path / "base.toml").write_text(BASE)
+    (tmp_path / "base.toml").write_text(to_toml(BASE))
 
     def sweep(text: str) -> Path:
         path = tmp_path / "sweep.toml"
@@ -45,19 +35,6 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return sweep
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    torch.set_num_threads(1)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        return int(exited.value.code or 0), *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture
@@ -125,7 +102,7 @@ def test_a_recipe_written_as_toml_is_the_same(path: Path, tmp_path: Path) -> Non
 
 
 def test_a_sweep_ends_in_a_table_with_the_best_first_and_a_command(
-    run: Command, write: Callable[[str], Path], data: Path, tmp_path: Path
+    run: Callable[..., Done], write: Callable[[str], Path], data: Path, tmp_path: Path
 ) -> None:
     sweep, out = write("[vary]\nlearning_rate = [0.05, 1e-9, 1e30]"), tmp_path / "out"
     code, printed, messages = run("sweep", sweep, "--data", data, "--out", out, "--workers", 1, "--epochs", 3)
@@ -147,7 +124,7 @@ def test_a_sweep_ends_in_a_table_with_the_best_first_and_a_command(
     assert load_weights(best / "weights.safetensors").figures["accuracy"] == pytest.approx(float(rows[0]["accuracy"]), abs=0.04)
 
 
-def test_what_has_ended_is_not_done_again(run: Command, write: Callable[[str], Path], data: Path, tmp_path: Path) -> None:
+def test_what_has_ended_is_not_done_again(run: Callable[..., Done], write: Callable[[str], Path], data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ("--data", data, "--out", out, "--workers", 1)
     assert run("sweep", write("[vary]\nseed = [1, 2]"), *arguments)[0] == 0
@@ -161,7 +138,7 @@ def test_what_has_ended_is_not_done_again(run: Command, write: Callable[[str], P
     assert len((out / "results.csv").read_text().splitlines()) == 4
 
 
-def test_trials_at_once_end_as_trials_in_turn(run: Command, write: Callable[[str], Path], data: Path, tmp_path: Path) -> None:
+def test_trials_at_once_end_as_trials_in_turn(run: Callable[..., Done], write: Callable[[str], Path], data: Path, tmp_path: Path) -> None:
     sweep = write("[vary]\nseed = [1, 2]")
     found = []
     for workers in (1, 2):

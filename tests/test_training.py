@@ -17,7 +17,7 @@ from patterns import CPU, Done, row, rows, train, write_csv
 from batchemo.errors import DataError
 from batchemo.network import ExpressionNet, NetworkSpec
 from batchemo.weights import load_weights, save_weights
-from training import cli
+from training import cli, runs
 from training.dataset import VOTES, read_split
 from training.fitting import CHECKPOINT, Epoch, fit, predict
 from training.recipe import RECIPES, Recipe, read_recipe
@@ -230,7 +230,7 @@ def test_an_interrupted_training_says_that_it_goes_on(
     def interrupt(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_progress", interrupt)
+    monkeypatch.setattr(runs, "progress", interrupt)
     done = run("fit", recipe_file, "--data", data, "--out", tmp_path)
     assert done.code == 130
     assert "the same command goes on after the last whole epoch" in done.err

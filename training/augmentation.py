@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import cv2
+import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
@@ -12,11 +14,13 @@ from training.recipe import Augmentation
 
 
 def augment(pictures: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
-    """uint8 N x 1 x S x S -> float32 N x 1 x S x S in 0 to 1: warped, lit otherwise, blurred by resampling, partly erased."""
+    """uint8 N x 1 x S x S -> float32 N x 1 x S x S in 0 to 1: warped, blurred by resampling, lit otherwise, compressed, partly erased."""
     scaled = pictures.float() / 255
     scaled = _warp(scaled, settings, generator)
     scaled = _lower_resolution(scaled, settings, generator)
     scaled = _relight(scaled, settings, generator)
+    if settings.jpeg:  # Draws nothing where it is off: recipes older than it repeat their weights.
+        scaled = _compress(scaled, settings, generator)
     return _erase(scaled, settings, generator)
 
 
@@ -67,6 +71,19 @@ def _lower_resolution(pictures: Tensor, settings: Augmentation, generator: Gener
     small = resize(pictures[chosen], side)
     result = pictures.clone()
     result[chosen] = functional.interpolate(small, size=pictures.shape[2:], mode="bilinear", align_corners=False)
+    return result
+
+
+def _compress(pictures: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+    count = len(pictures)
+    low, high = settings.jpeg_quality
+    qualities = torch.randint(low, high + 1, (count,), generator=generator)
+    chosen = torch.nonzero(torch.rand(count, generator=generator) < settings.jpeg).flatten().tolist()
+    grey = (pictures[chosen, 0] * 255).round().to(torch.uint8).numpy()
+    result = pictures.clone()
+    for index, picture in zip(chosen, grey, strict=True):
+        _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(qualities[index])])
+        result[index, 0] = torch.from_numpy(np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE))) / 255
     return result
 
 

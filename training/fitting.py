@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from batchemo.errors import DataError
 from batchemo.network import ExpressionNet
 from training.augmentation import augment, mix, resize
 from training.dataset import VOTES, FaceSet
+from training.muon import Muon, hidden_convolutions
 from training.recipe import Recipe, complete
 from training.votes import label_probabilities, vote_shares
 
@@ -78,8 +79,7 @@ def fit(
     average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
     fitted = cast(ExpressionNet, average.module)
     vote_head = nn.Linear(recipe.network.widths[-1], len(VOTES)).to(device)
-    groups = _parameter_groups(nn.ModuleList([network, vote_head]), recipe)
-    optimizer = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
+    optimizer = _optimizer(recipe, network, vote_head)
     learner = _Learner(network, vote_head, average, optimizer)
     origin = _Origin(_fingerprint(lessons), "" if start is None else _digest(start.state_dict().values()))
     first = _resume(folder / CHECKPOINT, learner, recipe=recipe, origin=origin)
@@ -90,7 +90,7 @@ def fit(
         if validation is not None and (epoch % _VALIDATE_EVERY == _VALIDATE_EVERY - 1 or epoch == recipe.epochs - 1):
             accuracy = _accuracy(fitted, validation, side_px=recipe.size_px(epoch), device=device)
         _save(folder / CHECKPOINT, learner, recipe=recipe, origin=origin, epochs=epoch + 1)
-        done = Epoch(epoch, recipe.size_px(epoch), optimizer.param_groups[0]["lr"], loss, accuracy, time.monotonic() - started)
+        done = Epoch(epoch, recipe.size_px(epoch), optimizer.param_groups[-1]["lr"], loss, accuracy, time.monotonic() - started)
         _log(folder / LOG, done)
         report(done)
     return fitted.cpu().eval()
@@ -157,7 +157,8 @@ def _train_epoch(learner: _Learner, recipe: Recipe, lessons: _Lessons, *, epoch:
     total, steps = 0.0, len(lessons) // recipe.batch_size
     for step, (pictures, targets, votes) in enumerate(_batches(recipe, lessons, epoch)):
         for group in learner.optimizer.param_groups:
-            group["lr"] = _learning_rate(recipe, epoch + step / steps)
+            peak = recipe.muon_rate if group.get("orthogonal") else recipe.learning_rate
+            group["lr"] = _learning_rate(recipe, epoch + step / steps, peak=peak)
         with _precision(recipe, device):
             maps = learner.network.maps(pictures.to(device).contiguous(memory_format=torch.channels_last))
             logits = learner.network.read(maps)
@@ -196,18 +197,25 @@ def _batches(recipe: Recipe, lessons: _Lessons, epoch: int) -> Iterator[tuple[Te
         yield pictures, targets, votes
 
 
-def _learning_rate(recipe: Recipe, progress_epochs: float) -> float:
+def _learning_rate(recipe: Recipe, progress_epochs: float, *, peak: float) -> float:
     """Linear warm-up, then half a cosine to 0 (Loshchilov & Hutter 2017)."""
     if progress_epochs < recipe.warmup_epochs:
-        return recipe.learning_rate * max(progress_epochs, 1e-3) / recipe.warmup_epochs
+        return peak * max(progress_epochs, 1e-3) / recipe.warmup_epochs
     share = (progress_epochs - recipe.warmup_epochs) / max(1e-9, recipe.epochs - recipe.warmup_epochs)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
-def _parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def _optimizer(recipe: Recipe, network: ExpressionNet, vote_head: nn.Linear) -> torch.optim.Optimizer:
+    parameters = [*network.parameters(), *vote_head.parameters()]
+    matrices = hidden_convolutions(network) if recipe.optimizer == "muon" else []
+    taken = {id(weight) for weight in matrices}
+    decayed = [p for p in parameters if p.ndim > 1 and id(p) not in taken]
+    plain = [p for p in parameters if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
+    groups.insert(0, {"params": matrices, "weight_decay": recipe.muon_decay, "orthogonal": True})
+    return Muon(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
 
 
 def _precision(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -15,6 +15,7 @@ from batchemo.network import NetworkSpec
 from batchemo.records import EMOTIONS
 
 PRECISIONS = ("bf16", "float32")
+OPTIMIZERS = ("sgd", "muon")
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -34,6 +35,8 @@ class Augmentation:
     erase_area: tuple[float, float] = (0.02, 0.2)
     low_resolution: float = 0.15
     low_resolution_px: tuple[int, int] = (20, 36)
+    jpeg: float = 0.0
+    jpeg_quality: tuple[int, int] = (15, 60)
     mixup_alpha: float = 0.2
 
 
@@ -46,7 +49,12 @@ class Recipe:
     seed: int = 0
     precision: str = "bf16"
     """Of the arithmetic: mixed with bfloat16, or float32 throughout. Weights are float32 either way."""
+    optimizer: str = "sgd"
+    """`muon` moves the convolutions by `muon_rate` and `muon_decay`, all else as `sgd` does; see `training.muon`."""
     learning_rate: float = 0.1
+    muon_rate: float = 0.02
+    """At its peak; it rises and falls as `learning_rate` does."""
+    muon_decay: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup_epochs: float = 3.0
@@ -70,8 +78,11 @@ class Recipe:
             raise ValueError("epochs must be 1 or more, batch_size 2 or more, learning_rate above 0")
         if not 0 <= self.votes_share <= 1 or self.votes_weight < 0:
             raise ValueError("votes_share must be 0 to 1, votes_weight 0 or more")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be {' or '.join(PRECISIONS)}, not {self.precision!r}")
+        for key, choices in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
+            if getattr(self, key) not in choices:
+                raise ValueError(f"{key} must be {' or '.join(choices)}, not {getattr(self, key)!r}")
+        if self.muon_rate <= 0 or self.muon_decay < 0:
+            raise ValueError("muon_rate must be above 0, muon_decay 0 or more")
 
     @property
     def needs_votes(self) -> bool:

@@ -22,7 +22,7 @@ _SCALE = 2
 _GAP_PX = 4
 _TEXT_PX = 15
 _PAPER, _INK = 255, 25
-_EACH_ALONE = {"flip", "erase", "low_resolution"}
+_EACH_ALONE = {"flip", "erase", "low_resolution", "jpeg"}
 """Changes whose strength is how often they happen; a row of one of them shows it on every picture."""
 
 

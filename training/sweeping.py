@@ -21,9 +21,9 @@ from batchemo.atomic import replacing, write_text
 from batchemo.errors import DataError
 from batchemo.network import multiply_adds
 from training.calibration import fit_temperature
-from training.dataset import FaceSet
 from training.evaluation import evaluate
 from training.fitting import fit, predict
+from training.material import Material
 from training.recipe import Recipe, build_recipe, check_keys, read_values, to_toml
 
 RECIPE, RESULT, RESULTS = "recipe.toml", "result.json", "results.csv"
@@ -41,19 +41,6 @@ class Trial:
 
     varied: dict[str, Any]
     recipe: Recipe
-
-
-@dataclasses.dataclass(frozen=True)
-class Material:
-    """What all trials share; `clean` is bool N and marks the pictures of `held_back` that are not among `training`."""
-
-    training: FaceSet
-    held_back: FaceSet
-    clean: torch.Tensor
-
-    def digest(self) -> str:
-        parts = (self.training.pixels, self.training.labels, self.held_back.pixels, self.held_back.labels)
-        return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
 
 
 def read_sweep(path: Path, *, epochs: int | None = None) -> list[Trial]:

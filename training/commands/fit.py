@@ -1,0 +1,47 @@
+"""From pictures and a recipe to a weights file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchemo.errors import typed
+from training.console import say
+from training.options import RECIPE, Data, Device
+
+
+def fit(
+    *,
+    data: Data,
+    recipe: Annotated[Path, typer.Argument(help="TOML file of hyperparameters.", show_default="training/recipes/shipped.toml")] = RECIPE,
+    votes: Annotated[
+        Path | None, typer.Option("--votes", help="fer2013new.csv of FER+: leaves out training pictures that are not of faces.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of this run; default: runs/<name of the recipe>.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")] = None,
+    start: Annotated[Path | None, typer.Option("--start", help="Begin with these weights, not with random ones.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Train a network, calibrate and evaluate it, and write OUT/weights.safetensors.
+
+    Stopped at any time, the same command goes on after the last whole epoch. Prints the path of the weights.
+    """
+    from batchemo.devices import choose_device
+    from training.material import gather
+    from training.recipe import read_recipe
+    from training.runs import WEIGHTS, changed, finish, load, origin_of, teach
+
+    chosen = changed(read_recipe(recipe), epochs=epochs, seed=seed)
+    folder = out if out is not None else Path("runs") / recipe.stem
+    target = choose_device(device)
+    started_from = load(start) if start is not None else None
+    material = gather(data, votes, chosen.seed)
+    network = teach(chosen, material, folder=folder, device=target, start=started_from.network if started_from else None)
+    path = folder / WEIGHTS
+    finish(path, network, material, origin=origin_of(chosen, recipe, started_from, material), device=target)
+    say(f"next: python -m training evaluate {typed(path)} --data {typed(data)}")
+    say(f"or:   python -m training ship {typed(path)} --data {typed(data)}{f' --votes {typed(votes)}' if votes else ''}")
+    print(path)

@@ -1,0 +1,19 @@
+"""Options that several commands share, and the recipes that are their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+RECIPE = Path(__file__).parent / "recipes" / "shipped.toml"
+VOTING = RECIPE.with_name("votes.toml")
+FINETUNING = RECIPE.with_name("finetune.toml")
+
+Data = Annotated[
+    Path, typer.Option("--data", help="fer2013.csv or icml_face_data.csv, or a folder with train/<emotion>/ and test/<emotion>/.")
+]
+Votes = Annotated[Path | None, typer.Option("--votes", help="fer2013new.csv of FER+.")]
+Pixels = Literal["uint8", "float32"]
+Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu, or cuda:N.")]
