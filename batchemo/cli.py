@@ -20,10 +20,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(jobs_app, name="jobs")
 
 _RUNS, _RESULTS, _MACHINE = "Analyse", "Look at results", "Look after this machine"
 _READ, _ANALYSE, _HOW, _WRITE, _AGAIN, _TALK = "What to read", "What to analyse", "How", "What to write", "Again or not", "How to talk"
+
+app.add_typer(jobs_app, name="jobs", rich_help_panel=_RUNS)
 
 Results = Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=_TALK)]
