@@ -90,8 +90,7 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
         raise UsageError(f"--out {out} is a file; give a folder")
     media = find_media(inputs, out=out, include=options.include, exclude=options.exclude, follow_symlinks=options.follow_symlinks)
     entries = {entry.output: entry for entry in read_inventory(out)}
-    if options.shard is not None:
-        media = [medium for medium in media if options.shard.holds(medium.name)]
+    media = [medium for medium in media if _is_ours(medium.name, options.shard)]
     todo: list[Medium] = []
     done: list[MediaRow] = []
     for medium in media:
@@ -101,7 +100,8 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
             todo.append(medium)
         else:
             done.append(row)
-    return Plan(tuple(todo), tuple(done), tuple(_vanished(out, entries.values(), inputs, found={medium.name for medium in media})))
+    gone = _vanished(out, entries.values(), inputs, found={medium.name for medium in media})
+    return Plan(tuple(todo), tuple(done), tuple(row for row in gone if _is_ours(row.media, options.shard)))
 
 
 def _vanished(out: Path, entries: Iterable[Entry], inputs: Sequence[Path], *, found: set[str]) -> Iterator[MediaRow]:
@@ -110,6 +110,10 @@ def _vanished(out: Path, entries: Iterable[Entry], inputs: Sequence[Path], *, fo
     for name in sorted(rows.keys() - found):
         if is_vanished(rows[name], inputs):
             yield rows[name]
+
+
+def _is_ours(name: str, shard: Shard | None) -> bool:
+    return shard is None or shard.holds(name)
 
 
 def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *, job: str = "") -> Report:
@@ -255,8 +259,11 @@ class _Account:
         self._folder = out / "runs" / run_id
         self._folder.mkdir(parents=True)
         self._saved = time.monotonic()
-        # Whatever the index lacks stands in the tables.
-        merge_into_index(out, [entry.row for entry in read_inventory(out)], without=pruned)
+        self._pruned = pruned
+        # What another shard's tables say may be old by the time that it is written.
+        stored = {entry.row.media: entry.row for entry in read_inventory(out)}
+        self._stored = {name: row for name, row in stored.items() if _is_ours(name, options.shard)}
+        self._lacking = {name: row for name, row in stored.items() if name not in self._stored}
         self._rows: list[MediaRow] = list(planned.done)
         self._seconds: Counter[str] = Counter()
         weights = read_weights_file(options.weights or SHIPPED)
@@ -281,12 +288,12 @@ class _Account:
         self._seconds.update(outcome.seconds)
         self._log("medium", **outcome.row.as_dict(), seconds_by_stage=_rounded(outcome.seconds))
         if time.monotonic() - self._saved > _SAVE_EVERY_SECONDS:
-            merge_into_index(self._out, self._rows)
+            self._write_media()
             self._saved = time.monotonic()
 
     def close(self, rows: Sequence[MediaRow], *, ended: str, trace: str = "") -> None:
         self._rows = list(rows)
-        merge_into_index(self._out, self._rows)
+        self._write_media()
         failed = [{"media": row.media, "error": row.error, "message": row.message} for row in rows if row.status == "failed"]
         self._facts |= {"ended": _now(), "how": ended, "failures": failed, "seconds_by_stage": _rounded(self._seconds)}
         self._facts["media"] |= {
@@ -297,6 +304,10 @@ class _Account:
         }
         self._write_facts()
         self._log("ended", how=ended, trace=trace)
+
+    def _write_media(self) -> None:
+        rows = self._stored | {row.media: row for row in self._rows}
+        merge_into_index(self._out, rows, lacking=self._lacking, without=self._pruned)
 
     def _write_facts(self) -> None:
         write_text(self._folder / "run.json", json.dumps(self._facts, indent=2, ensure_ascii=False) + "\n")

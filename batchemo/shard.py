@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from pathlib import Path
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,19 +31,5 @@ class Shard:
 
     def holds(self, name: str) -> bool:
         """Whether the medium of that name is in this part. The same on every machine and with every version of Python."""
-        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8]) % self.count == self.index - 1
-
-
-def lock_name(shard: Shard | None) -> str:
-    """The file in a results folder that a run of this part, or of all media, holds."""
-    return ".batchemo.lock" if shard is None else f".batchemo.{shard.index}-of-{shard.count}.lock"
-
-
-def rival_locks(out: Path, shard: Shard | None) -> list[Path]:
-    """The locks in `out` of runs that could touch the same media: those that divide them otherwise, or not at all."""
-    others = {lock_name(None)} if shard is not None else set()
-    for path in out.glob(".batchemo.*-of-*.lock"):
-        if shard is None or not path.name.endswith(f"-of-{shard.count}.lock"):
-            others.add(path.name)
-    return [out / name for name in sorted(others)]

@@ -121,6 +121,7 @@ def test_a_week_of_nights(tmp_path: Path) -> None:
     for finding in drift["findings"]:
         assert f"unusual  {finding['text']}" in done["sun"].stderr
     assert "unusual" not in done["sat"].stderr
+    assert "1 vanished, whose results are kept (options.prune)" in done["fri"].stderr
 
     shown = jobs("status", study.file)
     assert shown.exit_code == 0, shown.stderr
@@ -225,7 +226,7 @@ def test_where_the_time_went_is_said_where_the_account_has_it(tmp_path: Path) ->
     study = Study(tmp_path)
     study.run()
     (account,) = read_accounts(study.out, "nightly")
-    account.facts["seconds_by_stage"] = {"decode": 1.0, "detect": 3.0}
+    account.facts["seconds_by_stage"] = {"decode": 1.0, "detect": 3.0, "hash": 0.001}
     account.save()
     assert "Time went to detect 75%, decode 25%." in jobs("status", study.file).stdout
 

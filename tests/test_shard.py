@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from test_run import rows, run_here, write_clip
@@ -14,11 +15,11 @@ from test_run import rows, run_here, write_clip
 import batchemo
 from batchemo.errors import LockedError, UsageError
 from batchemo.index import merge_into_index
-from batchemo.lock import is_held
+from batchemo.lock import is_held, lock_path, locked
 from batchemo.options import merge_options
 from batchemo.records import MediaRow
 from batchemo.run import plan
-from batchemo.shard import Shard, lock_name
+from batchemo.shard import Shard
 from batchemo.summary import summarise
 
 names = st.text(st.characters(exclude_categories=[]), max_size=30)  # lone surrogates too: names of files may hold them
@@ -101,21 +102,43 @@ def test_a_shard_leaves_what_others_have_in_work(media: Path, tmp_path: Path) ->
 )
 def test_who_may_write_beside_whom(media: Path, tmp_path: Path, holding: str | None, asking: str | None, may: bool) -> None:
     out = tmp_path / "results"
-    out.mkdir()
-    with FileLock(out / lock_name(Shard.parse(holding) if holding else None)):
+    with locked(out, shard=Shard.parse(holding) if holding else None):
+        assert is_held(out)
         if may:
             run_here(media, out=out, annotate=False, shard=asking)
         else:
-            with pytest.raises(LockedError, match="another run is writing"):
+            with pytest.raises(LockedError, match=rf"another run is writing .* \(process {os.getpid()} on "):
                 run_here(media, out=out, annotate=False, shard=asking)
     assert not is_held(out)
     run_here(media, out=out, annotate=False, shard=asking)
 
 
+def test_those_that_wait_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    def work(shard: Shard | None) -> None:
+        with locked(tmp_path, shard=shard, wait_seconds=20):
+            at_work.append(shard)
+            assert shard is not None or len(at_work) == 1
+            time.sleep(0.05)
+            at_work.remove(shard)
+            done.append(shard)
+
+    at_work: list[Shard | None] = []
+    done: list[Shard | None] = []
+    threads = [threading.Thread(target=work, args=(shard,)) for shard in (None, Shard(1, 2), Shard(2, 2), Shard(1, 3))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 4
+    assert not is_held(tmp_path)
+    assert lock_path(tmp_path, Shard(2, 8)).name == ".batchemo.2-of-8.lock"
+
+
 def test_rows_of_runs_that_end_at_once_are_all_kept(tmp_path: Path) -> None:
     def add(shard: int) -> None:
         for turn in range(5):
-            merge_into_index(tmp_path, [MediaRow(f"{shard}-{turn}", "", "video", "done")])
+            row = MediaRow(f"{shard}-{turn}", "", "video", "done")
+            merge_into_index(tmp_path, {row.media: row}, lacking={})
 
     def read() -> None:
         while any(thread.is_alive() for thread in threads):

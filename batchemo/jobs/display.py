@@ -30,6 +30,7 @@ def print_forecast(job: Job, found: Forecast) -> None:
         "again": found.again,
         "failed before, to be tried again": found.retried,
         "failed before, left alone (options.retry_failed)": found.failed_before,
+        "vanished, its results are removed" if job.options.prune else "vanished, its results are kept (options.prune)": found.vanished,
     }
     for meaning, names in meanings.items():
         for name in names[:_MANY]:
@@ -60,6 +61,8 @@ def print_night(job: Job, night: Night, *, program: str, file: str) -> None:
     before = sum(row.run_id != night.report.run_id for row in night.report.failed)
     kept = f"; {earlier} done before" if earlier else ""
     kept += f" ({before} of them failed)" if before else ""
+    kept += f"; {len(night.report.pruned)} vanished, and their results with them" if night.report.pruned else ""
+    kept += f"; {len(night.report.vanished)} vanished, whose results are kept (options.prune)" if night.report.vanished else ""
     console.print(
         f"[bold]{escape(job.name)}[/bold]: {figures['media']} media analysed{failed}{kept}, in {_duration(night.report.seconds)}. "
         f"{figures['faces']} faces in {figures['frames']} frames."
@@ -112,7 +115,11 @@ def _stage_lines(account: Account) -> Iterable[str]:
     total = sum(stages.values())
     if total:
         longest = sorted(stages.items(), key=lambda each: -each[1])
-        yield "Time went to " + ", ".join(f"{shown(stage)} {seconds / total:.0%}" for stage, seconds in longest) + "."
+        yield (
+            "Time went to "
+            + ", ".join(f"{shown(stage)} {seconds / total:.0%}" for stage, seconds in longest if seconds >= 0.005 * total)
+            + "."
+        )
 
 
 def _cells(account: Account, *, is_running: bool) -> list[str]:
@@ -142,6 +149,7 @@ _HOW = {
     "DeviceError": "could not start:",
     "KeyboardInterrupt": "interrupted",
     "Terminated": "terminated",
+    "StorageError": "could not write:",
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import tomllib
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from batchemo.errors import UsageError
+from batchemo.errors import UsageError, suggestion
 from batchemo.jobs.schedule import Schedule
 from batchemo.options import RunOptions, named_options, validate_options
 
@@ -149,11 +148,7 @@ _WRITTEN = {
 def _unknown(place: list[str]) -> str:
     *tables, key = place
     known = [*(_TABLES[tables[0]] if tables else _Table).model_fields, *([] if tables else ["options"])]
-    close = difflib.get_close_matches(key.replace("-", "_"), known, n=1)
-    if close:
-        hint = f"did you mean {close[0]!r}?"
-    elif not tables and key.replace("-", "_") in RunOptions.model_fields:
-        hint = "it is an option; put it below [options]"
-    else:
-        hint = f"choose from {', '.join(known)}"
+    name = key.replace("-", "_")
+    is_option = not tables and name in RunOptions.model_fields
+    hint = "it is an option; put it below [options]" if is_option else suggestion(name, known)
     return f"unknown key {'.'.join(place)!r}; {hint}"

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from batchemo.fingerprint import is_same
+from batchemo.inventory import read_entry
 from batchemo.jobs.file import Job
 from batchemo.jobs.history import Account, read_accounts
 from batchemo.jobs.schedule import calendar_problem
 from batchemo.records import MediaRow, Medium
 from batchemo.run import plan
-from batchemo.tables import read_metadata, table_path
 
 _RUNS = 10
 
@@ -21,8 +21,11 @@ _RUNS = 10
 @dataclasses.dataclass(frozen=True, slots=True)
 class Forecast:
     """Names of media by what would become of them. `again`: their content is the same, but options, weights or lost files ask for it;
-    `retried` failed before. Those that are `done` or `failed_before` are left alone. `seconds` is None where no past run tells;
-    otherwise it is from the speed of `runs` runs. `problems` are those of the file that would only show at night."""
+    `retried` failed before. Those that are `done` or `failed_before` are left alone; of those that have `vanished` results are there.
+
+    `seconds` is None where no past run tells; otherwise it is from the speed of `runs` runs. `problems` are those of the file that would
+    only show at night.
+    """
 
     new: tuple[str, ...]
     changed: tuple[str, ...]
@@ -30,6 +33,7 @@ class Forecast:
     retried: tuple[str, ...]
     failed_before: tuple[str, ...]
     done: tuple[str, ...]
+    vanished: tuple[str, ...]
     seconds: float | None
     runs: int
     problems: tuple[str, ...]
@@ -50,6 +54,7 @@ def forecast(job: Job) -> Forecast:
         **{name: tuple(found) for name, found in sorted_in.items()},
         failed_before=_names(row for row in planned.done if row.status == "failed"),
         done=_names(row for row in planned.done if row.status == "done"),
+        vanished=_names(planned.vanished),
         seconds=_seconds(planned.todo, [account.facts["figures"] for account in accounts]),
         runs=len(accounts),
         problems=tuple(_problems(job)),
@@ -61,12 +66,12 @@ def _names(rows: Iterable[MediaRow]) -> tuple[str, ...]:
 
 
 def _reason(job: Job, medium: Medium) -> str:
-    metadata, values = read_metadata(table_path(job.out, "frames", medium.output))
-    if not values:
+    entry = read_entry(job.out, medium.output)
+    if entry is None:
         return "new"
-    if not is_same(medium.path, metadata.get("fingerprint", {})):
+    if not is_same(medium.path, entry.metadata.get("fingerprint", {})):
         return "changed"
-    return "retried" if MediaRow(**values).status == "failed" and job.options.retry_failed else "again"
+    return "retried" if entry.row.status == "failed" and job.options.retry_failed else "again"
 
 
 def _tells_speed(account: Account) -> bool:
