@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import errno
 import json
+import logging
 import os
 import shutil
 import signal
@@ -119,7 +120,8 @@ def test_a_drive_that_is_not_mounted_costs_no_results(media: Path, tmp_path: Pat
     before = files(out)
     shutil.rmtree(media)
     media.mkdir()
-    report = run_here(media, out=out, prune=True)
+    with caplog.at_level(logging.WARNING, logger="batchemo"):
+        report = run_here(media, out=out, prune=True)
     assert report.pruned == ()
     assert report.vanished == ("a.png", "sub/b.png", "sub/c.png")
     assert files(out) == before
