@@ -141,6 +141,7 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch) ->
                 account.add(outcome)
                 watch.finished(outcome.row)
             shutil.rmtree(out / PARTS, ignore_errors=True)
+            remove_temporaries(out)  # of workers that died
         except BaseException as error:
             trace = traceback.format_exc()
             remove_temporaries(out)  # workers that were killed could not do so themselves

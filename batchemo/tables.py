@@ -121,6 +121,11 @@ def thumbnails_folder(results: Path, output: str) -> Path:
     return results / "report" / "thumbnails" / output
 
 
+def files_of(results: Path, medium: Medium) -> list[Path]:
+    """All files that a medium may have."""
+    return [*(table_path(results, table, medium.output) for table in PER_MEDIUM), annotated_path(results, medium)]
+
+
 def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
     """`schema` with `metadata` as the JSON object that every file carries."""
     return schema.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
