@@ -305,7 +305,7 @@ def _read_clock(source: Path) -> _Clock:
 
 def _clock_of(source: Path, file: BinaryIO) -> _Clock:
     try:
-        with av.open(file, "r", options=LOCAL_ONLY) as container:
+        with av.open(file, "r", options=LOCAL_ONLY, metadata_errors="replace") as container:
             video = next(stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
             base = video.time_base or _FALLBACK_TICK
             first = _first_frame_time(container, video)

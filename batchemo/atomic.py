@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def temporary_name(path: Path) -> Path:
     """Hidden and short, whatever the name of `path` is, and this process's own: a worker that outlives its killed parent for a
     moment must not share a file with its successor."""
-    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-{os.getpid()}{TEMPORARY_SUFFIX}")
+    return path.with_name(f"{_temporary_stem(path)}-{os.getpid()}{TEMPORARY_SUFFIX}")
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -66,7 +66,12 @@ def remove_temporaries(folder: Path) -> None:
 def remove_temporaries_of(paths: Iterable[Path]) -> None:
     """Removes what a killed process left of these files, and nothing of others, which may be in work elsewhere."""
     for path in paths:
-        temporary_name(path).unlink(missing_ok=True)
+        for left in path.parent.glob(f"{_temporary_stem(path)}-*{TEMPORARY_SUFFIX}"):
+            left.unlink(missing_ok=True)
+
+
+def _temporary_stem(path: Path) -> str:
+    return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}"
 
 
 def _sync(path: Path) -> None:

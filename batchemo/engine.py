@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
@@ -71,7 +72,7 @@ class Workers:
 
     def _alone(self, task: Task, board: Board, job: Job) -> Iterator[Outcome]:
         logging.getLogger("batchemo").warning("a worker died; trying %s again, alone", job.medium.name)
-        jobs = iter([job])
+        jobs = iter([dataclasses.replace(job, again=True)])
         cause = yield from self._until_crash(task, board, lambda: next(jobs, None), 1)
         if job in board.running:
             error = cause or MediaError("crashed", f"{job.medium.path} killed its worker twice (a defect of a decoder, or no memory left)")
@@ -166,7 +167,8 @@ def choose_engine(workers: int | None, media: Sequence[Medium], *, device: str, 
         from batchemo.decode import count_segments  # noqa: PLC0415 (loads decoders)
 
         count = min(count, sum(count_segments(medium) for medium in media))
-    return Workers(count, timeout_s=timeout_s, max_memory_mb=max_memory_mb) if count > 1 else InProcess()
+    # In this process only where that is asked for: a decoder that crashes takes its process along, also with the last medium of a run.
+    return Workers(count, timeout_s=timeout_s, max_memory_mb=max_memory_mb) if count > 1 or workers is None else InProcess()
 
 
 @functools.cache

@@ -147,6 +147,7 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
                 watch.finished(outcome.row)
             if options.shard is None:  # others' parts are in work, and a shard's own are gone with their media
                 shutil.rmtree(out / PARTS, ignore_errors=True)
+            _clean_up(out, options.shard, planned.todo)  # of workers that died
         except BaseException as error:
             trace = traceback.format_exc()
             _clean_up(out, options.shard, planned.todo)  # workers that were killed could not do so themselves

@@ -25,7 +25,8 @@ _AAC_RATES = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 4
 def open_sound(source: Path, files: contextlib.ExitStack) -> AudioStream | None:
     """The first audio stream that can be decoded, if any; `source` stays open until `files` are closed."""
     try:
-        container = files.enter_context(av.open(files.enter_context(source.open("rb")), "r", options=LOCAL_ONLY))
+        file = files.enter_context(source.open("rb"))
+        container = files.enter_context(av.open(file, "r", options=LOCAL_ONLY, metadata_errors="replace"))
     except (av.FFmpegError, OSError):  # whoever reads its pictures says so
         return None
     return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)

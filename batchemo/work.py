@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from batchemo.atomic import remove_temporaries_of
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions
 from batchemo.parts import Done, Step
 from batchemo.pulse import Pulse
-from batchemo.records import MediaRow, Medium, Outcome
+from batchemo.records import Medium, Outcome
+from batchemo.stopwatch import Stopwatch
+from batchemo.tables import files_of
 
 if TYPE_CHECKING:
     from batchemo.film import Film
@@ -20,10 +23,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """All of a medium, or one `step` of it."""
+    """All of a medium, or one `step` of it; `again`: it has ended a worker, and is done with the decoder that does so least."""
 
     medium: Medium
     step: Step | None = None
+    again: bool = False
 
     @property
     def part(self) -> str:
@@ -49,6 +53,10 @@ class Task(Protocol):
 
     def film(self, medium: Medium, *, ahead: int) -> Film | None:
         """`medium` to be read in parts, where that is possible."""
+        ...
+
+    def give_up(self, medium: Medium, error: MediaError) -> Outcome:
+        """What is left to do for a medium that cannot be analysed in any process."""
         ...
 
 
@@ -89,19 +97,41 @@ class Analysis:
             ahead=ahead,
         )
 
+    def give_up(self, medium: Medium, error: MediaError) -> Outcome:
+        """Its tables are written, empty, so that it is not tried again before it changes."""
+        from batchemo.assembly import Assembly  # noqa: PLC0415 (loads OpenCV)
+
+        watch = Stopwatch()
+        remove_temporaries_of(files_of(self.results, medium))  # of the worker that died
+        with Assembly(
+            medium,
+            self.results,
+            options=self.options,
+            labels=self.labels,
+            weights_sha256=self.weights_sha256,
+            run_id=self.run_id,
+            watch=watch,
+        ) as assembly:
+            assembly.fail(error)
+            row = assembly.finish()
+        return Outcome(row, dict(watch.seconds))
+
     def _do(self, job: Job, pulse: Pulse) -> Outcome | Done:
         from batchemo import pipeline  # noqa: PLC0415 (loads torch, which the parent of workers does not need)
 
+        options = self.options
+        if job.again and options.decoder == "auto":
+            options = options.model_copy(update={"decoder": "pyav"})
         if job.step is None:
             return pipeline.analyse(
                 job.medium,
                 self.results,
-                options=self.options,
+                options=options,
                 run_id=self.run_id,
                 beat=lambda frames, share: pulse.beat(frames=frames, share=share),
             )
         return pipeline.take_step(
-            job.medium, job.step, self.results, options=self.options, labels=self.labels, beat=lambda frames: pulse.beat(frames=frames)
+            job.medium, job.step, self.results, options=options, labels=self.labels, beat=lambda frames: pulse.beat(frames=frames)
         )
 
 
@@ -158,16 +188,7 @@ class Board:
         if job.step is not None:
             film = self._films.get(medium.output)
             return None if film is None else self._closed(film, film.fail(error))
-        row = MediaRow(
-            media=medium.name,
-            path=str(medium.path.resolve()),
-            kind=medium.kind,
-            status="failed",
-            error=error.kind,
-            message=str(error),
-            run_id=self._task.run_id,
-        )
-        return Outcome(row.storable(), {})
+        return self._task.give_up(medium, error)
 
     def put_back(self, jobs: Sequence[Job]) -> None:
         """Jobs that were running and have not been done are handed out again."""

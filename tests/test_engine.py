@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from batchemo.engine import InProcess, Workers
+from batchemo.engine import InProcess, Workers, choose_engine
+from batchemo.errors import MediaError
 from batchemo.pulse import Pulse, read_pulses
 from batchemo.records import MediaRow, Medium, Outcome
 from batchemo.work import Job
@@ -30,7 +31,7 @@ class Work:
         medium = job.medium
         pulse = Pulse(self.pulses, medium.output, job.part)
         pulse.start()
-        if medium.name.startswith("poison"):
+        if medium.name.startswith("poison") or (medium.name.startswith("once") and not job.again):
             os.kill(os.getpid(), signal.SIGKILL)
         if medium.name.startswith("slow"):
             time.sleep(60)
@@ -44,6 +45,9 @@ class Work:
 
     def film(self, _medium: Medium, *, ahead: int) -> None:
         assert ahead > 0
+
+    def give_up(self, medium: Medium, error: MediaError) -> Outcome:
+        return Outcome(MediaRow(medium.name, "", "video", "failed", error=error.kind, message=str(error)), {})
 
 
 def rows_of(folder: Path, names: list[str], **limits: Any) -> dict[str, MediaRow]:
@@ -59,6 +63,19 @@ def test_a_medium_that_kills_its_worker_costs_that_medium_alone(tmp_path: Path) 
     assert {name for name, row in rows.items() if row.status == "failed"} == {"poison1", "poison2"}
     assert rows["poison1"].error == "crashed"
     assert rows["poison1"].message.endswith("; leave it out with --exclude")
+
+
+def test_a_medium_that_kills_its_worker_once_is_done_another_way(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, ["a", "once", "b", "c"])
+    assert {row.status for row in rows.values()} == {"done"}
+    assert len(rows) == 4
+
+
+def test_only_who_asks_for_one_worker_has_no_wall(tmp_path: Path) -> None:
+    media = [Medium(tmp_path / "a.jpg", "a.jpg", "a.jpg", "image")]
+    limits: dict[str, Any] = {"device": "cpu", "timeout_s": 300.0, "max_memory_mb": None}
+    assert isinstance(choose_engine(None, media, **limits), Workers)
+    assert isinstance(choose_engine(1, media, **limits), InProcess)
 
 
 def test_a_medium_that_hangs_is_given_up_after_its_time(tmp_path: Path) -> None:

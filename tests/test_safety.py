@@ -25,12 +25,16 @@ import pytest
 import batchemo
 from batchemo import annotation, assembly
 from batchemo import run as run_module
-from batchemo.errors import StorageError
+from batchemo.atomic import temporary_name
+from batchemo.discover import find_media
+from batchemo.errors import MediaError, StorageError
 from batchemo.options import merge_options
 from batchemo.run import Report, Watch, plan
 from batchemo.run import run as run_media
 from batchemo.tables import PER_MEDIUM
 from batchemo.verify import verify
+from batchemo.weights import SHIPPED, read_weights_file
+from batchemo.work import Analysis
 
 SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 
@@ -151,6 +155,25 @@ def test_a_medium_that_killed_its_worker_vanishes_too(media: Path, tmp_path: Pat
     pd.concat([batchemo.load(out, table="media"), pd.DataFrame([row])]).to_parquet(out / "media.parquet", index=False)
     assert run_here(media, out=out, prune=True).pruned == ("killer.mp4",)
     assert names(out) == ["a.png", "sub/b.png", "sub/c.png"]
+
+
+def test_what_kills_every_worker_is_not_tried_every_night(media: Path, tmp_path: Path) -> None:
+    """Nor is half a file of its worker left, whatever becomes of the others."""
+    out = tmp_path / "out"
+    weights = read_weights_file(SHIPPED)
+    options = merge_options({}, environment={})
+    (killer, *others) = find_media([media], out=out)
+    for place in (out / "frames" / killer.output, out / "frames" / others[0].output):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary_name(place.with_name(f"{place.name}.parquet")).write_bytes(b"half")
+    task = Analysis(out, options, "run-1", tmp_path, weights.labels, weights.sha256)
+    outcome = task.give_up(killer, MediaError("crashed", f"{killer.path} killed its worker twice"))
+    assert (outcome.row.status, outcome.row.error, outcome.row.sha256 != "") == ("failed", "crashed", True)
+    assert [path.parent.name for path in out.rglob("*.part")] == [Path("frames", others[0].output).parent.name]
+    planned = plan([media], out, options)
+    assert [row.error for row in planned.done] == ["crashed"]
+    assert len(planned.todo) == len(others)
+    assert not run_here(media, out=out, retry_failed=True).failed
 
 
 def test_media_parquet_is_made_again_from_the_tables(media: Path, tmp_path: Path) -> None:
