@@ -55,7 +55,7 @@ def _root(context: typer.Context, version: Annotated[bool, typer.Option("--versi
 def _welcome(program: str) -> str:
     lines = [
         (f"{program} run FOLDER --out results", "analyse all pictures and videos in a folder"),
-        (f"{program} summary results", "see what was found"),
+        (f"{program} summary results", "see what was found; results/report/index.html shows it"),
         (f"{program} doctor", "see whether this machine can do the work"),
     ]
     width = max(len(command) for command, _ in lines)

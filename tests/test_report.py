@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,17 @@ def test_media_of_other_weights_keep_their_labels(tmp_path: Path) -> None:
 def test_no_results_are_an_error_that_says_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no results; make some with: batchemo run INPUT --out"):
         write_site(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_that_end_at_once_write_one_after_the_other(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        write_medium(tmp_path, Medium(tmp_path / name, name, name, "video"), [[("happy", 0.9)]], run_id="x", frames=10)
+    with ThreadPoolExecutor() as pool:
+        sites = list(pool.map(lambda _: write_site(tmp_path, most_media=1), range(8)))
+    assert all(site.split for site in sites)
+    media = index_of(Page(sites[0].page.read_text()))["media"]
+    assert all((tmp_path / "report" / medium["file"]).is_file() for medium in media)
 
 
 def test_the_command_needs_neither_torch_nor_a_decoder(results: Path) -> None:

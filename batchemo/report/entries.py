@@ -29,6 +29,15 @@ class Entry:
     annotated: str = ""
 
 
+def has_results(results: Path) -> bool:
+    """Whether `results` looks like a results folder at all."""
+    return (results / "frames").is_dir() or table_path(results, "media").is_file()
+
+
+def no_results(results: Path) -> UsageError:
+    return UsageError(f"{results} holds no results; make some with: batchemo run INPUT --out {typed(results)}")
+
+
 def read_entries(results: Path) -> list[Entry]:
     """All media by name. Raises UsageError where `results` holds none."""
     entries = {row.media: Entry(row) for row in _media_rows(results)}
@@ -44,7 +53,7 @@ def read_entries(results: Path) -> list[Entry]:
             annotated=_annotated(results, found.output),
         )
     if not entries:
-        raise UsageError(f"{results} holds no results; make some with: batchemo run INPUT --out {typed(results)}")
+        raise no_results(results)
     return [entries[name] for name in sorted(entries)]
 
 

@@ -13,12 +13,13 @@ from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
+from filelock import FileLock
 
 from batchemo import __version__
 from batchemo.atomic import temporary_name, write_text
 from batchemo.palette import as_hex, colours
 from batchemo.records import EMOTIONS
-from batchemo.report.entries import Entry, read_entries
+from batchemo.report.entries import Entry, has_results, no_results, read_entries
 from batchemo.report.packing import pack, pack_timeline
 from batchemo.report.page import as_script, readable, render
 from batchemo.report.runs import LastRun, read_last_run
@@ -50,18 +51,25 @@ class Site:
 
 
 def write_site(results: Path, *, most_media: int = MOST_MEDIA, most_bytes: int = MOST_BYTES) -> Site:
-    """Writes `report/index.html` below `results`. Raises UsageError where there are no results."""
-    entries = read_entries(results)
-    inside = _fitting(results, entries, most_bytes) if len(entries) <= most_media else None
+    """Writes `report/index.html` below `results`. Raises UsageError where there are no results.
+
+    Several runs may end at once, each with a shard of the media: one writes after the other, so that the last one's page has them all.
+    """
+    if not has_results(results):
+        raise no_results(results)
     folder = results / "report"
-    if inside is not None:
-        records = [_record(entry, _timeline(results, entry)) for entry in entries]
-        shutil.rmtree(folder / _TIMELINES, ignore_errors=True)
-    else:
-        records = list(_written(results, entries))
-    title = readable(results.resolve().name)
-    index = pack(_index(title, entries, records, read_last_run(results)))
-    write_text(folder / "index.html", render(title=title, index=index, timelines=inside or ()))
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / ".lock"):
+        entries = read_entries(results)
+        inside = _fitting(results, entries, most_bytes) if len(entries) <= most_media else None
+        if inside is not None:
+            records = [_record(entry, _timeline(results, entry)) for entry in entries]
+            shutil.rmtree(folder / _TIMELINES, ignore_errors=True)
+        else:
+            records = list(_written(results, entries))
+        title = readable(results.resolve().name)
+        index = pack(_index(title, entries, records, read_last_run(results)))
+        write_text(folder / "index.html", render(title=title, index=index, timelines=inside or ()))
     return Site(folder / "index.html", len(entries), inside is None)
 
 
