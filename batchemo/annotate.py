@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from batchemo.atomic import publish, replacing, temporary_name
 from batchemo.errors import MediaError, unreadable
+from batchemo.mediafile import MediaFile
 from batchemo.sound import LOCAL_ONLY, Sound, open_sound
 
 _LOG = logging.getLogger("batchemo")
@@ -297,7 +298,7 @@ class _Clock:
 def _read_clock(source: Path) -> _Clock:
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(source.open("rb"))
+            file = stack.enter_context(MediaFile(source))
         except OSError as error:
             raise unreadable(source, error) from error
         return _clock_of(source, file)

@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -90,7 +91,7 @@ class Workers:
 
         _clear(task.pulses)
         guard = _Guard(task.pulses, board, timeout_s=self._timeout_s, max_memory_mb=self._max_memory_mb)
-        executor = ProcessPoolExecutor(max_workers=count, initializer=_become_worker, env=_WORKER_ENVIRONMENT)
+        executor = ProcessPoolExecutor(max_workers=count, initializer=_become_worker, initargs=(os.getpid(),), env=_WORKER_ENVIRONMENT)
         futures: dict[Future[Outcome | Done], Job] = {}
         finished = False
         try:
@@ -180,11 +181,19 @@ def usable_cores() -> int:
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
-def _become_worker() -> None:
+def _become_worker(parent: int) -> None:
     # Ctrl-C reaches the whole group of processes; the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _set_threads(1, 1)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent has gone: one that waits for work would do so for ever."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
+from batchemo.mediafile import MediaFile
+
 LOCAL_ONLY = {"protocol_whitelist": "file"}
 """Keeps FFmpeg from opening anything but files, whatever a container refers to."""
 
@@ -25,7 +27,7 @@ _AAC_RATES = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 4
 def open_sound(source: Path, files: contextlib.ExitStack) -> AudioStream | None:
     """The first audio stream that can be decoded, if any; `source` stays open until `files` are closed."""
     try:
-        file = files.enter_context(source.open("rb"))
+        file = files.enter_context(MediaFile(source))
         container = files.enter_context(av.open(file, "r", options=LOCAL_ONLY, metadata_errors="replace"))
     except (av.FFmpegError, OSError):  # whoever reads its pictures says so
         return None

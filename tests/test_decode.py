@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.util
 import io
@@ -550,3 +551,15 @@ def test_two_frames_of_one_time_are_one_that_is_shown_and_a_row(tmp_path: Path) 
     assert times == sorted(set(times))
     assert (found.decoded, found.undecodable, len(frames)) == (9, 1, 10)
     assert "two frames of one time" in str(failure(path, "decord"))
+
+
+def test_a_file_that_leads_to_places_that_are_none_is_read_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A size that makes FFmpeg seek to before the beginning."""
+    content = bytearray(write_clip(tmp_path / "a.asf", [40 * i for i in range(20)], codec="wmv2", tick=Fraction(1, 1000)).read_bytes())
+    for place in range(30, 400):
+        spoilt = bytearray(content)
+        spoilt[place] ^= 0x80
+        (tmp_path / "b.asf").write_bytes(spoilt)
+        with contextlib.suppress(MediaError):
+            read(tmp_path / "b.asf")
+    assert "Traceback" not in capfd.readouterr().err

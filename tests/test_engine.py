@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from batchemo.engine import InProcess, Workers, choose_engine
@@ -96,6 +99,33 @@ def test_a_medium_that_takes_too_much_memory_is_given_up(tmp_path: Path) -> None
         "greedy": ("failed", "memory"),
     }
     assert "more than 400 MB" in rows["greedy"].message
+
+
+IDLE = """
+import sys, time
+from pathlib import Path
+from batchemo.engine import Workers
+from batchemo.records import Medium
+from test_engine import Work
+
+folder = Path(sys.argv[1])
+names = ["slow", "a", "b"]
+for _ in Workers(2, timeout_s=300.0, max_memory_mb=None).run(Work(folder), [Medium(folder / name, name, name, "video") for name in names]):
+    print("done", flush=True)
+"""
+
+
+def test_workers_end_with_their_parent_also_those_that_wait(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", IDLE, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True) as parent:
+        assert parent.stdout is not None
+        assert [parent.stdout.readline() for _ in range(2)] == ["done\n"] * 2
+        workers = psutil.Process(parent.pid).children(recursive=True)
+        assert len(workers) >= 2
+        parent.kill()
+        _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
 
 
 def test_pulses_tell_what_is_in_work(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -334,6 +335,21 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[Any]) ->
         assert process.poll() is None
         assert time.monotonic() < limit
         time.sleep(0.02)
+
+
+def test_a_run_outlives_the_shell_that_started_it(media: Path, tmp_path: Path) -> None:
+    """As after a logout, in the midst of a medium."""
+    out = tmp_path / "out"
+    for index in range(3):
+        write_clip(media / f"{index}.mp4", frames=40)
+    typed = shlex.join(command("run", media, "--out", out, "--workers", 1))
+    until = f"until ls {shlex.quote(str(out))}/runs/*/.pulses/*; do sleep 0.02; done"
+    subprocess.run(["sh", "-c", f"{typed} & {until}"], check=True, start_new_session=True, capture_output=True)
+    limit = time.monotonic() + 120
+    while not list(out.glob("runs/*/run.json")) or "ended" not in json.loads(next(out.glob("runs/*/run.json")).read_text()):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    assert len(names(out)) == 6
 
 
 def test_sigterm_as_systemd_sends_it(tmp_path: Path) -> None:

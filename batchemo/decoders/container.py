@@ -7,7 +7,6 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import av
 import numpy as np
@@ -17,6 +16,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, typed, unreadable
+from batchemo.mediafile import MediaFile
 from batchemo.records import Segment
 
 MAX_PIXELS = 200_000_000
@@ -90,11 +90,10 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its first video stream. Raises MediaError where there is none or the file cannot be read."""
     with contextlib.ExitStack() as stack:
         try:
-            file: BinaryIO = stack.enter_context(path.open("rb"))
+            file = stack.enter_context(MediaFile(path))
             if not file.read(1):
                 raise MediaError("empty", f"{path} is empty (0 bytes); copy it again from its source")
             file.seek(0)
-            # Read through a file object: FFmpeg never sees the name, which could look like an address to it.
             container = stack.enter_context(av.open(file, mode="r", options=_OPENING, metadata_errors="replace"))
         except av.error.FFmpegError as error:
             message = f"{path} is not a video, or is cut off before its index; look at it with: ffprobe {typed(path)}"
