@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".part"
-_TEMPORARY = re.compile(rf"\.[0-9a-f]{{16}}(-\d+)?{re.escape(TEMPORARY_SUFFIX)}")
+_TEMPORARY = re.compile(rf"\.([0-9a-f]{{16}})(-\d+)?{re.escape(TEMPORARY_SUFFIX)}")
 
 
 @contextlib.contextmanager
@@ -32,7 +33,11 @@ def replacing(path: Path) -> Iterator[Path]:
 def temporary_name(path: Path) -> Path:
     """Hidden and short, whatever the name of `path` is, and this process's own: a worker that outlives its killed parent for a
     moment must not share a file with its successor."""
-    return path.with_name(f"{_temporary_stem(path)}-{os.getpid()}{TEMPORARY_SUFFIX}")
+    return path.with_name(f".{_digest(path)}-{os.getpid()}{TEMPORARY_SUFFIX}")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -64,14 +69,15 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def remove_temporaries_of(paths: Iterable[Path]) -> None:
-    """Removes what a killed process left of these files, and nothing of others, which may be in work elsewhere."""
+    """Removes what killed processes left of these files, and nothing of others, which may be in work elsewhere."""
+    digests: defaultdict[Path, set[str]] = defaultdict(set)
     for path in paths:
-        for left in path.parent.glob(f"{_temporary_stem(path)}-*{TEMPORARY_SUFFIX}"):
-            left.unlink(missing_ok=True)
-
-
-def _temporary_stem(path: Path) -> str:
-    return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}"
+        digests[path.parent].add(_digest(path))
+    for folder, ours in digests.items():
+        for path in list(folder.glob(f".*{TEMPORARY_SUFFIX}")):
+            found = _TEMPORARY.fullmatch(path.name)
+            if found and found[1] in ours and not path.is_symlink():
+                path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

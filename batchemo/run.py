@@ -19,25 +19,29 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from batchemo import __version__
 from batchemo.atomic import remove_temporaries, remove_temporaries_of, write_text
 from batchemo.discover import find_media
 from batchemo.engine import choose_engine
-from batchemo.errors import StorageError, UsageError, typed
+from batchemo.errors import UsageError
 from batchemo.fingerprint import is_same
 from batchemo.index import merge_into_index, read_index
 from batchemo.inventory import Entry, is_perhaps_unmounted, is_vanished, read_entry, read_inventory, remove_results
-from batchemo.lock import locked
+from batchemo.lock import is_held, locked
 from batchemo.options import RunOptions
 from batchemo.parts import FOLDER as PARTS
 from batchemo.records import MediaRow, Medium, Outcome
 from batchemo.report.site import remove_site, write_site
 from batchemo.shard import Shard
+from batchemo.storage import storage
 from batchemo.tables import SCHEMA_VERSION, annotated_path, files_of, table_path, thumbnails_folder
 from batchemo.weights import SHIPPED, WeightsFile, read_weights_file
 from batchemo.work import Analysis
 
 _PULSES = ".pulses"
+_PAGE_LOCK = ".page.lock"
 _SAVE_EVERY_SECONDS = 30.0
 _PACKAGES = ("av", "decord", "facenet-pytorch", "numpy", "opencv-python-headless", "pandas", "pyarrow", "torch")
 
@@ -118,10 +122,11 @@ def _is_ours(name: str, shard: Shard | None) -> bool:
 
 def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *, job: str = "") -> Report:
     """Analyses what is not done yet. Raises UsageError, WeightsError or DeviceError before anything starts, LockedError where
-    another run holds `out`, StorageError where `out` cannot be written any more. `job` names the nightly job that this is a run of."""
+    another run holds `out`, StorageError where `out` cannot be written any more. `job` names the nightly job that this is a run
+    of; it writes the page itself, when the account is complete."""
     began = time.monotonic()
     plan(inputs, out, options)
-    with locked(out, shard=options.shard, wait_seconds=options.wait), _storage(out):
+    with locked(out, shard=options.shard, wait_seconds=options.wait), storage(out):
         planned = plan(inputs, out, options)
         _clean_up(out, options.shard, planned.todo)
         pruned = _prune(out, planned.vanished) if options.prune else set()
@@ -157,11 +162,18 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
         finally:
             shutil.rmtree(pulses, ignore_errors=True)
         account.close(rows, ended="done")
-        page = write_site(out).page if options.report and rows else None
+    page = write_page(out) if options.report and not job else None
     ordered = tuple(sorted(rows, key=lambda row: row.media))
     kept = tuple(row.media for row in planned.vanished if row.media not in pruned)
     analysed = tuple(medium.name for medium in planned.todo)
     return Report(run_id, ordered, analysed, time.monotonic() - began, kept, tuple(sorted(pruned)), page)
+
+
+def write_page(out: Path) -> Path | None:
+    """Writes the page to look at; None where there is nothing to see, or a run holds `out`, which will do so when it ends: of shards
+    that end at once, one at least sees no other. Raises StorageError."""
+    with storage(out), FileLock(out / _PAGE_LOCK):
+        return write_site(out).page if read_index(out) and not is_held(out) else None
 
 
 def _row_if_done(medium: Medium, entry: Entry, out: Path, options: RunOptions, weights: WeightsFile) -> MediaRow | None:
@@ -191,7 +203,8 @@ def _prune(out: Path, vanished: Sequence[MediaRow]) -> set[str]:
         if entry.row.media in gone:
             remove_results(out, entry.output)
     if gone:
-        remove_site(out)
+        with FileLock(out / _PAGE_LOCK):
+            remove_site(out)
     return gone
 
 
@@ -205,20 +218,6 @@ def _clean_up(out: Path, shard: Shard | None, media: Sequence[Medium]) -> None:
         remove_temporaries_of(path for medium in media for path in files_of(out, medium))
         for medium in media:
             remove_temporaries(out / PARTS / medium.output)
-
-
-@contextlib.contextmanager
-def _storage(out: Path) -> Iterator[None]:
-    """Within the block only `out` is written to, and media that cannot be read are rows: what the system refuses is about `out`."""
-    try:
-        yield
-    except OSError as error:
-        place = Path(os.fsdecode(error.filename)) if error.filename else out
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"no space is left for {out} (look with: df -h {typed(out)}); free some, and the same command goes on"
-        else:
-            message = f"{place} cannot be written ({error.strerror or error}); look with: ls -ld {typed(place)}. The same command goes on"
-        raise StorageError(message) from error
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

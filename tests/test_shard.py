@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from test_run import rows, run_here, write_clip
 
 import batchemo
+from batchemo.atomic import temporary_name
 from batchemo.errors import LockedError, UsageError
 from batchemo.index import merge_into_index
 from batchemo.lock import is_held, lock_path, locked
@@ -77,13 +78,27 @@ def test_shards_make_one_data_set(media: Path, tmp_path: Path) -> None:
     assert not plan([media], parts, merge_options({"annotate": False}, environment={})).todo
 
 
+def test_the_shard_that_ends_last_writes_the_page(media: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    with locked(out, shard=Shard(2, 2)):
+        first = run_here(media, out=out, annotate=False, shard="1/2")
+    assert first.page is None
+    last = run_here(media, out=out, annotate=False, shard="2/2")
+    assert last.page is not None
+    assert last.page.is_file()
+
+
 def test_a_shard_leaves_what_others_have_in_work(media: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    theirs = [out / "faces" / ".0123456789abcdef.part", out / ".parts" / "film.mp4" / "00000.npz"]
+    theirs = [out / "faces" / ".0123456789abcdef-123.part", out / ".parts" / "film.mp4" / "00000.npz"]
+    mine = temporary_name(out / "faces" / "0.mp4.parquet").name.replace(f"-{os.getpid()}", "-123")
     for path in theirs:
         path.parent.mkdir(parents=True)
         path.write_bytes(b"half a table, and a segment of a film")
-    run_here(media, out=out, annotate=False, shard="1/2")
+    (out / "faces" / mine).write_bytes(b"of the same shard, by a process that was killed")
+    shard = 1 if Shard(1, 2).holds("0.mp4") else 2
+    run_here(media, out=out, annotate=False, shard=f"{shard}/2")
+    assert not (out / "faces" / mine).exists()
     assert [path.exists() for path in theirs] == [True, True]
     run_here(media, out=out, annotate=False)
     assert [path.exists() for path in theirs] == [False, False], "a run that has the folder alone cleans up"

@@ -71,6 +71,8 @@ def print_night(job: Job, night: Night, *, program: str, file: str) -> None:
         console.print(line)
     if night.trouble:
         console.print(f"[red]nobody was told[/red]: {shown(night.trouble)}")
+    if night.report.page is not None:
+        console.print(f"A page to look at: {escape(night.report.page.resolve().as_uri())}")
     console.print(f"The account: {shown(str(night.account.folder / 'run.json'))}; earlier ones: {escape(f'{program} jobs status {file}')}")
 
 

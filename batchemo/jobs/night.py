@@ -15,7 +15,7 @@ from batchemo.jobs.history import Account, keep_last, read_account, read_account
 from batchemo.jobs.notification import notify
 from batchemo.options import RunOptions
 from batchemo.records import Medium
-from batchemo.run import Plan, Report, Watch, new_run_id, run
+from batchemo.run import Plan, Report, Watch, new_run_id, run, write_page
 from batchemo.shard import Shard
 
 
@@ -39,12 +39,13 @@ def run_job(job: Job, watch: Watch, *, shard: Shard | None = None) -> Night:
     try:
         report = run(job.inputs, job.out, options, seen.watch, job=job.name)
         account = _completed(job, options, report, seen)
+        page = write_page(job.out) if options.report else None
     except BaseException as error:
         account = _broken(job, options, seen.folder, error)
         _tell(job, account, failed=True)
         raise
     failed = bool(account.facts["figures"]["failed"])
-    return Night(report, account, _tell(job, account, failed=failed))
+    return Night(dataclasses.replace(report, page=page), account, _tell(job, account, failed=failed))
 
 
 class _Seen:
