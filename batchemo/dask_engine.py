@@ -225,7 +225,7 @@ class _Crew:
                     self._once_more(job)
                 elif self._guard.reason is not None:
                     self._given_up.append((job, self._guard.reason))
-        self._client.run(os._exit, 1, workers=found, wait=False)
+        self._client.run(os._exit, 1, workers=found, on_error="ignore")
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
