@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import queue
+import signal
 import threading
 import time
 from collections import Counter
@@ -104,6 +105,8 @@ class Dask:
                 message = f"no scheduler answers at {self._address}; start one there with: dask scheduler"
                 raise ClusterError(message) from error
             with client:
+                if self._address is None:
+                    client.register_worker_callbacks(setup=_ignore_interrupts)
                 yield client
 
 
@@ -278,6 +281,11 @@ def _quiet() -> Iterator[None]:
 
 def _resources(device: str) -> dict[str, float] | None:
     return {"GPU": 1} if device.startswith("cuda") else None
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C reaches the whole group of processes; the client decides what becomes of its own workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _this_process() -> tuple[str, int]:

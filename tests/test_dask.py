@@ -33,9 +33,6 @@ distributed = pytest.importorskip("distributed", reason="needs the extra dask")
 from batchemo import dask_engine  # noqa: E402
 from batchemo.dask_engine import Dask  # noqa: E402
 
-# Connections of Dask's client to a scheduler that was killed are closed by the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "sample_media"
 TABLES = ("faces", "frames", "tracks", "episodes")
@@ -204,12 +201,13 @@ def test_a_scheduler_that_goes_ends_the_run_and_the_same_command_goes_on(tmp_pat
     out = tmp_path / "out"
     command = [sys.executable, "-m", "batchemo", "run", str(SAMPLES / "eileen_collins.jpg"), "--out", str(out), "--no-report"]
     with scheduler_in(tmp_path) as (scheduler, address):
-        run = subprocess.Popen([*command, "--engine", "dask", "--scheduler", address], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        assert run.stderr is not None
-        assert "no workers for this; waiting. Start one on each core or GPU with: dask worker tcp://" in run.stderr.readline()
-        scheduler.kill()
-        message = run.stderr.read()
-        assert run.wait(60) == 1
+        there = [*command, "--engine", "dask", "--scheduler", address]
+        with subprocess.Popen(there, cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+            assert run.stderr is not None
+            assert "no workers for this; waiting. Start one on each core or GPU with: dask worker tcp://" in run.stderr.readline()
+            scheduler.kill()
+            message = run.stderr.read()
+            assert run.wait(60) == 1
     assert message.startswith(f"batchemo: the scheduler at {address} has gone; start it and its workers again")
     assert message.count("\n") == 1
     assert subprocess.run([*command, "--workers", "1"], cwd=ROOT, check=False).returncode == 0
