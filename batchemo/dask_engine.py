@@ -207,8 +207,13 @@ class _Crew:
                 message = f"{host} does not see {path}; every worker needs the folders of media and results, in the same place"
                 raise ClusterError(message) from error
             result = MediaError("unreadable", f"{job.medium.path} is gone; look for it with: ls {typed(job.medium.path.parent)}")
-        except ImportError as error:
-            message = f"a worker cannot import batchemo ({error}); install version {__version__} with its extra dask on every machine"
+        except (ImportError, RuntimeError) as error:
+            missing = error if isinstance(error, ImportError) else error.__cause__  # where the scheduler lacks it
+            if not isinstance(missing, ImportError):
+                raise
+            message = (
+                f"the cluster cannot import batchemo ({missing}); install version {__version__} on the scheduler's machine and all others"
+            )
             raise ClusterError(message) from error
         return self._board.fail(job, result) if isinstance(result, MediaError) else self._board.take(job, result)
 

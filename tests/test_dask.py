@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -189,6 +190,15 @@ def test_a_worker_without_the_folders_is_told(cluster: str, tmp_path: Path) -> N
             list(dask(cluster).run(Work(tmp_path), [medium]))
     finally:
         os.close(ours)
+
+
+def test_a_cluster_without_batchemo_is_told(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "only_here.py").write_text("from test_engine import Work\n\n\nclass Unknown(Work):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    unknown = importlib.import_module("only_here").Unknown
+    (tmp_path / "a").touch()
+    with pytest.raises(ClusterError, match=r"cannot import batchemo \(No module named 'only_here'\); install version"):
+        list(dask(cluster).run(unknown(tmp_path), [Medium(tmp_path / "a", "a", "a", "image")]))
 
 
 def test_a_scheduler_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
