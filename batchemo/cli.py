@@ -111,7 +111,19 @@ def run(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or cuda:N (default: auto).", metavar="NAME", rich_help_panel=_HOW)
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes (default: one a core).", metavar="N", rich_help_panel=_HOW)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine (default: one a core or GPU).", metavar="N", rich_help_panel=_HOW)
+    ] = None,
+    engine: Annotated[
+        Literal["local", "dask"] | None,
+        typer.Option(help="Processes on this machine, or the workers of a Dask cluster (default: local).", rich_help_panel=_HOW),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Dask's scheduler, like tcp://10.0.0.1:8786 (default: a cluster on this machine).", metavar="ADDRESS", rich_help_panel=_HOW
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Faces classified at once (default: 64).", metavar="N", rich_help_panel=_HOW)
     ] = None,
@@ -181,6 +193,8 @@ def run(
             "uncertain_below": uncertain_below,
             "device": device,
             "workers": workers,
+            "engine": engine,
+            "scheduler": scheduler,
             "batch_size": batch_size,
             "timeout": timeout,
             "max_memory": max_memory,

@@ -175,12 +175,14 @@ class Display:
     def _poll(self, pulses: Path) -> None:
         began = time.monotonic()
         while not self._stop.wait(_REFRESH_SECONDS) and self._task is not None and pulses.is_dir():
-            frames, partial = 0, 0.0
+            frames = 0
+            shares: dict[str, float] = {}  # a medium that is tried again has the pulse of the worker that died, too
             for beat in read_pulses(pulses):
                 frames += beat.frames
                 name = self._outputs.get(beat.output, "")
                 if name not in self._finished:
-                    partial += beat.share * self._sizes.get(name, 0)
+                    shares[name] = max(beat.share, shares.get(name, 0.0))
+            partial = sum(share * self._sizes.get(name, 0) for name, share in shares.items())
             self._progress.update(
                 self._task,
                 completed=self._done_bytes + partial,

@@ -19,7 +19,7 @@ import psutil
 
 from batchemo.errors import MediaError
 from batchemo.parts import Done
-from batchemo.pulse import Beat, Pulse, read_pulses
+from batchemo.pulse import HOST, Beat, Pulse, read_pulses
 from batchemo.records import Medium, Outcome
 from batchemo.work import Board, Job, Task
 
@@ -51,8 +51,9 @@ class Workers:
     were in work are tried once more, each alone; the medium of one that ends its worker again has failed, and the run goes on.
     """
 
-    def __init__(self, count: int, *, timeout_s: float, max_memory_mb: int | None) -> None:
+    def __init__(self, count: int, *, device: str = "auto", timeout_s: float, max_memory_mb: int | None) -> None:
         self._count = count
+        self._device = device
         self._timeout_s = timeout_s
         self._max_memory_mb = max_memory_mb
 
@@ -90,8 +91,9 @@ class Workers:
         from joblib.externals.loky.process_executor import BrokenProcessPool  # noqa: PLC0415
 
         _clear(task.pulses)
-        guard = _Guard(task.pulses, board, timeout_s=self._timeout_s, max_memory_mb=self._max_memory_mb)
-        executor = ProcessPoolExecutor(max_workers=count, initializer=_become_worker, initargs=(os.getpid(),), env=_WORKER_ENVIRONMENT)
+        guard = Guard(task.pulses, board, timeout_s=self._timeout_s, max_memory_mb=self._max_memory_mb)
+        start = (os.getpid(), self._device)
+        executor = ProcessPoolExecutor(max_workers=count, initializer=_become_worker, initargs=start, env=_WORKER_ENVIRONMENT)
         futures: dict[Future[Outcome | Done], Job] = {}
         finished = False
         try:
@@ -119,37 +121,46 @@ class Workers:
             executor.shutdown(wait=True, kill_workers=not finished)
 
 
-class _Guard:
-    """Ends workers that hang or take too much memory; `reason` says of the last one why, as the error of its medium."""
+def _end(beat: Beat) -> None:
+    if beat.host == HOST:
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(beat.pid).kill()
 
-    def __init__(self, pulses: Path, board: Board, *, timeout_s: float, max_memory_mb: int | None) -> None:
+
+class Guard:
+    """Ends workers that hang or take too much memory, by `end`; `reason` says of the last one why, as the error of its medium."""
+
+    def __init__(
+        self, pulses: Path, board: Board, *, timeout_s: float, max_memory_mb: int | None, end: Callable[[Beat], None] = _end
+    ) -> None:
         self._pulses = pulses
         self._board = board
         self._timeout_s = timeout_s
         self._max_memory_mb = max_memory_mb
-        self._seen: dict[int, tuple[Beat, float]] = {}
+        self._end = end
+        self._seen: dict[tuple[str, int], tuple[Beat, float]] = {}
         self.reason: MediaError | None = None
 
     def look(self) -> None:
         paths = {job.key: job.medium.path for job in self._board.running}
         now = time.monotonic()
         for beat in read_pulses(self._pulses):
-            before = self._seen.get(beat.pid)
+            process = beat.host, beat.pid
+            before = self._seen.get(process)
             if before is None or before[0] != beat:
-                self._seen[beat.pid] = beat, now
+                self._seen[process] = beat, now
             path = paths.get((beat.output, beat.part))
             if path is None:
                 continue
-            reason = self._reason(beat, path, idle_s=now - self._seen[beat.pid][1])
+            reason = self._reason(beat, path, idle_s=now - self._seen[process][1])
             if reason is not None:
                 self.reason = reason
-                with contextlib.suppress(psutil.Error):
-                    psutil.Process(beat.pid).kill()
+                self._end(beat)
 
     def _reason(self, beat: Beat, path: Path, *, idle_s: float) -> MediaError | None:
         if idle_s > self._timeout_s:
             return MediaError("timeout", f"{path}: no progress within {self._timeout_s:g} s, twice; allow more with --timeout")
-        if self._max_memory_mb is None:
+        if self._max_memory_mb is None or beat.host != HOST:
             return None
         try:
             used_mb = psutil.Process(beat.pid).memory_info().rss // _MEGABYTE
@@ -161,15 +172,29 @@ class _Guard:
 
 
 def choose_engine(workers: int | None, media: Sequence[Medium], *, device: str, timeout_s: float, max_memory_mb: int | None) -> Engine:
-    """As many workers as asked for, otherwise one a core, but no more than there are media and segments of videos to keep them busy, and
-    one only where a GPU is shared."""
-    count = workers or (1 if device.startswith("cuda") else usable_cores())
+    """Worker processes, or this one where one worker is asked for or needed."""
+    count = count_workers(workers, media, device=device)
+    # In this process only where that is asked for: a decoder that crashes takes its process along, also with the last medium of a run.
+    if count == 1 and workers is not None:
+        return InProcess()
+    return Workers(count, device=device, timeout_s=timeout_s, max_memory_mb=max_memory_mb)
+
+
+def count_workers(workers: int | None, media: Sequence[Medium], *, device: str) -> int:
+    """As many as asked for, otherwise one a core, or one a GPU; no more than there are media and segments of videos to keep busy."""
+    count = workers or (_count_gpus(device) if device.startswith("cuda") else usable_cores())
     if len(media) < count:
         from batchemo.decode import count_segments  # noqa: PLC0415 (loads decoders)
 
         count = min(count, sum(count_segments(medium) for medium in media))
-    # In this process only where that is asked for: a decoder that crashes takes its process along, also with the last medium of a run.
-    return Workers(count, timeout_s=timeout_s, max_memory_mb=max_memory_mb) if count > 1 or workers is None else InProcess()
+    return count
+
+
+def _count_gpus(device: str) -> int:
+    """All for `cuda`, one for `cuda:N`."""
+    from batchemo.devices import count_gpus  # noqa: PLC0415 (loads torch)
+
+    return max(1, count_gpus()) if device == "cuda" else 1
 
 
 @functools.cache
@@ -181,12 +206,21 @@ def usable_cores() -> int:
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
-def _become_worker(parent: int) -> None:
+def _become_worker(parent: int, device: str) -> None:
     # Ctrl-C reaches the whole group of processes; the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    settle(device)
+
+
+def settle(device: str) -> None:
+    """This process works as one of several: with one thread, and where all of them say `cuda`, with a GPU of its own."""
     _set_threads(1, 1)
+    if device == "cuda":
+        from batchemo.devices import claim_gpu  # noqa: PLC0415 (loads torch)
+
+        claim_gpu()
 
 
 def _end_with(parent: int) -> None:

@@ -77,5 +77,9 @@ class StorageError(BatchemoError):
     """The results folder cannot be written any more: disk full, permissions changed, device gone (exit 74)."""
 
 
+class ClusterError(BatchemoError):
+    """Scheduler or workers of a cluster cannot do the work; what is done is kept (exit 1)."""
+
+
 class DataError(BatchemoError):
     """A data set for training is incomplete or broken (exit 2)."""

@@ -16,7 +16,7 @@ from types import FrameType
 
 import typer
 
-from batchemo.errors import BatchemoError, LockedError, StorageError, typed
+from batchemo.errors import BatchemoError, ClusterError, LockedError, StorageError, typed
 
 EXIT_DEFECT, EXIT_USAGE, EXIT_FAILED_MEDIA, EXIT_STORAGE, EXIT_LOCKED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 3, 74, 75, 130, 143
 
@@ -44,6 +44,9 @@ def exits(*, verbose: bool = False) -> Iterator[None]:
     except StorageError as error:
         say(str(error))
         raise typer.Exit(EXIT_STORAGE) from error
+    except ClusterError as error:
+        say(str(error))
+        raise typer.Exit(EXIT_DEFECT) from error
     except BatchemoError as error:
         say(str(error))
         raise typer.Exit(EXIT_USAGE) from error

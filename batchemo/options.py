@@ -18,6 +18,7 @@ ENVIRONMENT_PREFIX = "BATCHEMO_"
 DEFAULT_FILE = Path("batchemo.toml")
 
 _LISTS = ("include", "exclude")
+_PATTERNS = {"device": "must be auto, cpu, cuda or cuda:N", "scheduler": "must be like tcp://10.0.0.1:8786"}
 _NOT_MERGED = ("config", "out", "results")
 
 
@@ -42,6 +43,8 @@ class RunOptions(BaseModel):
     uncertain_below: Annotated[float, Field(ge=0, le=1)] = 0.5
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    engine: Literal["local", "dask"] = "local"
+    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls|ws|wss)://[^\s/]+:\d+$")] | None = None
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
     timeout: Annotated[float, Field(gt=0)] = 300.0
     max_memory: Annotated[int, Field(ge=256)] | None = None
@@ -53,6 +56,10 @@ class RunOptions(BaseModel):
     prune: bool = False
     wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     dry_run: bool = False
+
+    def with_absolute_paths(self) -> RunOptions:
+        """The same for processes with other working folders."""
+        return self if self.weights is None else self.model_copy(update={"weights": self.weights.absolute()})
 
     def shaping(self) -> dict[str, Any]:
         """The options that shape the tables: where they change, a medium is analysed again."""
@@ -106,7 +113,7 @@ def validate_options(values: Mapping[str, Any], origins: Mapping[str, str]) -> R
 def _problem(error: ErrorDetails) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    return "must be auto, cpu, cuda or cuda:N" if error["type"] == "string_pattern_mismatch" else error["msg"].lower()
+    return _PATTERNS[str(error["loc"][0])] if error["type"] == "string_pattern_mismatch" else error["msg"].lower()
 
 
 def _read_file(path: Path) -> dict[str, Any]:

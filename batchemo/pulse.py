@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,16 @@ from typing import NamedTuple
 
 _EVERY_SECONDS = 0.3
 
+HOST = socket.gethostname()
+"""Of this machine: its processes can be looked at and ended by their number, those of others cannot."""
+
 
 class Beat(NamedTuple):
     """What a process has said last: `frames` it has analysed in all, the `share` (0 to 1) of the medium that is behind us, how many `beats`
-    there were, and which `part` of the medium with which `output` name it works on (empty between media)."""
+    there were, and which `part` of the medium with which `output` name it works on (empty between media). `host` and `pid` tell processes
+    apart."""
 
+    host: str
     pid: int
     frames: int
     share: float
@@ -24,12 +30,15 @@ class Beat(NamedTuple):
 
 
 class Pulse:
-    """Says in `folder` which medium, or which part of it, this process works on, and how many frames it has analysed in all."""
+    """Says in `folder` which medium, or which part of it, this process works on, and how many frames it has analysed in all.
+
+    Where the folder has gone, the run that asked has gone, too: FileNotFoundError.
+    """
 
     _frames_before = 0  # of earlier media in this process
 
     def __init__(self, folder: Path, output: str, part: str = "") -> None:
-        self._path = folder / str(os.getpid())
+        self._path = folder / f"{HOST}-{os.getpid()}"
         self._output = output
         self._part = part
         self._share = 0.0
@@ -61,6 +70,11 @@ class Pulse:
         temporary.replace(self._path)
 
 
+def forget(folder: Path, beat: Beat) -> None:
+    """Removes the pulse of a process that has died."""
+    (folder / f"{beat.host}-{beat.pid}").unlink(missing_ok=True)
+
+
 def read_pulses(folder: Path) -> Iterator[Beat]:
     """The last beat of each process."""
     for path in folder.iterdir():
@@ -68,6 +82,7 @@ def read_pulses(folder: Path) -> Iterator[Beat]:
             continue
         try:
             frames, share, beats, part, output = path.read_text(encoding="utf-8").split("\n", 4)
-            yield Beat(int(path.name), int(frames), float(share), int(beats), part, output)
+            host, _, pid = path.name.rpartition("-")
+            yield Beat(host, int(pid), int(frames), float(share), int(beats), part, output)
         except (OSError, ValueError):
             continue

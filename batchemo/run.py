@@ -24,7 +24,7 @@ from filelock import FileLock
 from batchemo import __version__
 from batchemo.atomic import remove_temporaries, remove_temporaries_of, write_text
 from batchemo.discover import find_media
-from batchemo.engine import choose_engine
+from batchemo.engines import check_engine, engine_of
 from batchemo.errors import UsageError
 from batchemo.fingerprint import is_same
 from batchemo.index import merge_into_index, read_index
@@ -86,7 +86,8 @@ class Watch:
 def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
     """Finds the media and tells those that are done. Raises UsageError or WeightsError; writes nothing."""
     weights = read_weights_file(options.weights or SHIPPED)
-    if options.device.startswith("cuda"):
+    check_engine(options)
+    if options.device.startswith("cuda") and options.scheduler is None:
         from batchemo.devices import choose_device  # noqa: PLC0415 (loads torch)
 
         choose_device(options.device)
@@ -138,14 +139,11 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
         try:
             watch.started(planned, pulses)
             weights = read_weights_file(options.weights or SHIPPED)
-            task = Analysis(out.absolute(), options, run_id, pulses.absolute(), weights.labels, weights.sha256)
-            engine = choose_engine(
-                options.workers, planned.todo, device=options.device, timeout_s=options.timeout, max_memory_mb=options.max_memory
-            )
+            task = Analysis(out.absolute(), options.with_absolute_paths(), run_id, pulses.absolute(), weights.labels, weights.sha256)
             for medium in planned.todo:  # of tracks that are numbered anew
                 shutil.rmtree(thumbnails_folder(out, medium.output), ignore_errors=True)
             copies = {medium.name: _Copy.of(medium, out, options) for medium in planned.todo}
-            for outcome in engine.run(task, planned.todo):
+            for outcome in engine_of(options, planned.todo).run(task, planned.todo):
                 copies[outcome.row.media].remove_if_it_does_not_fit(outcome.row)
                 rows.append(outcome.row)
                 account.add(outcome)

@@ -137,11 +137,11 @@ class Analysis:
 
 class Board:
     """The jobs of a run. `workers` many may be in work at once; media are handed out whole while there are enough of them, the largest
-    first, and in parts when there are fewer than workers."""
+    first, and in parts when there are fewer than workers. `workers` may change as they come and go."""
 
     def __init__(self, task: Task, media: Sequence[Medium], *, workers: int) -> None:
         self._task = task
-        self._workers = workers
+        self.workers = workers
         self._waiting = deque(sorted(media, key=lambda medium: -_size(medium.path)))
         self._films: dict[str, Film] = {}
         self._returned: deque[Job] = deque()
@@ -212,8 +212,8 @@ class Board:
         if not self._waiting:
             return None
         medium = self._waiting.popleft()
-        if len(self._waiting) < self._workers - 1 and medium.kind == "video":
-            film = self._task.film(medium, ahead=2 * self._workers)
+        if len(self._waiting) < self.workers - 1 and medium.kind == "video":
+            film = self._task.film(medium, ahead=2 * self.workers)
             if film is not None:
                 self._films[medium.output] = film
                 return next(self._steps())

@@ -24,8 +24,8 @@ from batchemo.work import Job
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Stands in for the analysis: media called `poison` kill their worker, `slow` ones do nothing for a minute, `greedy` ones take
-    memory."""
+    """Stands in for the analysis: media called `poison` kill their worker, `slow` ones do nothing for a minute, `pause` ones for a
+    moment, `greedy` ones take memory."""
 
     pulses: Path
     run_id: str = "test"
@@ -38,6 +38,8 @@ class Work:
             os.kill(os.getpid(), signal.SIGKILL)
         if medium.name.startswith("slow"):
             time.sleep(60)
+        if medium.name.startswith("pause"):
+            time.sleep(1)
         if medium.name.startswith("greedy"):
             taken = np.ones(60_000_000)
             time.sleep(60)
