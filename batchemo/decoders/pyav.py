@@ -30,8 +30,9 @@ _FALLBACK_BASE = Fraction(1, 1_000_000)
 _WITH_LUMA = frozenset("yuv420p yuvj420p yuv422p yuvj422p yuv444p yuvj444p nv12 nv21 gray".split())
 """Formats whose first plane is the grey picture, one byte a pixel."""
 _FULL_RANGE = 2
-_FULL_FROM_LIMITED = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
-"""From luma between 16 and 235, as most videos have it (ITU-R BT.601), to 0 to 255."""
+_LUMA_BLACK, _LUMA_STEPS = 16, 219
+"""Where luma begins, and how far it goes, in most videos (ITU-R BT.601)."""
+_GAIN = 255 / _LUMA_STEPS
 _Converters = collections.defaultdict[int, VideoReformatter]
 
 _MOST_BEYOND = 100
@@ -215,7 +216,7 @@ class _Picture:
         luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
         if frame.format.name.startswith("yuvj") or frame.color_range == _FULL_RANGE:
             return self._upright(luma)
-        return self._upright(np.asarray(cv2.LUT(luma, _FULL_FROM_LIMITED), np.uint8))
+        return self._upright(np.asarray(cv2.addWeighted(luma, _GAIN, luma, 0, -_LUMA_BLACK * _GAIN), np.uint8))
 
     def _upright(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.ascontiguousarray(np.rot90(pixels, self._quarter_turns)) if self._quarter_turns else pixels
