@@ -68,7 +68,8 @@ def write_site(results: Path, *, most_media: int = MOST_MEDIA, most_bytes: int =
         else:
             records = list(_written(results, entries))
         title = readable(results.resolve().name)
-        index = pack(_index(title, entries, records, read_last_run(results)))
+        last = read_last_run(results, done=[entry.row.media for entry in entries if entry.row.status == "done"])
+        index = pack(_index(title, entries, records, last))
         write_text(folder / "index.html", render(title=title, index=index, timelines=inside or ()))
     return Site(folder / "index.html", len(entries), inside is None)
 
@@ -153,9 +154,11 @@ def _index(title: str, entries: Sequence[Entry], records: list[dict[str, Any]], 
     for record in records:
         # The page's labels are those of all media together; most results have one set, and need not repeat it.
         record["labels"] = [] if list(record["labels"]) == labels else [labels.index(label) for label in record["labels"]]
-    run = dataclasses.asdict(last) if last else None
-    if run:
-        run |= {name: [readable(media) for media in run[name]] for name in ("failing", "mended")}
+    run = None
+    if last:
+        fields = dataclasses.asdict(last)
+        texts = {name: readable(value) for name, value in fields.items() if isinstance(value, str)}
+        run = fields | texts | {name: list(map(readable, value)) for name, value in fields.items() if isinstance(value, tuple)}
     return {
         "title": title,
         "built": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
