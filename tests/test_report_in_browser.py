@@ -73,11 +73,20 @@ def test_overview_says_what_there_is(browser: Browser, page: str) -> None:
     browser.open(page)
     text = browser.run("return document.getElementById('overview').innerText")
     assert browser.run("return document.title") == "results & <b>more · batchemo"
-    for part in ("What failed", "is empty (0 bytes)", "Failing since then: <b>empty</b>.mp4", "Mended since then: mended.mp4"):
+    for part in (
+        "What failed",
+        "is empty (0 bytes)",
+        "nightly: 1 medium analysed",
+        "Failing since then: <b>empty</b>.mp4",
+        "Mended since then: angry.mp4",
+        "Not there any more: g<o>ne.mp4",
+        "Unlike earlier runs",
+        "share of <i>angry</i> faces: 90%, usually 10% (5% to 15% in 9 runs)",
+    ):
         assert part in text
     assert "AI Act, article 5(1)(f)" in browser.run("return document.querySelector('footer').innerText")
     assert set(names_shown(browser)) == {readable(name) for name in (*HOSTILE, "angry.mp4", "nobody.mp4", "<b>empty</b>.mp4")}
-    assert browser.run("return document.querySelectorAll('main b, main script, [onerror]').length") == 0
+    assert browser.run("return document.querySelectorAll('main b, main i, main script, [onerror]').length") == 0
     browser.wait("return [...document.querySelectorAll('.face img')].some((image) => image.naturalWidth > 0)")
     fills = browser.run("return [...document.querySelectorAll('.strip rect')].map((each) => each.getAttribute('fill'))")
     assert {as_hex(colours(EMOTIONS)[EMOTIONS.index(name)]) for name in ("angry", "happy", "sad")} <= set(fills)
@@ -184,6 +193,21 @@ def test_filters(browser: Browser, page: str) -> None:
     choose(browser, "Show", "")
     choose(browser, "Medium", "ONERROR")
     assert names_shown(browser) == [HOSTILE[0]]
+
+
+def test_a_row_is_a_link_and_media_lead_to_the_next(browser: Browser, page: str) -> None:
+    browser.open(page)
+    title = "return document.querySelector('#medium h1')?.textContent"
+    names = names_shown(browser)
+    browser.click(".media tbody tr:nth-child(1) .mostly")
+    browser.wait(f"{title} === arguments[0]", names[0])
+    place = "return document.querySelector('.beside').innerText.replace(/\\s+/g, ' ')"
+    assert browser.run(place) == f"Previous 1 of {len(names)} Next"
+    assert browser.run("return document.querySelectorAll('.beside a').length") == 1, "nothing comes before the first"
+    browser.click(".beside a[rel=next]")
+    browser.wait(f"{title} === arguments[0]", names[1])
+    browser.click(".beside a[rel=prev]")
+    browser.wait(f"{title} === arguments[0]", names[0])
 
 
 def test_filters_within_a_medium(browser: Browser, page: str) -> None:

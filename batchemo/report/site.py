@@ -144,6 +144,7 @@ def _record(entry: Entry, timeline: Timeline) -> dict[str, Any]:
         "run": row.run_id,
         "labels": entry.labels,
         "uncertain": entry.uncertain_below,
+        "least": entry.min_face_px,
         "counts": timeline.counts().tolist(),
         "strip": timeline.strip(row.duration_s) if row.kind == "video" and timeline.tracks else [],
     }

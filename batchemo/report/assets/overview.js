@@ -4,7 +4,7 @@ const STRIP_CELLS = 48;
 const ORDERS = [["name", "by name"], ["share", "most of the chosen emotions"], ["faces", "most faces"], ["length", "longest"]];
 
 function buildOverview(root, open) {
-  const mix = make("div");
+  const mix = make("div", { class: "bar" });
   const buttons = emotionButtons(changed);
   const status = make("p", { class: "soft", role: "status" });
   const body = make("tbody");
@@ -28,6 +28,7 @@ function buildOverview(root, open) {
       make("div", { class: "card" }, make("h2", {}, "Mix of emotions"), mix, buttons.element),
       lastRun((state) => { select.state.querySelector("select").value = state; set("state", state); }),
     ),
+    ...drift(),
     ...failures(),
     make(
       "div",
@@ -43,7 +44,7 @@ function buildOverview(root, open) {
       "table",
       { class: "media" },
       make("caption", { class: "unseen" }, "Media; each name opens its timeline"),
-      make("thead", {}, make("tr", {}, ["", "Medium", "Timeline", "People", "Faces", "Mostly"].map((name) => make("th", { scope: "col" }, name)))),
+      make("thead", {}, make("tr", {}, make("td"), ["Medium", "Timeline", "People", "Faces", "Mostly"].map((name) => make("th", { scope: "col" }, name)))),
       body,
     ),
     more,
@@ -84,7 +85,7 @@ function figures() {
   const seconds = total(index.media.filter((medium) => medium.kind === "video").map((medium) => medium.seconds));
   const each = [
     ["Media", count(index.media.length), seconds ? `${clock(seconds, 0)} of video` : ""],
-    ["People", count(sum("tracks")), "anew each time in view"],
+    ["People", count(sum("tracks")), "counted anew in each medium"],
     ["Faces", count(sum("faces")), `in ${several(sum("frames"), "frame", "frames")}`],
     ["Failed", count(failed), failed ? "listed below" : "all could be read"],
   ];
@@ -100,23 +101,40 @@ function figures() {
 function lastRun(choose) {
   const run = index.run;
   if (!run) return null;
-  const analysed = index.media.filter((medium) => medium.run === run.run_id).length;
+  const analysed = index.media.filter((medium) => run.run_ids.includes(medium.run)).length;
   const list = (title, names) =>
     names.length
       ? make("p", {}, `${title}: `, names.slice(0, 10).flatMap((name, i) => [i ? ", " : "", named(name)]), names.length > 10 ? ` and ${count(names.length - 10)} more` : "")
       : null;
+  const soft = (...children) => make("p", { class: "soft" }, ...children);
   return make(
     "div",
     { class: "card" },
     make("h2", {}, "The last run"),
-    make("p", {}, `${moment(run.started)}: ${several(run.analysed, "medium", "media")} analysed, ${count(run.kept)} kept from before.`),
-    run.before ? make("p", { class: "soft" }, `The run before began ${moment(run.before)}.`) : make("p", { class: "soft" }, "It was the first one."),
+    make("p", {}, moment(run.started), run.job ? [", ", named(run.job)] : null, shardsOf(run), `: ${several(run.analysed, "medium", "media")} analysed, ${count(run.kept)} kept from before.`),
+    run.how === "done" ? null : make("p", { class: "problem" }, run.how ? `It ended early: ${run.message || run.how}` : "It did not come to its end. The same command goes on."),
+    soft(run.before ? `The run before began ${moment(run.before)}.` : "No earlier run looked at the same media."),
     list("Failing since then", run.failing),
     list("Mended since then", run.mended),
+    list("Not there any more", run.vanished),
+    list("Removed, because not there any more", run.pruned),
+    run.drift.length ? null : run.drift_note ? soft(`Figures: ${run.drift_note}.`) : null,
     analysed && analysed < index.media.length
-      ? make("button", { type: "button", class: "quiet", onclick: () => choose("last") }, `Show only the ${count(analysed)}`)
+      ? make("button", { type: "button", class: "quiet", onclick: () => choose("last") }, "Show only what it analysed")
       : null,
   );
+}
+
+function shardsOf(run) {
+  if (!run.of_shards) return "";
+  return run.shards === run.of_shards ? `, in ${count(run.shards)} shards` : `, ${count(run.shards)} of ${count(run.of_shards)} shards alone`;
+}
+
+// What was not as on other nights.
+function drift() {
+  const lines = index.run?.drift ?? [];
+  if (!lines.length) return [];
+  return [make("div", { class: "card odd" }, make("h2", {}, "Unlike earlier runs"), make("ul", { class: "plain" }, lines.map((line) => make("li", {}, named(line)))))];
 }
 
 function failures() {
