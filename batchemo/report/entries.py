@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchemo.errors import UsageError, typed
+from batchemo.errors import no_results
 from batchemo.inventory import ANNOTATED_SUFFIXES, read_inventory, row_from
 from batchemo.records import MediaRow
 from batchemo.tables import table_path
@@ -34,10 +34,6 @@ class Entry:
 def has_results(results: Path) -> bool:
     """Whether `results` looks like a results folder at all."""
     return (results / "frames").is_dir() or table_path(results, "media").is_file()
-
-
-def no_results(results: Path) -> UsageError:
-    return UsageError(f"{results} holds no results; make some with: batchemo run INPUT --out {typed(results)}")
 
 
 def read_entries(results: Path) -> list[Entry]:

@@ -17,9 +17,10 @@ from filelock import FileLock
 
 from batchemo import __version__
 from batchemo.atomic import temporary_name, write_text
+from batchemo.errors import no_results
 from batchemo.palette import as_hex, colours
 from batchemo.records import EMOTIONS
-from batchemo.report.entries import Entry, has_results, no_results, read_entries
+from batchemo.report.entries import Entry, has_results, read_entries
 from batchemo.report.packing import pack, pack_timeline
 from batchemo.report.page import as_script, readable, render
 from batchemo.report.runs import LastRun, read_last_run
