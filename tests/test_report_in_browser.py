@@ -180,6 +180,10 @@ def test_filters(browser: Browser, page: str) -> None:
     assert names_shown(browser) == ["angry.mp4"]
     assert browser.run("return document.querySelector('[role=status]').textContent") == "1 of 9 media"
     browser.click(".chip:nth-child(1)")
+    browser.click(".chip:nth-child(5)")
+    told = browser.run("return [...document.querySelectorAll('.mostly')].map((each) => each.textContent.replace(/\\s+/g, ' '))")
+    assert sorted(told) == ["sad 50 %"] * 5, "of what was chosen, and not of what there is more of"
+    browser.click(".chip:nth-child(5)")
     browser.click(".chip:nth-child(3)")
     assert names_shown(browser) == [], "nobody is afraid with a confidence of a half"
     choose(browser, "Confidence", "40")
@@ -286,5 +290,10 @@ def test_a_split_page_loads_timelines_as_they_are_opened(browser: Browser, resul
     try:
         open_medium(browser, site.page.as_uri(), HOSTILE[0])
         assert browser.run("return document.querySelectorAll('.chart').length") == 2
+        browser.run("document.querySelector('.ways a').click()")
+        browser.wait("return [...document.querySelectorAll('.face img')].some((image) => image.naturalWidth > 0)")
+        sources = browser.run("return [...document.querySelectorAll('.face img')].map((image) => image.src)")
+        assert len(sources) == len(HOSTILE) + 1, "of all but those without a face"
+        assert all("/thumbnails/" in source for source in sources)
     finally:
         write_site(results)

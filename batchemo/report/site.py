@@ -27,6 +27,7 @@ from batchemo.report.runs import LastRun, read_last_run
 from batchemo.report.timelines import Timeline, read_timeline
 from batchemo.rows import GAP_SECONDS
 from batchemo.smoothing import SMOOTH_SECONDS
+from batchemo.tables import thumbnails_folder
 
 MOST_MEDIA = 100
 MOST_BYTES = 4_500_000
@@ -109,7 +110,7 @@ def _written(results: Path, entries: Sequence[Entry]) -> Iterator[dict[str, Any]
         temporary = temporary_name(path)
         temporary.write_text(as_script(pack_timeline(timeline, step_s=0)), encoding="ascii")
         temporary.replace(path)
-        yield _record(entry, timeline) | {"file": f"{_TIMELINES}/{path.name}"}
+        yield _record(entry, timeline) | {"file": f"{_TIMELINES}/{path.name}", "face": _face(results, entry, timeline)}
     for path in set(folder.iterdir()) - wanted:
         path.unlink(missing_ok=True)
 
@@ -117,6 +118,15 @@ def _written(results: Path, entries: Sequence[Entry]) -> Iterator[dict[str, Any]
 def _file_name(entry: Entry) -> str:
     """Short and safe whatever the medium is called."""
     return f"{hashlib.sha256(entry.row.media.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}.js"
+
+
+def _face(results: Path, entry: Entry, timeline: Timeline) -> str:
+    """Where the page finds the thumbnail of the longest track that has one, so that its list need not read whole timelines."""
+    seen = next((track for track in timeline.tracks if track.thumbnail), None)
+    if seen is None:
+        return ""
+    place = thumbnails_folder(results, entry.output).relative_to(results / "report") / f"{seen.track_id}.jpg"
+    return quote(os.fsencode(place))
 
 
 def _timeline(results: Path, entry: Entry) -> Timeline:

@@ -44,7 +44,7 @@ function buildOverview(root, open) {
       "table",
       { class: "media" },
       make("caption", { class: "unseen" }, "Media; each name opens its timeline"),
-      make("thead", {}, make("tr", {}, make("td"), ["Medium", "Timeline", "People", "Faces", "Mostly"].map((name) => make("th", { scope: "col" }, name)))),
+      make("thead", {}, make("tr", {}, make("td"), ["Medium", "Timeline", "People", "Faces", "Emotion"].map((name) => make("th", { scope: "col" }, name)))),
       body,
     ),
     more,
@@ -152,12 +152,14 @@ function failures() {
 
 function mediumRow({ medium, faces }) {
   const all = total(faces);
-  const first = greatest(faces);
+  const first = greatest(faces.map((each, label) => (chosen.emotions.size && !chosen.emotions.has(label) ? -1 : each)));
   const thumbnail = make("td", { class: "face" });
-  if (isInside(medium) && medium.tracks) {
+  const show = (src) => thumbnail.append(make("img", { src, alt: "", width: 40, height: 40, loading: "lazy", onerror: (event) => event.target.remove() }));
+  if (medium.face) show(medium.face);
+  else if (isInside(medium) && medium.tracks) {
     timelineOf(medium).then((timeline) => {
       const seen = timeline.tracks.find((track) => track.thumbnail);
-      if (seen) thumbnail.append(make("img", { src: seen.thumbnail, alt: "", width: 40, height: 40 }));
+      if (seen) show(seen.thumbnail);
     }, () => {});
   }
   const kind = medium.kind === "image" ? "picture" : medium.seconds ? clock(medium.seconds, 0) : "video";
