@@ -130,10 +130,10 @@ def test_media_are_described(page: Page) -> None:
     assert (angry["faces"], angry["tracks"], angry["frames"]) == (FRAMES, 1, FRAMES)
     counts = np.array(angry["counts"])
     assert counts[EMOTIONS.index("angry"), 9] == FRAMES == counts.sum()
-    assert angry["strip"] == [EMOTIONS.index("angry")] * STRIP_CELLS
+    assert angry["strip"] == [10 * EMOTIONS.index("angry") + 9] * STRIP_CELLS
     first = medium_of(page, HOSTILE[0])
     half = STRIP_CELLS // 2
-    assert first["strip"] == [EMOTIONS.index("happy")] * half + [EMOTIONS.index("sad")] * half
+    assert first["strip"] == [10 * EMOTIONS.index("happy") + 9] * half + [10 * EMOTIONS.index("sad") + 8] * half
     assert np.array(first["counts"])[EMOTIONS.index("fear")].tolist() == [0, 0, 0, 0, FRAMES, 0, 0, 0, 0, 0]
     nobody = medium_of(page, "nobody.mp4")
     assert (nobody["faces"], nobody["strip"]) == (0, [])

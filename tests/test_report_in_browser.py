@@ -186,6 +186,12 @@ def test_filters(browser: Browser, page: str) -> None:
     browser.click(".chip:nth-child(5)")
     browser.click(".chip:nth-child(3)")
     assert names_shown(browser) == [], "nobody is afraid with a confidence of a half"
+    opacities = "return [...document.querySelectorAll('.strip rect')].map((each) => each.getAttribute('fill-opacity'))"
+    browser.click(".chip:nth-child(3)")
+    assert set(browser.run(opacities)) == {"1"}
+    choose(browser, "Confidence", "90")
+    assert set(browser.run(opacities)) == {"1", "0.45"}, "all were 80 to 90 % sure that somebody was sad"
+    browser.click(".chip:nth-child(3)")
     choose(browser, "Confidence", "40")
     assert set(names_shown(browser)) == {readable(name) for name in HOSTILE}
     browser.click(".chip:nth-child(3)")

@@ -1,6 +1,7 @@
 // All media: figures, the mix of emotions, the last run, what failed, and a list to choose from.
 
 const STRIP_CELLS = 48;
+const CONFIDENCE_STEPS = 10;
 const ORDERS = [["name", "by name"], ["share", "most of the chosen emotions"], ["faces", "most faces"], ["length", "longest"]];
 
 function buildOverview(root, open) {
@@ -178,22 +179,27 @@ function mediumRow({ medium, faces }) {
   );
 }
 
-// The leading emotion over the length of a medium.
+// The leading emotion over the length of a medium, pale where less confident than chosen.
 function strip(medium) {
   const runs = [];
-  medium.strip.forEach((own, cell) => {
+  medium.strip.forEach((value, cell) => {
+    const own = Math.floor(value / CONFIDENCE_STEPS);
     const label = own < 0 || !medium.labels.length ? own : medium.labels[own];
-    if (runs.at(-1)?.label === label) runs.at(-1).cells++;
-    else runs.push({ label, cell, cells: 1 });
+    const on = !chosen.emotions.size || chosen.emotions.has(label);
+    const sure = value % CONFIDENCE_STEPS >= Math.round(chosen.confidence * CONFIDENCE_STEPS);
+    const opacity = on ? (sure ? 1 : PALE) : FADED;
+    const last = runs.at(-1);
+    if (last?.label === label && last.opacity === opacity) last.cells++;
+    else runs.push({ label, opacity, cell, cells: 1 });
   });
   const seen = runs.filter((run) => run.label >= 0);
-  const words = seen.slice(0, 8).map((run) => index.labels[run.label]).join(", then ") + (seen.length > 8 ? ", and so on" : "");
-  const on = (label) => !chosen.emotions.size || chosen.emotions.has(label);
+  const told = seen.map((run) => index.labels[run.label]).filter((name, i, names) => name !== names[i - 1]);
+  const words = told.slice(0, 8).join(", then ") + (told.length > 8 ? ", and so on" : "");
   return makeSvg(
     "svg",
     { viewBox: `0 0 ${STRIP_CELLS} 1`, preserveAspectRatio: "none", role: "img", "aria-label": words },
     seen.map((run) =>
-      makeSvg("rect", { x: run.cell, width: run.cells, height: 1, fill: index.colours[run.label], "fill-opacity": on(run.label) ? 1 : FADED }),
+      makeSvg("rect", { x: run.cell, width: run.cells, height: 1, fill: index.colours[run.label], "fill-opacity": run.opacity }),
     ),
   );
 }
