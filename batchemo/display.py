@@ -99,7 +99,7 @@ class Display:
         self._say_where_no_face_is(report, min_face_px)
         failed_before = [row for row in report.failed if row.media not in self._finished]
         for row in failed_before[:_MANY]:
-            console.print(f"[red]failed before[/red] {shown(row.media)}: {shown(row.message)}", highlight=False, soft_wrap=True)
+            console.print(f"[red]failed before[/red] {_told(row)}", highlight=False, soft_wrap=True)
         if failed_before:
             console.print(f"{len(failed_before)} media failed in an earlier run; to try them again: --retry-failed")
         if len(report.failed) == len(report.rows):
@@ -160,7 +160,7 @@ class Display:
         self._finished.add(row.media)
         self._done_bytes += self._sizes.get(row.media, 0)
         if row.status == "failed" and not self._quiet:
-            self._progress.console.print(f"[red]failed[/red] {shown(row.media)}: {shown(row.message)}", highlight=False, soft_wrap=True)
+            self._progress.console.print(f"[red]failed[/red] {_told(row)}", highlight=False, soft_wrap=True)
         elif self._verbose:
             self._progress.console.print(
                 f"{shown(row.media)}: {row.n_frames_analysed} frames, {row.n_faces} faces, {row.seconds_taken:.1f} s", highlight=False
@@ -269,6 +269,11 @@ def shown(text: str) -> str:
 def printable(text: str) -> str:
     """Text with what is not printable, such as line breaks and turns of direction, as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _told(row: MediaRow) -> str:
+    """Why a medium failed; most messages name it themselves."""
+    return shown(row.message if row.media in row.message else f"{row.media}: {row.message}")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -289,6 +290,20 @@ def test_nothing_is_wider_than_the_window(browser: Browser, page: str, width: in
     assert browser.run("return document.documentElement.scrollWidth") <= width
     open_medium(browser, page, HOSTILE[0])
     assert browser.run("return document.documentElement.scrollWidth") <= width
+
+
+def test_a_page_that_keeps_means_alone_says_so(browser: Browser, results: Path) -> None:
+    told = "return document.querySelector('.hint').textContent"
+    site = write_site(results)
+    open_medium(browser, site.page.as_uri(), HOSTILE[0])
+    assert "means over" not in browser.run(told)
+    packed = re.findall(r'id="timeline-\d+">([^<]*)<', site.page.read_text())
+    try:
+        site = write_site(results, most_bytes=sum(map(len, packed)) - 1)
+        open_medium(browser, site.page.as_uri(), HOSTILE[0])
+        assert re.search(r"raw values are means over 0\.\d+ s", browser.run(told))
+    finally:
+        write_site(results)
 
 
 def test_a_split_page_loads_timelines_as_they_are_opened(browser: Browser, results: Path) -> None:

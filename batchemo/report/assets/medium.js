@@ -33,6 +33,7 @@ function buildMedium(root, medium, place) {
     timeline = found;
     toolbar.replaceChildren(...tools());
     hint.hidden = medium.kind !== "video";
+    if (timeline.step) hint.append(` To keep the page small, raw values are means over ${timeline.step} s; the tables hold every face.`);
     if (place.time !== null) seek(place.time);
     changed();
   }, (error) => people.replaceChildren(make("p", { class: "problem" }, `${error.message}; build the page again with: batchemo report`)));

@@ -164,7 +164,7 @@ function mediumRow({ medium, faces }) {
     }, () => {});
   }
   const kind = medium.kind === "image" ? "picture" : medium.seconds ? clock(medium.seconds, 0) : "video";
-  let mostly = make("span", { class: "soft" }, medium.faces ? "none so confident" : "no face");
+  let mostly = make("span", { class: "soft" }, medium.faces ? `all below ${percent(chosen.confidence)}` : "no face");
   if (medium.status === "failed") mostly = make("span", { class: "failed" }, "failed");
   else if (all) mostly = [emotion(first), " ", make("span", { class: "number" }, percent(faces[first] / all))];
   return make(
