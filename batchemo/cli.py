@@ -13,11 +13,11 @@ from batchemo import __version__
 from batchemo.errors import UsageError, typed
 from batchemo.exits import EXIT_DEFECT, EXIT_FAILED_MEDIA, exits, program, python, say, set_up_logging
 from batchemo.jobs.commands import app as jobs_app
-from batchemo.usage import Command, Group, examples
+from batchemo.usage import App
+from batchemo.usage import examples as _examples
 
-app = typer.Typer(
+app = App(
     name="batchemo",
-    cls=Group,
     help="Emotion timelines of every face in folders of pictures and videos.",
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -39,7 +39,7 @@ def main() -> None:
 
 @app.callback(
     invoke_without_command=True,
-    epilog=examples("batchemo run ./videos --out results", "batchemo summary results", "batchemo COMMAND --help  says more of each"),
+    epilog=_examples("batchemo run ./videos --out results", "batchemo summary results", "batchemo COMMAND --help  says more of each"),
 )
 def _root(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
     if version:
@@ -61,9 +61,8 @@ def _welcome(program: str) -> str:
 
 
 @app.command(
-    cls=Command,
     rich_help_panel=_RUNS,
-    epilog=examples(
+    epilog=_examples(
         "batchemo run ./videos --out results",
         "batchemo run film.mp4 faces.jpg --out results --sample-fps 5 --no-annotate",
         'batchemo run ./videos --out results --include "*.mp4" --min-face-px 80 --workers 2',
@@ -72,17 +71,10 @@ def _welcome(program: str) -> str:
     " and a key of the --config file.",
 )
 def run(
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT", help="Pictures (JPEG, PNG, WebP, TIFF ...), videos (whatever FFmpeg reads), folders of them."),
-    ],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Pictures, videos, and folders of them.")],
     out: Annotated[Path, typer.Option("--out", envvar="BATCHEMO_OUT", metavar="DIR", help="The results folder; made if missing.")],
-    include: Annotated[
-        list[str] | None, typer.Option(help="Only media whose name matches, such as '*.mp4'.", metavar="PATTERN", rich_help_panel=_READ)
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="No media whose name matches.", metavar="PATTERN", rich_help_panel=_READ)
-    ] = None,
+    include: Annotated[list[str] | None, typer.Option(help="Only media whose name matches this pattern.", rich_help_panel=_READ)] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="No media whose name matches this pattern.", rich_help_panel=_READ)] = None,
     follow_symlinks: Annotated[
         bool | None, typer.Option("--follow-symlinks", help="Follow links in folders.", rich_help_panel=_READ)
     ] = None,
@@ -229,7 +221,7 @@ def run(
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
 
-@app.command(cls=Command, rich_help_panel=_RESULTS, epilog=examples("batchemo report results"))
+@app.command(rich_help_panel=_RESULTS, epilog=_examples("batchemo report results"))
 def report(results: Results, as_json: Json = False) -> None:
     """(Re)build the web page of results, report/index.html, without decoding anything; prints where it is."""
     with exits():
@@ -240,9 +232,8 @@ def report(results: Results, as_json: Json = False) -> None:
 
 
 @app.command(
-    cls=Command,
     rich_help_panel=_RESULTS,
-    epilog=examples(
+    epilog=_examples(
         "batchemo summary results",
         "batchemo summary results --sort happy --top 10",
         "batchemo summary results --json | jq .total.shares",
@@ -273,9 +264,8 @@ def summary(
 
 
 @app.command(
-    cls=Command,
     rich_help_panel=_RESULTS,
-    epilog=examples("batchemo export results --to csv", "batchemo export results --to webvtt", "batchemo export results --to notebook"),
+    epilog=_examples("batchemo export results --to csv", "batchemo export results --to webvtt", "batchemo export results --to notebook"),
 )
 def export(
     results: Results,
@@ -306,7 +296,7 @@ def export(
             say(f"{results} holds no videos, and {to} is for videos; for pictures: --to csv")
 
 
-@app.command(cls=Command, rich_help_panel=_RESULTS, epilog=examples("batchemo verify results", "batchemo verify results --deep"))
+@app.command(rich_help_panel=_RESULTS, epilog=_examples("batchemo verify results", "batchemo verify results --deep"))
 def verify(
     results: Results,
     deep: Annotated[bool, typer.Option("--deep", help="Read and decode all media again, and compare.")] = False,
@@ -326,7 +316,7 @@ def verify(
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
 
-@app.command(cls=Command, rich_help_panel=_MACHINE, epilog=examples("batchemo bench", "batchemo bench clip.mp4"))
+@app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo bench", "batchemo bench clip.mp4"))
 def bench(
     medium: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="A video; without one, clips are made.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="Length of the clips that are made.", metavar="S")] = 60.0,
@@ -348,7 +338,7 @@ def bench(
             table.conclude(fixed)
 
 
-@app.command(cls=Command, rich_help_panel=_MACHINE, epilog=examples("batchemo doctor"))
+@app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo doctor"))
 def doctor(as_json: Json = False) -> None:
     """Can this machine do the work: device, weights, codecs, versions."""
     with exits():

@@ -86,7 +86,7 @@ class Display:
             told = f"Not there any more: {_listed(report.vanished)}. To remove their results: --prune"
             console.print(told, highlight=False, soft_wrap=True)
         if not report.rows:
-            told = f"No pictures or videos were found there; what counts as one says: {program} run --help"
+            told = "No pictures or videos were found there: nothing that is JPEG, PNG, WebP, TIFF ... or a video that FFmpeg reads"
             console.print(escape(told), highlight=False, soft_wrap=True)
             return
         total = summarise(out).total

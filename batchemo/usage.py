@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _PYDANTIC = "Value error, "
 """What Typer's errors take over from the library that checks its values."""
@@ -16,7 +19,17 @@ def examples(*lines: str) -> str:
     return "\n\n".join(["[bold]Examples[/bold]", *(f"[cyan]{line.replace('[', chr(92) + '[')}[/cyan]" for line in lines)])
 
 
-class Command(TyperCommand):
+class App(typer.Typer):
+    """A Typer all of whose commands explain themselves like this."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(cls=_Group, **settings)
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[_Function], _Function]:
+        return super().command(name, cls=_Command, **settings)
+
+
+class _Command(TyperCommand):
     """Without types at options that take no value, and with errors that begin with what is wrong."""
 
     def get_params(self, ctx: Any) -> Any:
@@ -30,9 +43,7 @@ class Command(TyperCommand):
             raise
 
 
-class Group(TyperGroup):
-    """As `Command`, for what has commands below it."""
-
+class _Group(TyperGroup):
     def get_params(self, ctx: Any) -> Any:
         return _without_types(super().get_params(ctx))
 
@@ -41,4 +52,6 @@ def _without_types(params: list[Any]) -> list[Any]:
     for param in params:
         if getattr(param, "is_flag", False):
             param.metavar = ""
+        elif getattr(param, "multiple", False) and param.metavar is None:
+            param.metavar = param.name.upper()
     return params

@@ -11,10 +11,9 @@ import typer
 
 from batchemo.errors import UsageError, typed
 from batchemo.exits import EXIT_FAILED_MEDIA, EXIT_USAGE, exits, program, say, set_up_logging
-from batchemo.usage import Command, Group, examples
+from batchemo.usage import App, examples
 
-app = typer.Typer(
-    cls=Group,
+app = App(
     help="Nightly jobs: what a file says, run, looked after and scheduled.",
     no_args_is_help=True,
     epilog=examples(
@@ -31,7 +30,7 @@ Folder = Annotated[
 ]
 
 
-@app.command(cls=Command, epilog=examples("batchemo jobs check jobs/nightly.toml"))
+@app.command(epilog=examples("batchemo jobs check jobs/nightly.toml"))
 def check(file: File, as_json: Json = False) -> None:
     """What would be done: new, changed and failed media, and how long it may take. Exit 2 where the file would fail at night."""
     with exits():
@@ -49,7 +48,7 @@ def check(file: File, as_json: Json = False) -> None:
             raise typer.Exit(EXIT_USAGE)
 
 
-@app.command(cls=Command, epilog=examples("batchemo jobs run jobs/nightly.toml", "batchemo jobs run jobs/nightly.toml --shard 2/8"))
+@app.command(epilog=examples("batchemo jobs run jobs/nightly.toml", "batchemo jobs run jobs/nightly.toml --shard 2/8"))
 def run(
     file: File,
     shard: Annotated[
@@ -83,7 +82,7 @@ def run(
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
 
-@app.command(cls=Command, epilog=examples("batchemo jobs status jobs/nightly.toml"))
+@app.command(epilog=examples("batchemo jobs status jobs/nightly.toml"))
 def status(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Job files.")],
     as_json: Json = False,
@@ -105,7 +104,6 @@ def status(
 
 
 @app.command(
-    cls=Command,
     epilog=examples("batchemo jobs install jobs/nightly.toml --systemd", "batchemo jobs install jobs/nightly.toml --cron --write"),
 )
 def install(
@@ -146,7 +144,7 @@ def install(
                 say('units of users run while they are logged in; to let them run always: loginctl enable-linger "$USER"')
 
 
-@app.command(cls=Command, epilog=examples("batchemo jobs uninstall jobs/nightly.toml"))
+@app.command(epilog=examples("batchemo jobs uninstall jobs/nightly.toml"))
 def uninstall(file: File, folder: Folder = None) -> None:
     """Take away what `install --write` wrote for FILE, which itself need not exist any more. Results stay."""
     with exits():
