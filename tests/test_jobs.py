@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,15 @@ command = [{json.dumps(sys.executable)}, "tell.py"]
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def run_on_page(out: Path) -> dict[str, Any]:
+    """What the page of results knows of the last run."""
+    packed = re.search(r'id="index">([^<]*)<', (out / "report" / "index.html").read_text())
+    assert packed
+    plain = zlib.decompress(base64.b64decode(packed[1]))
+    found: dict[str, Any] = json.loads(plain[4 : 4 + int.from_bytes(plain[:4], "little")])["run"]
+    return found
+
+
 def test_a_week_of_nights(tmp_path: Path) -> None:
     study = Study(tmp_path)
     done: dict[str, Result] = {}
@@ -122,6 +133,12 @@ def test_a_week_of_nights(tmp_path: Path) -> None:
         assert f"unusual  {finding['text']}" in done["sun"].stderr
     assert "unusual" not in done["sat"].stderr
     assert "1 vanished, whose results are kept (options.prune)" in done["fri"].stderr
+
+    # The page says the same, and compares with the night before.
+    run = run_on_page(study.out)
+    assert run["drift"] == [finding["text"] for finding in drift["findings"]]
+    assert (run["job"], run["how"], run["before"]) == ("nightly", "done", study.accounts[-2]["started"])
+    assert (run["failing"], run["vanished"]) == ([], ["thu-03.jpg"])
 
     shown = jobs("status", study.file)
     assert shown.exit_code == 0, shown.stderr
