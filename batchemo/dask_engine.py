@@ -23,7 +23,7 @@ from batchemo import __version__
 from batchemo.engine import Guard, count_workers, settle
 from batchemo.errors import ClusterError, MediaError, typed
 from batchemo.parts import Done
-from batchemo.pulse import HOST, Beat, Pulse, forget, read_pulses
+from batchemo.pulse import HOST, Beat, Pulse, Wanted, forget, read_pulses
 from batchemo.records import Medium, Outcome
 from batchemo.work import Board, Job, Task
 
@@ -58,12 +58,19 @@ class Call:
             settle(self.device)
             _keep_memory()
             try:
-                return self.task(job)
+                return self.task(job, wanted=_wanted())
             except MediaError as error:
                 return error
 
 
 _one_at_a_time = threading.Lock()
+
+
+def _wanted() -> Wanted:
+    """Of the task that runs in this thread: Dask cannot stop it, but marks it when its client has gone."""
+    worker = distributed.get_worker()
+    task = worker.state.tasks[worker.get_current_task()]
+    return lambda: task.state != "cancelled"
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from batchemo.atomic import remove_temporaries_of
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions
 from batchemo.parts import Done, Step
-from batchemo.pulse import Pulse
+from batchemo.pulse import Pulse, Wanted
 from batchemo.records import Medium, Outcome
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import files_of
@@ -41,7 +41,7 @@ class Job:
 
 class Task(Protocol):
     """Does jobs, in any process: the whole medium gives an Outcome, a step what comes of it. Raises MediaError where the medium is to
-    blame."""
+    blame, UnwantedError soon after a job is not `wanted` any more."""
 
     @property
     def pulses(self) -> Path: ...
@@ -49,7 +49,7 @@ class Task(Protocol):
     @property
     def run_id(self) -> str: ...
 
-    def __call__(self, job: Job) -> Outcome | Done: ...
+    def __call__(self, job: Job, *, wanted: Wanted = ...) -> Outcome | Done: ...
 
     def film(self, medium: Medium, *, ahead: int) -> Film | None:
         """`medium` to be read in parts, where that is possible."""
@@ -71,8 +71,8 @@ class Analysis:
     labels: tuple[str, ...]
     weights_sha256: str
 
-    def __call__(self, job: Job) -> Outcome | Done:
-        pulse = Pulse(self.pulses, job.medium.output, job.part)
+    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome | Done:
+        pulse = Pulse(self.pulses, job.medium.output, job.part, wanted=wanted)
         pulse.start()
         try:
             return self._do(job, pulse)
