@@ -135,6 +135,11 @@ class Analysis:
         )
 
 
+_MOST_SHARED = 16
+"""Media that are left when videos begin to be handed out in parts, at most. The process that hands them out assembles them, which takes
+it 1/33 of what reading takes a worker (SCALING.md): more of them would wait for that longer than for workers that do them whole."""
+
+
 class Board:
     """The jobs of a run. `workers` many may be in work at once; media are handed out whole while there are enough of them, the largest
     first, and in parts when there are fewer than workers. `workers` may change as they come and go."""
@@ -212,7 +217,7 @@ class Board:
         if not self._waiting:
             return None
         medium = self._waiting.popleft()
-        if len(self._waiting) < self.workers - 1 and medium.kind == "video":
+        if len(self._waiting) < min(self.workers, _MOST_SHARED) - 1 and medium.kind == "video":
             film = self._task.film(medium, ahead=2 * self.workers)
             if film is not None:
                 self._films[medium.output] = film
