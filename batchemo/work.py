@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -160,10 +161,10 @@ class Board:
     def running(self) -> tuple[Job, ...]:
         return tuple(self._running.values())
 
-    def films(self) -> Iterator[tuple[str, float]]:
-        """Output name of each video that is read in parts, and the share of it that is behind us."""
+    def beat(self) -> None:
+        """Says how much is behind us of each video that is read in parts."""
         for output, film in self._films.items():
-            yield output, film.share
+            Pulse(self._task.pulses, output).start(film.share)
 
     def next_job(self) -> Job | None:
         """A job, which counts as running from now on; None where there is none at the moment."""
@@ -172,8 +173,10 @@ class Board:
             self._running[job.key] = job
         return job
 
-    def take(self, job: Job, result: Outcome | Done) -> Outcome | None:
+    def take(self, job: Job, result: Outcome | Done | MediaError) -> Outcome | None:
         """Takes back a job with what came of it; gives the outcome of the medium that this completes."""
+        if isinstance(result, MediaError):
+            return self.fail(job, result)
         del self._running[job.key]
         if isinstance(result, Outcome):
             return result
@@ -194,6 +197,17 @@ class Board:
             film = self._films.get(medium.output)
             return None if film is None else self._closed(film, film.fail(error))
         return self._task.give_up(medium, error)
+
+    def died(self, job: Job, cause: MediaError | None = None) -> Outcome | None:
+        """Takes back a job that has ended its worker, or whose worker was ended for `cause`: the first time it is handed out `again`, the
+        second time its medium has failed."""
+        if not job.again:
+            logging.getLogger("batchemo").warning("a worker died; trying %s again", job.medium.name)
+            self.put_back([dataclasses.replace(job, again=True)])
+            return None
+        error = cause or MediaError("crashed", f"{job.medium.path} killed its worker twice (a defect of a decoder, or no memory left)")
+        joint = ";" if cause is None else ", or"
+        return self.fail(job, MediaError(error.kind, f"{error}{joint} leave it out with --exclude"))
 
     def put_back(self, jobs: Sequence[Job]) -> None:
         """Jobs that were running and have not been done are handed out again."""
