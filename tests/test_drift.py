@@ -166,3 +166,22 @@ def test_one_ordinary_value_in_a_hundred_is_beyond_the_range(count: int) -> None
     # Of 6000 draws 60 +- 4 standard deviations; with 20 runs and more the share falls below one in a hundred.
     assert (29 if count < 20 else 15) <= beyond <= 91
     assert count >= 20 or len(_DEVIATIONS_OF_FEW) > count - 5
+
+
+def test_quiet_sundays_are_usual_after_two_of_them_but_a_quiet_weekday_is_not() -> None:
+    chance = random.Random(0)
+    counts = [0 if night % 7 == 6 else chance.randint(18, 22) for night in range(70)]
+    nights = [Account(Path(), facts(night, media=count)) for night, count in enumerate(counts)]
+    told = [night for night in range(70) if "media" in names(find_drift(nights[night].facts, nights[:night]))]
+    assert set(told) <= {6, 13}
+    lonely = [Account(Path(), facts(night, media=0 if night == 9 else 20 + night % 3)) for night in range(30)]
+    assert "media" in names(find_drift(facts(1000, media=0), lonely)), "it has happened once"
+
+
+def test_what_is_just_beyond_its_range_looks_so() -> None:
+    nights = past(10)
+    (finding,) = find_drift(facts(1000, failed=5, media=41), nights).findings
+    assert finding.text.startswith("share of failed media: 12%, usually 0% (0% to 10%")
+    (finding,) = find_drift(facts(1000, failed=4, media=39), nights).findings
+    assert finding.text.startswith("share of failed media: 10.3%, usually 0.0% (0.0% to 10.0%")
+    assert "failed" not in names(find_drift(facts(1000, failed=1, media=10), nights)), "one is named, and no drift"
