@@ -32,6 +32,7 @@ def facts(number: int = 0, **changes: Any) -> dict[str, Any]:
         "frames": 100_000,
         "faces": 50_000,
         "tracks": 80,
+        "effective_tracks": 60.0,
         "emotions": {"happy": happy, "sad": 0.2, "neutral": 0.8 - happy},
         "confidence": 0.7 + chance.uniform(-0.01, 0.01),
         "uncertain": 0.25 + chance.uniform(-0.01, 0.01),
@@ -93,7 +94,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "files are broken": ({"failed": 9}, {"failed"}),
     "nothing came": (
         {
-            **dict.fromkeys(("media", "hours", "frames", "faces", "tracks"), 0),
+            **dict.fromkeys(("media", "hours", "frames", "faces", "tracks", "effective_tracks"), 0),
             **dict.fromkeys(("emotions", "confidence", "uncertain")),
             "work": {kind: {"media": 0, "bytes": 0, "faces": 0, "seconds": 0.0} for kind in ("video", "image")},
         },
@@ -142,11 +143,19 @@ def test_only_runs_that_can_be_compared_are() -> None:
 
 
 def test_too_little_to_tell_tells_nothing() -> None:
-    few = {"tracks": 3, "emotions": {"happy": 1.0}, "confidence": 0.3, "uncertain": 0.9, "hours": 0.001}
+    few = {"effective_tracks": 3, "emotions": {"happy": 1.0}, "confidence": 0.3, "uncertain": 0.9, "hours": 0.001}
     assert names(find_drift(facts(1000, **few), past(20))) == set()
-    mostly_uncertain = {"tracks": 15, "uncertain": 0.9, "emotions": {"happy": 1.0}}
+    mostly_uncertain = {"effective_tracks": 15, "uncertain": 0.9, "emotions": {"happy": 1.0}}
     assert names(find_drift(facts(1000, **mostly_uncertain), past(20))) == {"uncertain"}
-    assert names(find_drift(facts(1000, media=39, uncertain=0.9), [Account(Path(), facts(n, tracks=3)) for n in range(9)])) == set()
+    assert (
+        names(find_drift(facts(1000, media=39, uncertain=0.9), [Account(Path(), facts(n, effective_tracks=3)) for n in range(9)])) == set()
+    )
+
+
+def test_one_long_film_of_a_sad_man_is_no_drift() -> None:
+    sad = {"emotions": {"happy": 0.1, "sad": 0.6, "neutral": 0.3}}
+    assert names(find_drift(facts(1000, **sad, effective_tracks=5), past(20))) == set()
+    assert "emotions.sad" in names(find_drift(facts(1000, **sad), past(20))), "of 60 people it is"
 
 
 def test_small_differences_mean_nothing_however_alike_the_nights_were() -> None:

@@ -4,12 +4,15 @@ The range is the median of the past runs, give or take 3.5 robust standard devia
 Iglewicz and Hoaglin (1993), How to Detect and Handle Outliers, chapter 3.3, call a value beyond that an outlier. Few values tell their
 own deviation badly, so that below 20 runs it is more of them: as many as leave one in a hundred ordinary values outside. Nights that
 were odd themselves hardly widen the range. Each figure has a floor below which a difference means nothing, however alike the nights
-were, and is left out where a run has too little of it to tell.
+were, and is left out where a run has too little of it to tell. What is said of people needs many of them: one long film of a sad man
+makes half of a small night sad. So the range has three standard errors of tonight's value, too, as if the people were drawn by lot.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -28,7 +31,11 @@ _RHYTHM = 2, 12
 _MOST_RUNS = 30
 """A change that stays is the usual after half of them."""
 
-_LEAST_TRACKS, _LEAST_MEDIA, _LEAST_PICTURES, _LEAST_HOURS, _LEAST_WORK_SECONDS = 10, 10, 10, 1 / 60, 5.0
+_ERRORS = 3.0
+_CONFIDENCE_SPREAD = 0.2
+"""Standard deviation of the mean confidence of a track, in the real clips at hand."""
+
+_LEAST_TRACKS, _LEAST_MEDIA, _LEAST_PICTURES, _LEAST_HOURS, _LEAST_WORK_SECONDS = 4, 10, 10, 1 / 60, 5.0
 
 Figures = dict[str, Any]
 
@@ -37,7 +44,7 @@ Figures = dict[str, Any]
 class Measure:
     """A figure that nights are compared by. `value` of a run's figures is None where they have too little to tell; `floor` is the
     least difference that counts, as it stands or, where `relative`, as a share of the median. One with a `rhythm` has another level on
-    some days of the week."""
+    some days of the week; `spread` is the standard deviation between people where their mean has a value."""
 
     name: str
     text: str
@@ -45,6 +52,7 @@ class Measure:
     floor: float
     relative: bool = False
     rhythm: bool = False
+    spread: Callable[[float], float] | None = None
     style: Literal["share", "number"] = "number"
 
     def shown(self, value: float, *, more_digits: int = 0) -> str:
@@ -104,17 +112,20 @@ def _finding(measure: Measure, figures: Figures, past: Sequence[Figures]) -> Fin
     values = [found for found in map(measure.value, past) if found is not None]
     if value is None or len(values) < _LEAST_RUNS:
         return None
-    floor = measure.floor * abs(statistics.median(values)) if measure.relative else measure.floor
+    middle = statistics.median(values)
+    floor = measure.floor * abs(middle) if measure.relative else measure.floor
+    if measure.spread is not None:
+        floor = max(floor, _ERRORS * max(map(measure.spread, (value, middle))) / math.sqrt(figures["effective_tracks"]))
     usual, low, high = usual_range(values, floor=floor)
     if low <= value <= high or (measure.rhythm and _is_rhythm(value, usual, values)):
         return None
     low, high = max(low, 0.0), min(high, 1.0) if measure.style == "share" else high
     # Just beyond the range it must not look as if it were within.
     for digits in range(3):
-        told, begin, end, middle = (measure.shown(each, more_digits=digits) for each in (value, low, high, usual))
+        told, begin, end, typical = (measure.shown(each, more_digits=digits) for each in (value, low, high, usual))
         if told not in (begin, end):
             break
-    text = f"{measure.text}: {told}, usually {middle} ({begin} to {end} in {len(values)} runs)"
+    text = f"{measure.text}: {told}, usually {typical} ({begin} to {end} in {len(values)} runs)"
     return Finding(measure.name, value, usual, low, high, len(values), text)
 
 
@@ -138,13 +149,14 @@ def _made_by(facts: Facts) -> tuple[Any, ...]:
 
 def _measures(figures: Figures, past: Sequence[Figures]) -> list[Measure]:
     labels = {label: None for each in (figures, *past) for label in each["emotions"] or ()}
+    of_people = functools.partial(Measure, floor=0.05, spread=_of_share, style="share")
     return [
         Measure("media", "media analysed", lambda f: float(f["media"]), floor=0.5, relative=True, rhythm=True),
         Measure("faces_per_hour", "faces an hour of video", _faces_per_hour, floor=0.2, relative=True),
         Measure("faces_per_picture", "faces a picture", _faces_per_picture, floor=0.2, relative=True),
-        *(Measure(f"emotions.{label}", f"share of {label} faces", _share(label), floor=0.05, style="share") for label in labels),
-        Measure("confidence", "mean confidence", _of_faces("confidence"), floor=0.03, style="share"),
-        Measure("uncertain", "share of uncertain faces", _of_faces("uncertain"), floor=0.05, style="share"),
+        *(of_people(f"emotions.{label}", f"share of {label} faces", _share(label)) for label in labels),
+        Measure("confidence", "mean confidence", _of_faces("confidence"), floor=0.03, spread=lambda _: _CONFIDENCE_SPREAD, style="share"),
+        of_people("uncertain", "share of uncertain faces", _of_faces("uncertain")),
         # One that fails is named; it is no drift.
         Measure("failed", "share of failed media", _failed, floor=0.1, style="share"),
         # Times of the same work differ by 30 % on machines that others use too.
@@ -163,18 +175,22 @@ def _faces_per_picture(figures: Figures) -> float | None:
 
 
 def _of_faces(name: str) -> Callable[[Figures], float | None]:
-    # Faces of one person are alike; so many people make a mean.
-    return lambda figures: figures[name] if figures["tracks"] >= _LEAST_TRACKS else None
+    return lambda figures: figures[name] if figures.get("effective_tracks", 0) >= _LEAST_TRACKS else None
 
 
 def _share(label: str) -> Callable[[Figures], float | None]:
     def share(figures: Figures) -> float | None:
-        if not figures["emotions"] or figures["tracks"] * (1 - figures["uncertain"]) < _LEAST_TRACKS:
+        if not figures["emotions"] or figures.get("effective_tracks", 0) * (1 - figures["uncertain"]) < _LEAST_TRACKS:
             return None
         found: float = figures["emotions"].get(label, 0.0)
         return found
 
     return share
+
+
+def _of_share(share: float) -> float:
+    """Where each person is all one or all the other."""
+    return math.sqrt(share * (1 - share))
 
 
 def _failed(figures: Figures) -> float | None:
