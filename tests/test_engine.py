@@ -17,7 +17,7 @@ import torch
 
 from batchemo.engine import InProcess, Workers, choose_engine
 from batchemo.errors import MediaError
-from batchemo.pulse import Pulse, read_pulses
+from batchemo.pulse import Pulse, Wanted, read_pulses
 from batchemo.records import MediaRow, Medium, Outcome
 from batchemo.work import Job
 
@@ -25,14 +25,14 @@ from batchemo.work import Job
 @dataclasses.dataclass(frozen=True)
 class Work:
     """Stands in for the analysis: media called `poison` kill their worker, `slow` ones do nothing for a minute, `pause` ones for a
-    moment, `greedy` ones take memory."""
+    moment, `long` ones beat for a minute, `greedy` ones take memory."""
 
     pulses: Path
     run_id: str = "test"
 
-    def __call__(self, job: Job) -> Outcome:
+    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome:
         medium = job.medium
-        pulse = Pulse(self.pulses, medium.output, job.part)
+        pulse = Pulse(self.pulses, medium.output, job.part, wanted=wanted)
         pulse.start()
         if medium.name.startswith("poison") or (medium.name.startswith("once") and not job.again):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -40,6 +40,9 @@ class Work:
             time.sleep(60)
         if medium.name.startswith("pause"):
             time.sleep(1)
+        for _ in range(1200 * medium.name.startswith("long")):
+            time.sleep(0.05)
+            pulse.beat(frames=1)
         if medium.name.startswith("greedy"):
             taken = np.ones(60_000_000)
             time.sleep(60)

@@ -69,7 +69,7 @@ command = [{json.dumps(sys.executable)}, "tell.py"]
             face = self._faces[number % 3]
             pixels = cv2.convertScaleAbs(face, alpha=1, beta=self._chance.uniform(-9, 9))
             if dark:
-                pixels = (cv2.GaussianBlur(pixels, (0, 0), 1.8) * 0.4).astype(np.uint8)
+                pixels = (cv2.GaussianBlur(pixels, (0, 0), 2.6) * 0.3).astype(np.uint8)
             cv2.imwrite(str(path), pixels)
         return paths
 
@@ -99,7 +99,7 @@ def test_a_week_of_nights(tmp_path: Path) -> None:
     study = Study(tmp_path)
     done: dict[str, Result] = {}
     for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun"):
-        came = study.add(day, dark=day == "sun")
+        came = study.add(day, 36 if day == "sun" else 12, dark=day == "sun")
         if day == "tue":
             came[0].write_bytes(came[1].read_bytes())  # a copy, and one of Monday's is another picture now
             cv2.imwrite(str(study.media / "mon-00.jpg"), np.full((80, 80, 3), 90, np.uint8))
@@ -116,7 +116,7 @@ def test_a_week_of_nights(tmp_path: Path) -> None:
     assert codes == {"mon": 0, "tue": 0, "wed": 2, "thu": 0, "fri": 3, "sat": 3, "sun": 3}, {d: r.stderr for d, r in done.items()}
     assert [account["how"] for account in study.accounts] == ["done", "done", "UsageError", *["done"] * 4]
     analysed = [account.get("figures", {}).get("media") for account in study.accounts]
-    assert analysed == [12, 13, None, 24, 13, 12, 12]
+    assert analysed == [12, 13, None, 24, 13, 12, 36]
 
     # Told of what failed, in the night in which it did, and of nothing else.
     assert [facts["how"] for facts in study.told] == ["UsageError", "done"]
