@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from batchemo.annotate import VideoWriter, write_picture
 from batchemo.drawing import draw
+from batchemo.encoders import Encoder
 from batchemo.errors import MediaError
 from batchemo.palette import colours
 from batchemo.records import EMOTIONS, Marks
@@ -34,7 +35,9 @@ def marks(boxes: Sequence[tuple[float, ...]], *, labels: int = 7, first_track: i
     count = len(boxes)
     probabilities = np.full((count, labels), 0.3 / max(1, labels - 1), np.float32)
     probabilities[:, 0] = 0.7
-    return Marks(np.array(boxes, np.float32).reshape(-1, 4), np.arange(first_track, first_track + count, dtype=np.int32), probabilities)
+    ids = np.arange(first_track, first_track + count, dtype=np.int32)
+    nowhere = np.empty((0, 4), np.float32)
+    return Marks(np.array(boxes, np.float32).reshape(-1, 4), ids, probabilities, np.zeros(count, np.bool_), nowhere)
 
 
 def grey(width: int, height: int) -> NDArray[np.uint8]:
@@ -217,7 +220,7 @@ def copy_through(source: Path, path: Path, *, times_s: list[float] | None = None
     if times_s is None:
         stamps = frame_times(source)
         times_s = [float(stamp - stamps[0]) for stamp in stamps]
-    with VideoWriter(path, source=source, width=WIDTH, height=HEIGHT, preset="ultrafast") as writer:
+    with VideoWriter(path, source=source, width=WIDTH, height=HEIGHT) as writer:
         for number, time_s in enumerate(times_s):
             writer.write(np.full((HEIGHT, WIDTH, 3), 4 * number % 256, np.uint8), time_s)
     return path
@@ -247,7 +250,8 @@ def test_sampled_frames_keep_their_times_and_the_end(tmp_path: Path) -> None:
 def test_b_frames_keep_order_and_times(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source.mp4", ticks=UNSTEADY, sound="aac")
     stamps = frame_times(source)
-    with VideoWriter(tmp_path / "result.mp4", source=source, width=WIDTH, height=HEIGHT, preset="medium") as writer:
+    slow = Encoder("libx264", {"preset": "medium"})
+    with VideoWriter(tmp_path / "result.mp4", source=source, width=WIDTH, height=HEIGHT, encoder=slow) as writer:
         for stamp in stamps:
             writer.write(np.full((HEIGHT, WIDTH, 3), 100, np.uint8), float(stamp - stamps[0]))
     assert frame_times(tmp_path / "result.mp4") == stamps
