@@ -22,7 +22,7 @@ _BOX_SECONDS = 0.2
 _SAME_PLACE = 0.5
 """Of a box's longer side: how far apart boxes may be that are averaged. What moves more in a tenth of a second is a cut."""
 
-_HIDDEN_SECONDS = REACH_SECONDS
+_HOLD_SECONDS = 1.0
 """How long before it is first seen and after it is last seen a face is hidden, too: it may be there, turned or blurred, and not found."""
 
 _ROWS_AT_ONCE = 8192
@@ -75,12 +75,14 @@ class Marking:
     def _hidden(self, first: int, last: int, time_s: float) -> NDArray[np.float32]:
         """The boxes of this frame; of tracks that are not in it but shortly before or after, where they were, will be, and between."""
         hidden = [self._rows[first:last, _SIDES]]
-        earlier, later = np.searchsorted(self._rows[:, _TIME], [time_s - _HIDDEN_SECONDS, time_s + _HIDDEN_SECONDS]).tolist()
+        earlier, later = np.searchsorted(self._rows[:, _TIME], [time_s - REACH_SECONDS, time_s + REACH_SECONDS]).tolist()
         before, after = self._rows[earlier:first], self._rows[last:later]
         present = set(self._rows[first:last, _TRACK].tolist())
         for track in sorted({*before[:, _TRACK].tolist(), *after[:, _TRACK].tolist()} - present):
-            ends = np.concatenate([before[before[:, _TRACK] == track][-1:, _SIDES], after[after[:, _TRACK] == track][:1, _SIDES]])
-            hidden.append(np.concatenate([ends[:, :2].min(axis=0), ends[:, 2:].max(axis=0)])[None])
+            ends = np.concatenate([before[before[:, _TRACK] == track][-1:], after[after[:, _TRACK] == track][:1]])
+            if len(ends) > 1 or abs(ends[0, _TIME] - time_s) <= _HOLD_SECONDS:
+                sides = ends[:, _SIDES]
+                hidden.append(np.concatenate([sides[:, :2].min(axis=0), sides[:, 2:].max(axis=0)])[None])
         return np.concatenate(hidden).astype(np.float32)
 
     def _read_around(self, time_s: float) -> None:

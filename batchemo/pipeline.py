@@ -121,7 +121,7 @@ def _draw_again(medium: Medium, entry: Entry, results: Path, *, options: RunOpti
         raise
     except Exception as error:
         row = failed(row, defect(medium.path, error))
-    rewrite_row(table_path(results, "frames", medium.output), row, style=options.style() if options.annotate else None)
+    rewrite_row(table_path(results, "frames", medium.output), row, style=options.style().as_dict() if options.annotate else None)
     if options.portrays and row.n_faces and not thumbnails.exists():
         _portray(medium, results, lambda: beat(0, 1.0), watch)
     return Outcome(row, dict(watch.seconds))

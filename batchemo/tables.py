@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from batchemo.atomic import replacing
 from batchemo.records import LANDMARKS, MediaRow, Medium
-from batchemo.style import Style
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"batchemo"
@@ -138,12 +137,12 @@ def write_table(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression=COMPRESSION, row_group_size=ROW_GROUP_ROWS, write_page_checksum=True)
 
 
-def row_metadata(row: MediaRow, style: Style | None) -> dict[bytes, bytes]:
+def row_metadata(row: MediaRow, style: dict[str, Any] | None) -> dict[bytes, bytes]:
     """What a table of `frames` says of its medium; `style` is that of the annotated copy."""
-    return {ROW_KEY: json.dumps({**row.as_dict(), "style": None if style is None else style.as_dict()}).encode()}
+    return {ROW_KEY: json.dumps({**row.as_dict(), "style": style}).encode()}
 
 
-def rewrite_row(path: Path, row: MediaRow, *, style: Style | None) -> None:
+def rewrite_row(path: Path, row: MediaRow, *, style: dict[str, Any] | None) -> None:
     """Writes a table of `frames` once more, with another row of its medium. Raises OSError."""
     table = pq.ParquetFile(path).read()
     metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != ROW_KEY}

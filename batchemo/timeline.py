@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from batchemo.atomic import replacing
 from batchemo.records import LANDMARKS, MediaRow, Medium, Reading
 from batchemo.stretches import find_episodes
-from batchemo.style import Style
 from batchemo.tables import (
     BOX,
     COMPRESSION,
@@ -98,7 +97,7 @@ class TimelineWriter:
         """The finished table of faces under its temporary name; nothing can be written to it any more."""
         return self._faces.close()
 
-    def finish(self, row: MediaRow, *, style: Style | None = None) -> None:
+    def finish(self, row: MediaRow, *, style: dict[str, Any] | None = None) -> None:
         """Completes the tables; `row` goes into the file of `frames`, from which `media.parquet` can be made again, and the `style` of the
         annotated copy, if there is one."""
         rows = _read_for_summary(self.close_faces(), self._labels)
