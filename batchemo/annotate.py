@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from batchemo.atomic import publish, replacing, temporary_name
 from batchemo.clock import Clock, read_clock
-from batchemo.encoders import Encoder, encoder_of
+from batchemo.encoders import APPLES_HEVC, Encoder, encoder_of
 from batchemo.errors import MediaError, cause
 from batchemo.sound import Sound, open_sound
 
@@ -201,9 +201,11 @@ def join_videos(stretches: Sequence[Path], path: Path, *, source: Path) -> None:
         inputs = [files.enter_context(av.open(str(stretch.absolute()))) for stretch in stretches[:1]]
         output = av.open(str(temporary.absolute()), "w", format="mp4", container_options=_MP4)
         files.callback(_close_quietly, output)
-        video = output.add_stream_from_template(inputs[0].streams.video[0])
-        if video.codec_context.name == "hevc":
-            video.codec_context.codec_tag = "hvc1"
+        drawn = inputs[0].streams.video[0]
+        # PyAV looks for an encoder of the decoder's name, and dav1d has none.
+        video = output.add_stream_from_template(drawn, opaque=drawn.codec_context.name == "libdav1d")
+        if drawn.codec_context.name == "hevc":
+            video.codec_context.codec_tag = APPLES_HEVC
         video.time_base = clock.tick
         heard = open_sound(source, files)
         sound = Sound(heard, output, zero=clock.zero) if heard is not None else None

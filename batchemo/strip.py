@@ -45,7 +45,7 @@ class Strip:
         left = 2 * pad + max((lettering(name, sizes.chart_text).shape[1] for name in names), default=0)
         self._left, self._right = left, max(left + 1, width - pad)
         rows = max(1, len(courses)) * row
-        legend = _legend(_entries(courses, labels, uncertain_below), width=width - 2 * pad, sizes=sizes)
+        legend = _legend(_entries(courses, labels, uncertain_below), width=max(0, width - 2 * pad), sizes=sizes)
         total = rows + legend.shape[0] + 3 * pad
         self._picture = np.empty((total + total % 2, width, 3), np.uint8)
         self._picture[:] = PANEL
@@ -55,7 +55,8 @@ class Strip:
             text = lettering(name, sizes.chart_text)
             blend(self._picture, text, pad, top + (row - text.shape[0]) // 2, QUIET)
             bar = _bar(course.shares, colours(labels), self._right - left, uncertain_below)
-            self._picture[top + 1 : top + row - 1, left : self._right] = bar[None]
+            room = self._picture[top + 1 : top + row - 1, left : self._right]
+            room[:] = bar[None, : room.shape[1]]
         self._picture[2 * pad + rows : 2 * pad + rows + legend.shape[0], pad : pad + legend.shape[1]] = legend
 
     def below(self, pixels: NDArray[np.uint8], time_s: float) -> NDArray[np.uint8]:
