@@ -27,16 +27,16 @@ from batchemo.discover import find_media
 from batchemo.engines import check_engine, engine_of
 from batchemo.errors import UsageError
 from batchemo.index import merge_into_index, read_index
-from batchemo.inventory import Entry, is_perhaps_unmounted, is_vanished, read_entry, read_inventory, remove_results
+from batchemo.inventory import Entry, is_perhaps_unmounted, is_vanished, read_inventory, remove_results
 from batchemo.lock import is_held, locked
 from batchemo.options import RunOptions
 from batchemo.parts import FOLDER as PARTS
 from batchemo.records import MediaRow, Medium, Outcome
 from batchemo.report.site import remove_site, write_site
 from batchemo.shard import Shard
-from batchemo.standing import left_to_do, shows_faces
+from batchemo.standing import Copy, left_to_do, shows_faces
 from batchemo.storage import storage
-from batchemo.tables import annotated_path, files_of, thumbnails_folder
+from batchemo.tables import files_of, thumbnails_folder
 from batchemo.weights import SHIPPED, read_weights_file
 from batchemo.work import Analysis
 
@@ -142,13 +142,14 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
         pulses = out / "runs" / run_id / _PULSES
         pulses.mkdir(parents=True)
         try:
+            _tell_of_hardware(options)
             watch.started(planned, pulses)
             weights = read_weights_file(options.weights or SHIPPED)
             task = Analysis(out.absolute(), options.with_absolute_paths(), run_id, pulses.absolute(), weights.labels, weights.sha256)
             for medium in planned.todo:
                 if medium.name not in planned.redrawn:  # of tracks that are numbered anew
                     shutil.rmtree(thumbnails_folder(out, medium.output), ignore_errors=True)
-            copies = {medium.name: _Copy.of(medium, out, options) for medium in planned.todo}
+            copies = {medium.name: Copy.of(medium, out, options) for medium in planned.todo}
             for outcome in engine_of(options, planned.todo).run(task, planned.todo):
                 copies[outcome.row.media].remove_if_it_does_not_fit(outcome.row)
                 rows.append(outcome.row)
@@ -180,6 +181,17 @@ def write_page(out: Path) -> Path | None:
     that end at once, one at least sees no other. Raises StorageError."""
     with storage(out), FileLock(out / _PAGE_LOCK):
         return write_site(out).page if read_index(out) and not is_held(out) else None
+
+
+def _tell_of_hardware(options: RunOptions) -> None:
+    """Once, where this machine has none of what `--hardware` asks for; of a cluster's machines nothing is known here."""
+    if not options.hardware or not options.annotate or options.scheduler is not None:
+        return
+    from batchemo.encoders import NAMES, find_hardware  # noqa: PLC0415 (loads PyAV)
+
+    if find_hardware(options.codec) is None:
+        message = "no encoder in hardware for %s works on this machine; annotated videos are encoded by software"
+        logging.getLogger("batchemo").warning(message, NAMES[options.codec])
 
 
 def _tell_of_faces(out: Path, *, page_stays: bool) -> None:
@@ -219,36 +231,6 @@ def _clean_up(out: Path, shard: Shard | None, media: Sequence[Medium]) -> None:
         remove_temporaries_of(path for medium in media for path in files_of(out, medium))
         for medium in media:
             remove_temporaries(out / PARTS / medium.output)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Copy:
-    """An annotated copy as it was before a run, and the hash of what it was drawn from, if with the same options."""
-
-    path: Path
-    identity: tuple[int, int] | None
-    sha256: str
-
-    @classmethod
-    def of(cls, medium: Medium, out: Path, options: RunOptions) -> _Copy:
-        path, entry = annotated_path(out, medium), read_entry(out, medium.output)
-        same = entry is not None and entry.metadata.get("options") == options.shaping()
-        same = same and not (options.blur_faces and entry is not None and shows_faces(entry, out))
-        return cls(path, _identity(path), entry.row.sha256 if entry is not None and same else "")
-
-    def remove_if_it_does_not_fit(self, row: MediaRow) -> None:
-        """A medium that has changed and was analysed without a new copy, because it failed or none was asked for, keeps none."""
-        fits = row.status == "done" and row.sha256 == self.sha256
-        if self.identity is not None and not fits and _identity(self.path) == self.identity:
-            self.path.unlink(missing_ok=True)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
 
 
 class _Account:

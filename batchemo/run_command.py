@@ -94,8 +94,8 @@ def run(
         bool | None,
         typer.Option(
             "--blur-faces/--no-blur-faces",
-            help="Hide all faces that were found in annotated copies, and show none on the page. Look through them before you publish:"
-            " faces that were not found (below --min-face-px, turned away) are not hidden, nor are voices (default: no-blur-faces).",
+            help="Hide all faces that were found, in annotated copies and on the page. Look through them before you publish: faces that"
+            " were not found (below --min-face-px, turned away) still show, and voices are heard (default: no-blur-faces).",
             rich_help_panel=_LOOK,
         ),
     ] = None,
@@ -117,7 +117,7 @@ def run(
         bool | None,
         typer.Option(
             "--hardware/--no-hardware",
-            help="Encode annotated videos by NVENC, Quick Sync, AMF or VideoToolbox where one works here (default: no-hardware).",
+            help="Encode by NVENC, Quick Sync, AMF or VideoToolbox where one works (default: no-hardware).",
             rich_help_panel=_LOOK,
         ),
     ] = None,

@@ -1,14 +1,15 @@
-"""How a medium stands with the results that are there: what a run still has to do for it."""
+"""How a medium stands with the results that are there: what a run still has to do for it, and what may not stay."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Literal
 
 from batchemo.fingerprint import is_same
-from batchemo.inventory import Entry
+from batchemo.inventory import Entry, read_entry
 from batchemo.options import RunOptions
-from batchemo.records import Medium
+from batchemo.records import MediaRow, Medium
 from batchemo.tables import SCHEMA_VERSION, annotated_path, table_path, thumbnails_folder
 
 Left = Literal["all", "copy", "nothing"]
@@ -45,3 +46,33 @@ def _has_tables(medium: Medium, entry: Entry, results: Path, options: RunOptions
         and all(table_path(results, table, medium.output).is_file() for table in ("faces", "tracks", "episodes"))
         and is_same(medium.path, metadata["fingerprint"])
     )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Copy:
+    """An annotated copy as it was before a run, and the hash of what it was drawn from, if with the same options."""
+
+    path: Path
+    identity: tuple[int, int] | None
+    sha256: str
+
+    @classmethod
+    def of(cls, medium: Medium, out: Path, options: RunOptions) -> Copy:
+        path, entry = annotated_path(out, medium), read_entry(out, medium.output)
+        same = entry is not None and entry.metadata.get("options") == options.shaping()
+        same = same and not (options.blur_faces and entry is not None and shows_faces(entry, out))
+        return cls(path, _identity(path), entry.row.sha256 if entry is not None and same else "")
+
+    def remove_if_it_does_not_fit(self, row: MediaRow) -> None:
+        """A medium that has changed and was analysed without a new copy, because it failed or none was asked for, keeps none."""
+        fits = row.status == "done" and row.sha256 == self.sha256
+        if self.identity is not None and not fits and _identity(self.path) == self.identity:
+            self.path.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns

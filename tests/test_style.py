@@ -14,9 +14,11 @@ import pandas as pd
 import pytest
 
 import batchemo
-from batchemo import pipeline
+from batchemo import encoders, pipeline
 from batchemo.errors import MediaError
 from batchemo.options import merge_options
+from batchemo.records import EMOTIONS
+from batchemo.report.timelines import read_timeline
 from batchemo.run import Report, Watch, plan
 from batchemo.run import run as run_media
 from batchemo.tables import PER_MEDIUM
@@ -149,7 +151,7 @@ def test_hidden_faces_are_hidden_in_every_frame_and_on_the_page(media: Path, res
     go(media, results, blur_faces=True)
     assert max(likenesses(media, results)) < 0.3
     assert not list((results / "report").rglob("*.jpg"))
-    assert "data:image/jpeg" not in (results / "report" / "index.html").read_text()
+    assert not any(track.thumbnail for track in read_timeline(results, CLIP, EMOTIONS).tracks), "the page gets them from there"
     go(media, results)
     assert min(likenesses(media, results)) > 0.9
     assert list((results / "report" / "thumbnails").rglob("*.jpg")), "shown again when they may be"
@@ -172,6 +174,16 @@ def test_media_of_other_runs_are_named(media: Path, results: Path, caplog: pytes
 
 
 # The command
+
+
+def test_hardware_that_is_not_there_is_told_once(
+    media: Path, results: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoders, "_works", lambda _: False)
+    encoders.find_hardware.cache_clear()
+    go(media, results, hardware=True)
+    assert [record.message.split(";")[0] for record in caplog.records] == ["no encoder in hardware for H.264 works on this machine"]
+    assert size(results / COPY) == (160, 160)
 
 
 def test_dry_run_tells_what_is_drawn_again(media: Path, results: Path) -> None:
