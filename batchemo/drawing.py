@@ -85,28 +85,39 @@ def _dashes(canvas: NDArray[np.uint8], area: Area, line: int, colour: Colour) ->
 
 def _draw_chip(canvas: NDArray[np.uint8], chip: Area, mark: Mark, colour: Colour, sizes: Sizes) -> None:
     region = canvas[chip.top : chip.bottom, chip.left : chip.right]
-    pad = chip_pad(mark.chip_texts)
+    pad = chip_pad(mark.chip_size)
     if mark.uncertain:
         region[:] = PANEL
         region[-max(1, sizes.line // 2) :] = colour
     else:
         region[:] = colour
-    ink = WHITE if mark.uncertain else ink_on(colour)
+    ground, ink = (PANEL, WHITE) if mark.uncertain else (colour, ink_on(colour))
     left = pad
-    for text in mark.chip_texts:
-        blend(region, text, left, pad // 4, ink)
+    for word in mark.chip_words:
+        text = _on_ground(word, mark.chip_size, ground, ink)
+        region[pad // 4 : pad // 4 + text.shape[0], left : left + text.shape[1]] = text
         left += text.shape[1] + pad
+
+
+@functools.lru_cache(maxsize=1024)
+def _on_ground(word: str, size: int, ground: Colour, ink: Colour) -> NDArray[np.uint8]:
+    """A word on one colour, ready to be laid down: names change less often than frames."""
+    mask = lettering(word, size)
+    patch = np.empty((*mask.shape, 3), np.uint8)
+    patch[:] = ground
+    blend(patch, mask, 0, 0, ink)
+    patch.setflags(write=False)
+    return patch
 
 
 def _draw_chart(
     canvas: NDArray[np.uint8], chart: Area, mark: Mark, palette: Sequence[Colour], names: tuple[str, ...], sizes: Sizes
 ) -> None:
-    keep, add = _backdrop(names, sizes)
+    best = mark.best
+    keep, add = _backdrop(names, best, sizes)
     region = canvas[chart.top : chart.bottom, chart.left : chart.right]
     region[:] = cv2.add(cv2.multiply(region, keep, scale=1 / 255), add)
-    best = mark.best
     region[:, : sizes.stripe] = palette[best]
-    blend(region, lettering(names[best], sizes.chart_text), *_text_place(names, best, sizes), WHITE)
     for index, probability in enumerate(mark.probabilities.tolist()):
         trough = _trough(names, index, sizes)
         if index == best:
@@ -120,13 +131,14 @@ def _draw_bar(region: NDArray[np.uint8], trough: Area, share: float, colour: Col
     end = trough.left + int(length)
     region[trough.top : trough.bottom, trough.left : end] = colour
     if end < trough.right:
-        tip = np.full((trough.bottom - trough.top, 1), round(255 * (length % 1)), np.uint8)
-        blend(region, tip, end, trough.top, colour)
+        tip = region[trough.top : trough.bottom, end]
+        tip[:] = tip + (np.asarray(colour, np.float32) - tip) * (length % 1)
 
 
-@functools.lru_cache(maxsize=16)
-def _backdrop(names: tuple[str, ...], sizes: Sizes) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A chart without its bars, as `keep` and `add` (uint8 H x W x 3): the picture times `keep` / 255, plus `add`."""
+@functools.lru_cache(maxsize=64)
+def _backdrop(names: tuple[str, ...], best: int, sizes: Sizes) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A chart without its bars, the name of the `best` brighter, as `keep` and `add` (uint8 H x W x 3): the picture times `keep` / 255,
+    plus `add`."""
     width, height = chart_shape(names, sizes)
     opacity = np.full((height, width, 1), _PANEL_OPACITY)
     colour = np.full((height, width, 3), PANEL, np.float64)
@@ -136,7 +148,7 @@ def _backdrop(names: tuple[str, ...], sizes: Sizes) -> tuple[NDArray[np.uint8], 
         left, top = _text_place(names, index, sizes)
         text = lettering(name, sizes.chart_text)[: height - top, :, None] / 255
         here = slice(top, top + text.shape[0]), slice(left, left + text.shape[1])
-        colour[here] += (np.array(QUIET) - colour[here]) * text
+        colour[here] += (np.array(WHITE if index == best else QUIET) - colour[here]) * text
         opacity[here] += (1 - opacity[here]) * text
     keep = np.rint(255 * (1 - opacity)).astype(np.uint8).repeat(3, axis=2)
     add = np.rint(colour * opacity).astype(np.uint8)
@@ -151,6 +163,7 @@ def _text_place(names: tuple[str, ...], index: int, sizes: Sizes) -> tuple[int, 
     return sizes.stripe + pad, max(0, pad + index * row + spare // 2)
 
 
+@functools.lru_cache(maxsize=256)
 def _trough(names: tuple[str, ...], index: int, sizes: Sizes) -> Area:
     """Where the bar of a label lies within its chart."""
     pad, row = sizes.chart_pad, sizes.row

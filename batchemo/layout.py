@@ -92,7 +92,8 @@ class Mark:
     track_id: int
     probabilities: NDArray[np.float32]
     uncertain: bool
-    chip_texts: tuple[NDArray[np.uint8], ...] = ()
+    chip_words: tuple[str, ...] = ()
+    chip_size: int = 0
     chip: Area | None = None
     chart: Area | None = None
 
@@ -132,22 +133,21 @@ class Layout:
         taken: list[Area] = []
         placed = []
         for index, mark in enumerate(marks):
-            texts, chip = self._place_chip(mark, [*boxes[:index], *boxes[index + 1 :], *taken])
+            words, chip = self._place_chip(mark, [*boxes[:index], *boxes[index + 1 :], *taken])
             taken += [] if chip is None else [chip]
-            placed.append(dataclasses.replace(mark, chip_texts=texts, chip=chip))
+            placed.append(dataclasses.replace(mark, chip_words=words, chip_size=self.sizes.name_text(mark.box), chip=chip))
         return placed
 
-    def _place_chip(self, mark: Mark, taken: list[Area]) -> tuple[tuple[NDArray[np.uint8], ...], Area | None]:
+    def _place_chip(self, mark: Mark, taken: list[Area]) -> tuple[tuple[str, ...], Area | None]:
         """Where least is hidden, with as many of "happy 87% #2" as that allows; no chip where the picture is too small for a word."""
         name = self.names[mark.best]
         words = (f"{name}?" if mark.uncertain else name, f"{mark.probabilities[mark.best]:.0%}", f"#{mark.track_id}")
         choices, kinds = [], []
         for count in range(len(words), 0, -1):
-            texts = tuple(lettering(word, self.sizes.name_text(mark.box)) for word in words[:count])
-            width, height = chip_shape(texts)
+            width, height = chip_shape(words[:count], self.sizes.name_text(mark.box))
             if width <= self.picture.right and height <= self.picture.bottom:
                 for side, place in _chip_places(mark.box, width, height, self.picture):
-                    choices.append((texts, place))
+                    choices.append((words[:count], place))
                     kinds.append((count, side))
         if not choices:
             return (), None
@@ -193,14 +193,15 @@ class Layout:
         return places[best]
 
 
-def chip_shape(texts: tuple[NDArray[np.uint8], ...]) -> tuple[int, int]:
-    """Width and height of a name."""
-    pad = chip_pad(texts)
-    return sum(int(text.shape[1]) + pad for text in texts) + pad, int(texts[0].shape[0]) + 2 * (pad // 4)
+@functools.lru_cache(maxsize=1024)
+def chip_shape(words: tuple[str, ...], size: int) -> tuple[int, int]:
+    """Width and height of a name in letters of `size` px."""
+    pad = chip_pad(size)
+    return sum(int(lettering(word, size).shape[1]) + pad for word in words) + pad, int(lettering(words[0], size).shape[0]) + 2 * (pad // 4)
 
 
-def chip_pad(texts: tuple[NDArray[np.uint8], ...]) -> int:
-    return max(2, round(0.3 * int(texts[0].shape[0])))
+def chip_pad(size: int) -> int:
+    return max(2, round(0.3 * int(lettering("", size).shape[0])))
 
 
 @functools.lru_cache(maxsize=16)
