@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -112,9 +113,15 @@ def _draw_again(medium: Medium, entry: Entry, results: Path, *, options: RunOpti
         shutil.rmtree(thumbnails, ignore_errors=True)
     annotated_path(results, medium).unlink(missing_ok=True)
     row, faces = entry.row, table_path(results, "faces", medium.output)
+    drawn, frames = itertools.count(1), max(1, entry.row.n_frames_analysed)
+    labels = entry.metadata["labels"]
     try:
         if options.annotate:
-            _annotate(medium, results, faces, options=options, labels=entry.metadata["labels"], beat=lambda: beat(0, 1.0), watch=watch)
+
+            def tell() -> None:
+                beat(0, min(1.0, next(drawn) / frames))
+
+            _annotate(medium, results, faces, options=options, labels=labels, beat=tell, watch=watch)
     except MediaError as error:
         row = failed(row, error)
     except (OSError, MemoryError):
