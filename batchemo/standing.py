@@ -24,7 +24,7 @@ def left_to_do(medium: Medium, entry: Entry | None, results: Path, *, options: R
     if failed and options.retry_failed:
         return "all"
     copied = annotated_path(results, medium).is_file()
-    if options.annotate and (entry.style != options.style().as_dict() if copied else not failed):
+    if options.annotate and (not _is_in_style(entry, options) if copied else not failed):
         return "copy"
     return "copy" if options.blur_faces and shows_faces(entry, results) else "nothing"
 
@@ -35,6 +35,13 @@ def shows_faces(entry: Entry, results: Path) -> bool:
         return True
     copy = results / "annotated" / f"{entry.output}{'.jpg' if entry.row.kind == 'image' else '.mp4'}"
     return copy.is_file() and not (entry.style or {}).get("blur_faces")
+
+
+def _is_in_style(entry: Entry, options: RunOptions) -> bool:
+    wanted, known = options.style().as_dict(), entry.style or {}
+    if entry.row.kind == "image":  # has neither a codec nor a timeline
+        return bool(known) and known["blur_faces"] == wanted["blur_faces"]
+    return known == wanted
 
 
 def _has_tables(medium: Medium, entry: Entry, results: Path, options: RunOptions, weights_sha256: str) -> bool:
