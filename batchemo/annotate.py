@@ -1,32 +1,29 @@
-"""Writes annotated pictures and videos: JPEG, and H.264 with the source's times and sound, as any browser plays it."""
+"""Writes annotated pictures and videos: JPEG, and MP4 with the source's times and sound, as browsers play it."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import av
 import cv2
 import numpy as np
-from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.packet import Packet
-from av.stream import Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from batchemo.atomic import publish, replacing, temporary_name
-from batchemo.errors import MediaError, unreadable
-from batchemo.mediafile import MediaFile
-from batchemo.sound import LOCAL_ONLY, Sound, open_sound
+from batchemo.clock import Clock, read_clock
+from batchemo.encoders import APPLES_HEVC, Encoder, encoder_of
+from batchemo.errors import MediaError, cause
+from batchemo.sound import Sound, open_sound
 
 _LOG = logging.getLogger("batchemo")
 
@@ -36,13 +33,6 @@ _MP4 = {"movflags": "+faststart", "movie_timescale": "90000"}
 
 _STRETCH = "nut"
 """Container of a part of a video: it keeps any clock exactly."""
-
-_FALLBACK_RATE, _FALLBACK_TICK = Fraction(25), Fraction(1, 90_000)
-_FEWEST_TICKS, _MOST_TICKS = 10_000, 1_000_000
-"""A second, of the output's video."""
-
-_LONGEST_LAST_FRAME = Fraction(10)
-"""Seconds. A cut-off file announces an end that its pictures never reach."""
 
 # ITU-T H.273: what cv2's COLOR_RGB2YUV_I420 makes of sRGB pixels.
 _MATRIX_SMPTE170M = 6
@@ -68,16 +58,16 @@ def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 
 class VideoWriter:
-    """Writes an H.264 MP4 of frames drawn from `source`, which lends it the times and the first audio stream.
+    """Writes an MP4 of frames drawn from `source`, which lends it the times and the first audio stream.
 
     A context manager: `path` appears, complete, when the block ends without an exception, and not at all when it raises or
     writes no frame. Frames come by `write`, upright and `width` x `height`; odd sides gain one pixel, the last one repeated at
-    the right or bottom, since H.264's colours come in pairs. Times are exact in the ticks of the source's container. Sound
+    the right or bottom, since colours of videos come in pairs. Times are exact in the ticks of the source's container. Sound
     keeps its place relative to the pictures: AAC, MP3 and Opus are copied, anything else becomes AAC; where it is broken the video
-    goes on without the rest of it, with a warning. A video that is not `whole` is a stretch without sound, for `join_videos`. `crf` and
-    `preset` are x264's. `threads` are the encoder's: one, because each of batchemo's processes owns one core.
+    goes on without the rest of it, with a warning. A video that is not `whole` is a stretch without sound, for `join_videos`. The
+    `encoder` is H.264's where none is given. `threads` are its own: one, because each of batchemo's processes owns one core.
 
-    Raises MediaError where x264 refuses, OSError where the disk does.
+    Raises MediaError where the encoder refuses, OSError where the disk does.
     """
 
     def __init__(
@@ -87,8 +77,7 @@ class VideoWriter:
         source: Path,
         width: int,
         height: int,
-        crf: int = 23,
-        preset: str = "veryfast",
+        encoder: Encoder | None = None,
         threads: int = 1,
         whole: bool = True,
     ) -> None:
@@ -97,11 +86,10 @@ class VideoWriter:
         self._source = source
         self._shape = (height, width, 3)
         self._size = f"{width} x {height} pixels"
-        # Without frames that are shown before what they are coded from, the decoding times of stretches follow each other.
-        self._options = {"crf": str(crf), "preset": preset} | ({} if whole else {"bf": "0"})
+        self._encoder = encoder or encoder_of("h264", quality="medium", hardware=False)
         self._threads = threads
         self._whole = whole
-        self._clock = _Clock()
+        self._clock = Clock()
         self._files = contextlib.ExitStack()
         self._sound: Sound | None = None
         self._waiting: tuple[int, NDArray[np.uint8]] | None = None
@@ -111,8 +99,8 @@ class VideoWriter:
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._clock = _read_clock(self._source)
-            with _explained(self._path, self._size):
+            self._clock = read_clock(self._source)
+            with _explained(self._path, self._size, self._encoder.name):
                 self._container, self._video = self._new_container()
                 heard = open_sound(self._source, self._files) if self._whole else None
                 if heard is not None:
@@ -133,7 +121,7 @@ class VideoWriter:
         stamp = self._clock.stamp(time_s)
         if self._waiting is not None and stamp <= self._waiting[0]:
             raise ValueError(f"{self._path}: a frame at {time_s} s does not come after the one before it")
-        with _explained(self._path, self._size):
+        with _explained(self._path, self._size, self._encoder.name):
             if self._waiting is not None:
                 self._last_step = stamp - self._waiting[0]
                 self._encode_waiting(self._last_step)
@@ -143,7 +131,7 @@ class VideoWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None and self._waiting is not None:
-                with _explained(self._path, self._size):
+                with _explained(self._path, self._size, self._encoder.name):
                     self._finish(self._waiting[0])
                 publish(self._temporary, self._path)
         finally:
@@ -155,11 +143,16 @@ class VideoWriter:
         container = av.open(str(self._temporary.absolute()), "w", format=kind, container_options=options)
         self._files.callback(_close_quietly, container)
         height, width = self._shape[:2]
-        video = container.add_stream("libx264", rate=self._clock.rate, options=self._options)
+        stream = container.add_stream(self._encoder.name, rate=self._clock.rate, options=dict(self._encoder.options))
+        if not isinstance(stream, VideoStream):
+            raise ValueError(f"{self._encoder.name} encodes no videos")
+        video = stream
         video.width, video.height = width + width % 2, height + height % 2
-        video.pix_fmt = "yuv420p"
+        video.pix_fmt = self._encoder.pixel_format
         video.time_base = self._clock.tick
         context = video.codec_context
+        if self._whole and self._encoder.tag:
+            context.codec_tag = self._encoder.tag
         context.time_base = self._clock.tick
         context.thread_count = self._threads
         context.color_range, context.colorspace = _RANGE_LIMITED, _MATRIX_SMPTE170M
@@ -203,12 +196,16 @@ def join_videos(stretches: Sequence[Path], path: Path, *, source: Path) -> None:
 
     Raises MediaError where MP4 cannot hold them, OSError where the disk refuses.
     """
-    clock = _read_clock(source)
-    with replacing(path) as temporary, contextlib.ExitStack() as files, _explained(path, "its stretches"):
+    clock = read_clock(source)
+    with replacing(path) as temporary, contextlib.ExitStack() as files, _explained(path, "its stretches", "MP4"):
         inputs = [files.enter_context(av.open(str(stretch.absolute()))) for stretch in stretches[:1]]
         output = av.open(str(temporary.absolute()), "w", format="mp4", container_options=_MP4)
         files.callback(_close_quietly, output)
-        video = output.add_stream_from_template(inputs[0].streams.video[0])
+        drawn = inputs[0].streams.video[0]
+        # PyAV looks for an encoder of the decoder's name, and dav1d has none.
+        video = output.add_stream_from_template(drawn, opaque=drawn.codec_context.name == "libdav1d")
+        if drawn.codec_context.name == "hevc":
+            video.codec_context.codec_tag = APPLES_HEVC
         video.time_base = clock.tick
         heard = open_sound(source, files)
         sound = Sound(heard, output, zero=clock.zero) if heard is not None else None
@@ -223,7 +220,7 @@ def join_videos(stretches: Sequence[Path], path: Path, *, source: Path) -> None:
         output.close()
 
 
-def _packets(stretches: Sequence[Path], clock: _Clock) -> Iterator[Packet[VideoStream]]:
+def _packets(stretches: Sequence[Path], clock: Clock) -> Iterator[Packet[VideoStream]]:
     """All packets, each with how long its frame is shown; one stretch of them is in memory."""
     waiting: list[Packet[VideoStream]] = []
     for stretch in stretches:
@@ -254,99 +251,28 @@ def _with_sound(output: OutputContainer, sound: Sound, source: Path, *, until: F
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, OSError):
             raise
-        _LOG.warning("%s: its sound is broken (%s); the annotated video goes on without it", source, _cause(error))
+        _LOG.warning("%s: its sound is broken (%s); the annotated video goes on without it", source, cause(error))
         return None
     return sound
 
 
 @contextlib.contextmanager
-def _explained(path: Path, what: str) -> Iterator[None]:
+def _explained(path: Path, what: str, encoder: str) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
         if isinstance(error, OSError):
             raise
         raise MediaError(
-            "not_encodable", f"{path}: {what} cannot be encoded as H.264 ({_cause(error)}); do without with --no-annotate"
+            "not_encodable",
+            f"{path}: {what} cannot be encoded by {encoder} ({cause(error)}); do without with --no-annotate, or choose another --codec",
         ) from error
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Clock:
-    """How times become those of the output, whose 0 is `zero` on the source's clock: where its sound or its pictures begin.
-
-    `first` and `end` are the first frame and the end of the pictures in seconds of the output.
-    """
-
-    tick: Fraction = _FALLBACK_TICK
-    zero: Fraction = Fraction(0)
-    first: Fraction = Fraction(0)
-    end: Fraction | None = None
-    rate: Fraction = _FALLBACK_RATE
-
-    def stamp(self, time_s: float) -> int:
-        return round(self.first / self.tick) + round(time_s / self.tick)
-
-    def last_duration(self, stamp: int, *, step: int) -> int:
-        """Ticks from the last frame to the source's end, or the last step where the source does not say."""
-        rest = self.end - stamp * self.tick if self.end is not None else Fraction(0)
-        if 0 < rest <= _LONGEST_LAST_FRAME:
-            return max(1, round(rest / self.tick))
-        return min(step, int(_LONGEST_LAST_FRAME / self.tick)) or max(1, round(1 / self.rate / self.tick))
-
-
-def _read_clock(source: Path) -> _Clock:
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(MediaFile(source))
-        except OSError as error:
-            raise unreadable(source, error) from error
-        return _clock_of(source, file)
-
-
-def _clock_of(source: Path, file: BinaryIO) -> _Clock:
-    try:
-        with av.open(file, "r", options=LOCAL_ONLY, metadata_errors="replace") as container:
-            video = next(stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
-            base = video.time_base or _FALLBACK_TICK
-            first = _first_frame_time(container, video)
-            zero = min([first, *(_start(stream) for stream in container.streams.audio[:1] if stream.start_time is not None)])
-            end = _start(video) + video.duration * base - zero if video.duration else None
-            return _Clock(_fine(base), zero, first - zero, end, video.average_rate or _FALLBACK_RATE)
-    except (av.FFmpegError, StopIteration) as error:
-        _LOG.warning("%s: its clock cannot be read (%s); the annotated video counts from 0", source, _cause(error))
-        return _Clock()
-
-
-def _first_frame_time(container: InputContainer, video: VideoStream) -> Fraction:
-    """Of the first frame that can be decoded: packets before it show nothing."""
-    for packet in container.demux(video):
-        with contextlib.suppress(av.FFmpegError):
-            for frame in packet.decode():
-                if frame.pts is not None and frame.time_base is not None:
-                    return frame.pts * frame.time_base
-    return _start(video)
-
-
-def _start(stream: VideoStream | AudioStream) -> Fraction:
-    return (stream.start_time or 0) * (stream.time_base or Fraction(0))
-
-
-def _fine(base: Fraction) -> Fraction:
-    """A tick that divides `base` and is at most .1 ms, so that frames and sound of any other base fit in too."""
-    if base.denominator > _MOST_TICKS:
-        return _FALLBACK_TICK
-    return Fraction(1, base.denominator * math.ceil(_FEWEST_TICKS / base.denominator))
 
 
 def _yuv(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = pixels.shape[:2]
     even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else pixels
     return cv2.cvtColor(even, cv2.COLOR_RGB2YUV_I420).astype(np.uint8, copy=False)
-
-
-def _cause(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _close_quietly(container: OutputContainer) -> None:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from batchemo.annotate import VideoWriter, write_picture
+from batchemo.clock import read_clock
 from batchemo.decode import Decoder, open_source
 from batchemo.drawing import draw
-from batchemo.records import Frame, Marks, Medium, Segment
+from batchemo.encoders import encoder_of
+from batchemo.layout import KEEP_SECONDS, Layout
+from batchemo.marking import Marking
+from batchemo.records import Medium, Segment
 from batchemo.stopwatch import Stopwatch
-from batchemo.tables import BOX
+from batchemo.strip import Strip, read_courses
+from batchemo.style import Style
 
-_ROWS_AT_ONCE = 8192
+_MOST_BINS = 600
+_BIN_SECONDS = 0.25
+"""Of the strip's timeline, at least; 1.5 frames where they are sparse, so that it has no holes."""
 
 
 def annotate(
@@ -28,6 +36,8 @@ def annotate(
     labels: Sequence[str],
     decoder: Decoder,
     sample_fps: float | None,
+    style: Style,
+    uncertain_below: float,
     beat: Callable[[], None],
     watch: Stopwatch,
     segment: Segment | None = None,
@@ -39,66 +49,71 @@ def annotate(
     `beat` is called after each frame. Raises MediaError where the medium or the copy defies its codec.
     """
     source = open_source(medium, decoder=decoder, segment=segment)
-    frames = watch.each("decode", source.frames(sample_fps=sample_fps))
-    marked = _marked(frames, _marks(faces, labels, first_index=index_offset), index_offset)
+    start_s = segment.before_s or 0.0 if segment is not None else 0.0
+    marking = Marking(faces, labels, uncertain_below=uncertain_below, hides=style.blur_faces, start_s=start_s)
+    artist: _Artist | None = None
     with contextlib.ExitStack() as stack:
         video: VideoWriter | None = None
-        for frame, marks in marked:
+        for frame in watch.each("decode", source.frames(sample_fps=sample_fps)):
             if not frame.is_decoded:
                 continue
             with watch.stage("decode"):
                 pixels = frame.pixels
             with watch.stage("draw"):
-                drawn = pixels if marks is None else draw(pixels, marks, labels=labels)
+                if artist is None:
+                    strip = _strip(medium, faces, pixels, labels, sample_fps, uncertain_below) if style.timeline else None
+                    artist = _Artist(labels, marking, Layout(labels, width=pixels.shape[1], height=pixels.shape[0]), strip)
+                    artist.look_back(frame.time_s)
+                drawn = artist.draw(pixels, frame.index + index_offset, frame.time_s)
             with watch.stage("encode"):
                 if medium.kind == "image":
                     write_picture(path, drawn)
                     continue
                 if video is None:
-                    height, width = drawn.shape[:2]
-                    video = stack.enter_context(VideoWriter(path, source=medium.path, width=width, height=height, whole=segment is None))
+                    video = stack.enter_context(_writer(medium, path, drawn, style, whole=segment is None))
                 video.write(drawn, frame.time_s)
             beat()
 
 
-def _marked(frames: Iterable[Frame], marks: Iterator[tuple[int, Marks]], index_offset: int) -> Iterator[tuple[Frame, Marks | None]]:
-    """Each frame with its marks; both come in the order of their indices."""
-    following = next(marks, None)
-    for frame in frames:
-        index = frame.index + index_offset
-        while following is not None and following[0] < index:
-            following = next(marks, None)
-        yield frame, following[1] if following is not None and following[0] == index else None
+class _Artist:
+    """Draws frames of one size."""
+
+    def __init__(self, labels: Sequence[str], marking: Marking, layout: Layout, strip: Strip | None) -> None:
+        self._labels = labels
+        self._marking = marking
+        self._layout = layout
+        self._strip = strip
+
+    def look_back(self, time_s: float) -> None:
+        """Places what whoever drew the frames just before `time_s` has placed."""
+        for index, shown_s in self._marking.before(time_s, since_s=time_s // KEEP_SECONDS * KEEP_SECONDS):
+            self._layout.place(self._marking.of(index, shown_s), time_s=shown_s)
+
+    def draw(self, pixels: NDArray[np.uint8], index: int, time_s: float) -> NDArray[np.uint8]:
+        marks = self._marking.of(index, time_s)
+        if not len(marks) and not len(marks.hidden) and self._strip is None:
+            return pixels
+        return draw(pixels, marks, labels=self._labels, layout=self._layout, strip=self._strip, time_s=time_s)
 
 
-def _marks(faces: Path, labels: Sequence[str], *, first_index: int) -> Iterator[tuple[int, Marks]]:
-    """What to draw by frame, from the frame with `first_index` on; a few thousand rows are in memory at once."""
-    file = pq.ParquetFile(faces)
-    columns = ["frame_index", "track_id", *BOX, *(f"p_{label}" for label in labels)]
-    groups = [i for i in range(file.num_row_groups) if _last_index(file, i) >= first_index]
-    rest = {name: np.empty(0, np.float32) for name in columns}
-    for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, row_groups=groups, columns=columns):
-        rows = {name: np.concatenate([rest[name], batch.column(name).to_numpy()]) for name in columns}
-        indices = rows["frame_index"]
-        # The last frame of a batch may go on in the next one.
-        whole = int(np.searchsorted(indices, indices[-1]))
-        yield from _by_frame({name: column[:whole] for name, column in rows.items()}, labels)
-        rest = {name: column[whole:] for name, column in rows.items()}
-    yield from _by_frame(rest, labels)
+def _writer(medium: Medium, path: Path, drawn: NDArray[np.uint8], style: Style, *, whole: bool) -> VideoWriter:
+    encoder = encoder_of(style.codec, quality=style.quality, hardware=style.hardware)
+    height, width = drawn.shape[:2]
+    return VideoWriter(path, source=medium.path, width=width, height=height, encoder=encoder, whole=whole)
 
 
-def _by_frame(rows: dict[str, np.ndarray], labels: Sequence[str]) -> Iterator[tuple[int, Marks]]:
-    indices = rows["frame_index"].astype(np.int64)
-    boxes = np.stack([rows[name] for name in BOX], axis=1).astype(np.float32)
-    probabilities = np.stack([rows[f"p_{label}"] for label in labels], axis=1).astype(np.float32)
-    ids = rows["track_id"].astype(np.int32)
-    borders = [0, *(np.flatnonzero(np.diff(indices)) + 1).tolist(), len(indices)]
-    for start, end in itertools.pairwise(borders):
-        if start < end:
-            yield int(indices[start]), Marks(boxes[start:end], ids[start:end], probabilities[start:end])
+def _strip(
+    medium: Medium, faces: Path, pixels: NDArray[np.uint8], labels: Sequence[str], sample_fps: float | None, uncertain_below: float
+) -> Strip | None:
+    """None for a picture, which has no time."""
+    if medium.kind == "image":
+        return None
+    end_s = read_clock(medium.path).length_s or _last_s(faces)
+    step_s = max(_BIN_SECONDS, 1.5 / sample_fps if sample_fps else 0.0)
+    courses = read_courses(faces, labels, bins=min(_MOST_BINS, max(1, int(end_s / step_s))), end_s=end_s)
+    height, width = pixels.shape[:2]
+    return Strip(courses, labels, width=width, height=height, end_s=end_s, uncertain_below=uncertain_below)
 
 
-def _last_index(file: pq.ParquetFile, group: int) -> int:
-    found = file.metadata.row_group(group)
-    position = file.schema_arrow.names.index("frame_index")
-    return int(found.column(position).statistics.max)
+def _last_s(faces: Path) -> float:
+    return float(pc.max(pq.read_table(faces, columns=["time_s"], partitioning=None)["time_s"]).as_py() or 0.0)

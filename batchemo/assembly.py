@@ -15,9 +15,10 @@ from batchemo import __version__
 from batchemo.decoders.source import Found
 from batchemo.errors import MediaError, typed, unreadable
 from batchemo.fingerprint import fingerprint_of
+from batchemo.inventory import read_entry
 from batchemo.options import RunOptions
 from batchemo.parts import Part
-from batchemo.records import MediaRow, Medium, Reading
+from batchemo.records import MediaRow, Medium, Reading, failed
 from batchemo.shots import is_cut
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import SCHEMA_VERSION
@@ -68,6 +69,7 @@ class Assembly:
         }
         self._row = dataclasses.replace(self._row, sha256=str(fingerprint.get("sha256", "")))
         self._timeline = TimelineWriter(results, medium, labels=labels, metadata=self.origin, uncertain_below=options.uncertain_below)
+        self._style = options.style().as_dict() if options.annotate else _known_style(results, medium)
         self._last: Part | None = None
 
     def __enter__(self) -> Assembly:
@@ -106,7 +108,7 @@ class Assembly:
 
     def fail(self, error: MediaError) -> None:
         """The medium has failed; its tables keep what has been written."""
-        self._row = dataclasses.replace(self._row, status="failed", error=error.kind, message=str(error)).storable()
+        self._row = failed(self._row, error)
 
     @property
     def failed(self) -> bool:
@@ -128,7 +130,7 @@ class Assembly:
         if row.status == "done":
             row = _with_losses(row, self._medium, self._found)
         row = dataclasses.replace(row, seconds_taken=time.monotonic() - self._started)
-        self._timeline.finish(row)
+        self._timeline.finish(row, style=self._style)
         return row
 
     def _tell(self, found: Found, decoder: str) -> None:
@@ -146,6 +148,12 @@ class Assembly:
         self._row = dataclasses.replace(
             self._row, decoder=decoder, width=self._found.width, height=self._found.height, duration_s=self._found.duration_s
         )
+
+
+def _known_style(results: Path, medium: Medium) -> dict[str, Any] | None:
+    """Of the annotated copy that is there, which may stay."""
+    entry = read_entry(results, medium.output)
+    return None if entry is None else entry.style
 
 
 def _with_losses(row: MediaRow, medium: Medium, found: Found) -> MediaRow:

@@ -43,6 +43,7 @@ def _examine() -> Iterator[Finding]:
     yield _finding("videos", _pyav)
     yield _finding("short clips", lambda: f"decord {_version('decord')}", needed=False, hint=_WITHOUT_DECORD)
     yield _finding("annotated videos", _encoder)
+    yield _finding("video hardware", _hardware, needed=False)
     yield _finding("tables", lambda: f"pyarrow {_version('pyarrow')}, pandas {_version('pandas')}")
     yield _finding("plots", lambda: f"matplotlib {_version('matplotlib')}", needed=False, hint=_EXTRA.format("plot"))
     yield _finding(
@@ -123,6 +124,15 @@ def _encoder() -> str:
 
     av.CodecContext.create("libx264", "w")
     return "H.264 by libx264"
+
+
+def _hardware() -> str:
+    from batchemo.encoders import NAMES, find_hardware
+
+    found = [f"{NAMES[codec]} by {encoder.name}" for codec in NAMES if (encoder := find_hardware(codec)) is not None]
+    if not found:
+        raise BatchemoError("none that works (NVENC, Quick Sync, AMF, VideoToolbox), so videos are encoded by software")
+    return ", ".join(found)
 
 
 def _version(package: str) -> str:

@@ -114,3 +114,8 @@ class ClusterError(BatchemoError):
 
 class DataError(BatchemoError):
     """A data set for training is incomplete or broken (exit 2)."""
+
+
+def cause(error: Exception) -> str:
+    """What FFmpeg or the system says of it, in a few words."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

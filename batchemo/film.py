@@ -38,7 +38,7 @@ class Film:
         self.medium = medium
         self._segments = tuple(segments)
         self._results = results
-        self._annotates, self._portrays = options.annotate, options.report
+        self._annotates, self._portrays = options.annotate, options.portrays
         self._ahead = ahead
         self._stack = contextlib.ExitStack()
         self._watch = Stopwatch()

@@ -19,11 +19,13 @@ ANNOTATED_SUFFIXES = (".mp4", ".jpg")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """A medium whose table `frames` is there: its output name, its row, and the metadata of that table."""
+    """A medium whose table `frames` is there: its output name, its row, the metadata of that table, and the style that its annotated copy
+    was drawn in, None where none was."""
 
     output: str
     row: MediaRow
     metadata: dict[str, Any]
+    style: dict[str, Any] | None = None
 
 
 def read_inventory(results: Path) -> Iterator[Entry]:
@@ -38,7 +40,7 @@ def read_entry(results: Path, output: str) -> Entry | None:
     """None where the table is not there or not whole."""
     metadata, values = read_metadata(table_path(results, "frames", output))
     row = row_from(values)
-    return None if row is None else Entry(output, row, metadata)
+    return None if row is None else Entry(output, row, metadata, values.get("style"))
 
 
 def row_from(values: dict[str, Any]) -> MediaRow | None:

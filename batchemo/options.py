@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from batchemo.errors import UsageError, suggestion
 from batchemo.shard import Shard
+from batchemo.style import Codec, Quality, Style
 
 ENVIRONMENT_PREFIX = "BATCHEMO_"
 DEFAULT_FILE = Path("batchemo.toml")
@@ -50,6 +51,11 @@ class RunOptions(BaseModel):
     max_memory: Annotated[int, Field(ge=256)] | None = None
     shard: Annotated[Shard, BeforeValidator(_as_shard), PlainSerializer(str)] | None = None
     annotate: bool = True
+    blur_faces: bool = False
+    timeline: bool = False
+    codec: Codec = "h264"
+    quality: Quality = "medium"
+    hardware: bool = False
     report: bool = True
     force: bool = False
     retry_failed: bool = False
@@ -64,6 +70,15 @@ class RunOptions(BaseModel):
     def shaping(self) -> dict[str, Any]:
         """The options that shape the tables: where they change, a medium is analysed again."""
         return {name: getattr(self, name) for name in ("sample_fps", "min_face_px", "detector", "appearance", "uncertain_below")}
+
+    @property
+    def portrays(self) -> bool:
+        """Whether thumbnails of faces are cut for the page."""
+        return self.report and not self.blur_faces
+
+    def style(self) -> Style:
+        """How annotated copies look: where it changes, they are drawn again, and nothing is analysed again."""
+        return Style(self.blur_faces, self.timeline, self.codec, self.quality, self.hardware)
 
 
 def merge_options(

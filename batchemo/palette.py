@@ -22,6 +22,12 @@ less contrast than text needs, so nothing is written in them."""
 _SPARE: Colour = (240, 228, 66)
 """Yellow, Okabe and Ito's seventh."""
 
+WHITE: Colour = (255, 255, 255)
+QUIET: Colour = (214, 214, 214)
+PANEL: Colour = (18, 20, 24)
+TROUGH: Colour = (44, 46, 50)
+"""Of charts in annotated media: what is written, and the grounds."""
+
 
 _ANSI = dict(
     zip(
@@ -47,6 +53,13 @@ def colours(labels: Sequence[str]) -> tuple[Colour, ...]:
             found.append(free[given % len(free)])
             given += 1
     return tuple(found)
+
+
+def ink_on(colour: Colour) -> Colour:
+    """Black or white, whichever has more contrast (relative luminance and ratio of WCAG 2.2)."""
+    linear = [(value / 255 / 12.92) if value <= 10 else ((value / 255 + 0.055) / 1.055) ** 2.4 for value in colour]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return (0, 0, 0) if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else WHITE
 
 
 def as_hex(colour: Colour) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,12 +24,14 @@ from batchemo.detect import Kind as DetectorKind
 from batchemo.devices import choose_device
 from batchemo.errors import MediaError, defect
 from batchemo.follow import follow
+from batchemo.inventory import Entry, read_entry
 from batchemo.options import RunOptions
-from batchemo.parts import Done, Part, Portray, Read, Step, load_part, part_path, remove_parts, save_part
-from batchemo.records import FaceCrops, Faces, Frame, Medium, Outcome, Reading, Segment, Sighting
+from batchemo.parts import Done, Draw, Part, Portray, Read, Step, load_part, part_path, remove_parts, save_part
+from batchemo.records import FaceCrops, Faces, Frame, Medium, Outcome, Reading, Segment, Sighting, failed
 from batchemo.shots import ShotFinder
+from batchemo.standing import left_to_do
 from batchemo.stopwatch import Stopwatch
-from batchemo.tables import annotated_path
+from batchemo.tables import annotated_path, rewrite_row, table_path, thumbnails_folder
 from batchemo.thumbnails import write_thumbnails
 from batchemo.weights import SHIPPED, Weights, load_weights
 
@@ -67,11 +71,15 @@ def load_models(*, device: str, weights: Path | None, detector: DetectorKind, mi
     )
 
 
-def analyse(medium: Medium, results: Path, *, options: RunOptions, run_id: str, beat: Beat) -> Outcome:
-    """Analyses `medium` and writes its files below `results`. A medium that cannot be analysed gives a row that says why.
+def analyse(medium: Medium, results: Path, *, options: RunOptions, weights_sha256: str, run_id: str, beat: Beat) -> Outcome:
+    """Analyses `medium` and writes its files below `results`; its pictures alone where its tables are there. A medium that cannot be
+    analysed gives a row that says why.
 
     Its tables are written all the same, with whatever could be read.
     """
+    entry = read_entry(results, medium.output)
+    if entry is not None and left_to_do(medium, entry, results, options=options, weights_sha256=weights_sha256) == "copy":
+        return _draw_again(medium, entry, results, options=options, beat=beat)
     watch = Stopwatch()
     with watch.stage("start"):
         models = models_of(options)
@@ -81,15 +89,8 @@ def analyse(medium: Medium, results: Path, *, options: RunOptions, run_id: str, 
             try:
                 _read_medium(medium, results, assembly, models, options, beat, watch)
                 if options.annotate:
-                    annotate(
-                        medium,
-                        annotated_path(results, medium),
-                        assembly.faces_path(),
-                        labels=labels,
-                        decoder=options.decoder,
-                        sample_fps=options.sample_fps,
-                        beat=lambda: beat(0, 1.0),
-                        watch=watch,
+                    _annotate(
+                        medium, results, assembly.faces_path(), options=options, labels=labels, beat=lambda: beat(0, 1.0), watch=watch
                     )
             except MediaError as error:
                 assembly.fail(error)
@@ -99,9 +100,69 @@ def analyse(medium: Medium, results: Path, *, options: RunOptions, run_id: str, 
                 assembly.fail(defect(medium.path, error))
         row = assembly.finish()
     remove_parts(results, medium)
-    if options.report and row.n_faces:
+    if options.portrays and row.n_faces:
         _portray(medium, results, lambda: beat(0, 1.0), watch)
     return Outcome(row, dict(watch.seconds))
+
+
+def _draw_again(medium: Medium, entry: Entry, results: Path, *, options: RunOptions, beat: Beat) -> Outcome:
+    """Pictures by the tables that are there. What shows faces goes first, so that nothing is left of it whatever happens."""
+    watch = Stopwatch()
+    thumbnails = thumbnails_folder(results, medium.output)
+    if options.blur_faces:
+        shutil.rmtree(thumbnails, ignore_errors=True)
+    annotated_path(results, medium).unlink(missing_ok=True)
+    row, faces = entry.row, table_path(results, "faces", medium.output)
+    drawn, frames = itertools.count(1), max(1, entry.row.n_frames_analysed)
+    labels = entry.metadata["labels"]
+    try:
+        if options.annotate:
+
+            def tell() -> None:
+                beat(0, min(1.0, next(drawn) / frames))
+
+            _annotate(medium, results, faces, options=options, labels=labels, beat=tell, watch=watch)
+    except MediaError as error:
+        row = failed(row, error)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        row = failed(row, defect(medium.path, error))
+    rewrite_row(table_path(results, "frames", medium.output), row, style=options.style().as_dict() if options.annotate else None)
+    if options.portrays and row.n_faces and not thumbnails.exists():
+        _portray(medium, results, lambda: beat(0, 1.0), watch)
+    return Outcome(row, dict(watch.seconds))
+
+
+def _annotate(
+    medium: Medium,
+    results: Path,
+    faces: Path,
+    *,
+    options: RunOptions,
+    labels: Sequence[str],
+    beat: Callable[[], None],
+    watch: Stopwatch,
+    draw: Draw | None = None,
+) -> None:
+    """The annotated copy of a medium, or the stretch of it that `draw` asks for."""
+    style = options.style()
+    if draw is not None and options.engine == "dask":  # stretches of one film must be of one encoder, and machines differ
+        style = dataclasses.replace(style, hardware=False)
+    annotate(
+        medium,
+        draw.path if draw else annotated_path(results, medium),
+        faces,
+        labels=labels,
+        decoder=options.decoder,
+        sample_fps=options.sample_fps,
+        style=style,
+        uncertain_below=options.uncertain_below,
+        beat=beat,
+        watch=watch,
+        segment=draw.segment if draw else None,
+        index_offset=draw.index_offset if draw else 0,
+    )
 
 
 def take_step(
@@ -117,18 +178,7 @@ def take_step(
     if isinstance(step, Portray):
         _portray(medium, results, lambda: beat(0), watch)
         return Done(None, dict(watch.seconds))
-    annotate(
-        medium,
-        step.path,
-        step.faces,
-        labels=labels,
-        decoder=options.decoder,
-        sample_fps=options.sample_fps,
-        beat=lambda: beat(0),
-        watch=watch,
-        segment=step.segment,
-        index_offset=step.index_offset,
-    )
+    _annotate(medium, results, step.faces, options=options, labels=labels, beat=lambda: beat(0), watch=watch, draw=step)
     return Done(None, dict(watch.seconds))
 
 

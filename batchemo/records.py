@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from batchemo.errors import MediaError
+
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Labels of the shipped weights, in FER2013's order."""
 
@@ -207,14 +209,19 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Marks:
-    """What is drawn onto a frame: `boxes` float32 N x 4 (px), `track_ids` int32 N, `probabilities` float32 N x classes."""
+    """What is drawn onto a frame: `boxes` float32 N x 4 (px), `track_ids` int32 N, `probabilities` float32 N x classes, `uncertain` bool N.
+
+    `hidden` float32 M x 4 are the places where faces are or may be, for those who want them unseen.
+    """
 
     boxes: NDArray[np.float32]
     track_ids: NDArray[np.int32]
     probabilities: NDArray[np.float32]
+    uncertain: NDArray[np.bool_]
+    hidden: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        if not len(self.boxes) == len(self.track_ids) == len(self.probabilities):
+        if not len(self.boxes) == len(self.track_ids) == len(self.probabilities) == len(self.uncertain):
             raise ValueError(f"{len(self.boxes)} boxes, {len(self.track_ids)} track ids, {len(self.probabilities)} probabilities")
 
     def __len__(self) -> int:
@@ -282,6 +289,11 @@ class MediaRow:
         return dataclasses.replace(
             self, **{name: text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name, text in texts.items()}
         )
+
+
+def failed(row: MediaRow, error: MediaError) -> MediaRow:
+    """The row of a medium that `error` has come in between."""
+    return dataclasses.replace(row, status="failed", error=error.kind, message=str(error)).storable()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -26,18 +26,18 @@ from batchemo.atomic import remove_temporaries, remove_temporaries_of, write_tex
 from batchemo.discover import find_media
 from batchemo.engines import check_engine, engine_of
 from batchemo.errors import UsageError
-from batchemo.fingerprint import is_same
 from batchemo.index import merge_into_index, read_index
-from batchemo.inventory import Entry, is_perhaps_unmounted, is_vanished, read_entry, read_inventory, remove_results
+from batchemo.inventory import Entry, is_perhaps_unmounted, is_vanished, read_inventory, remove_results
 from batchemo.lock import is_held, locked
 from batchemo.options import RunOptions
 from batchemo.parts import FOLDER as PARTS
 from batchemo.records import MediaRow, Medium, Outcome
 from batchemo.report.site import remove_site, write_site
 from batchemo.shard import Shard
+from batchemo.standing import Copy, left_to_do, shows_faces
 from batchemo.storage import storage
-from batchemo.tables import SCHEMA_VERSION, annotated_path, files_of, table_path, thumbnails_folder
-from batchemo.weights import SHIPPED, WeightsFile, read_weights_file
+from batchemo.tables import files_of, thumbnails_folder
+from batchemo.weights import SHIPPED, read_weights_file
 from batchemo.work import Analysis
 
 _PULSES = ".pulses"
@@ -48,11 +48,13 @@ _PACKAGES = ("av", "decord", "facenet-pytorch", "numpy", "opencv-python-headless
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would do: `todo` are analysed, `done` rows are kept from earlier runs; `vanished` media are not there any more."""
+    """What a run would do: `todo` are analysed, of those named in `redrawn` only the pictures are made again; `done` rows are kept from
+    earlier runs; `vanished` media are not there any more."""
 
     todo: tuple[Medium, ...]
     done: tuple[MediaRow, ...]
     vanished: tuple[MediaRow, ...] = ()
+    redrawn: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,15 +100,18 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
     media = [medium for medium in media if _is_ours(medium.name, options.shard)]
     todo: list[Medium] = []
     done: list[MediaRow] = []
+    redrawn: set[str] = set()
     for medium in media:
-        entry = None if options.force else entries.get(medium.output)
-        row = None if entry is None else _row_if_done(medium, entry, out, options, weights)
-        if row is None:
-            todo.append(medium)
-        else:
-            done.append(row)
+        entry = entries.get(medium.output)
+        left = left_to_do(medium, entry, out, options=options, weights_sha256=weights.sha256)
+        if entry is not None and left == "nothing":
+            done.append(entry.row)
+            continue
+        todo.append(medium)
+        redrawn |= {medium.name} if left == "copy" else set()
     gone = _vanished(out, entries.values(), inputs, found={medium.name for medium in media})
-    return Plan(tuple(todo), tuple(done), tuple(row for row in gone if _is_ours(row.media, options.shard)))
+    vanished = tuple(row for row in gone if _is_ours(row.media, options.shard))
+    return Plan(tuple(todo), tuple(done), vanished, frozenset(redrawn))
 
 
 def _vanished(out: Path, entries: Iterable[Entry], inputs: Sequence[Path], *, found: set[str]) -> Iterator[MediaRow]:
@@ -137,12 +142,14 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
         pulses = out / "runs" / run_id / _PULSES
         pulses.mkdir(parents=True)
         try:
+            _tell_of_hardware(options)
             watch.started(planned, pulses)
             weights = read_weights_file(options.weights or SHIPPED)
             task = Analysis(out.absolute(), options.with_absolute_paths(), run_id, pulses.absolute(), weights.labels, weights.sha256)
-            for medium in planned.todo:  # of tracks that are numbered anew
-                shutil.rmtree(thumbnails_folder(out, medium.output), ignore_errors=True)
-            copies = {medium.name: _Copy.of(medium, out, options) for medium in planned.todo}
+            for medium in planned.todo:
+                if medium.name not in planned.redrawn:  # of tracks that are numbered anew
+                    shutil.rmtree(thumbnails_folder(out, medium.output), ignore_errors=True)
+            copies = {medium.name: Copy.of(medium, out, options) for medium in planned.todo}
             for outcome in engine_of(options, planned.todo).run(task, planned.todo):
                 copies[outcome.row.media].remove_if_it_does_not_fit(outcome.row)
                 rows.append(outcome.row)
@@ -160,6 +167,8 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
         finally:
             shutil.rmtree(pulses, ignore_errors=True)
         account.close(rows, ended="done")
+    if options.blur_faces:
+        _tell_of_faces(out, page_stays=not options.report)
     page = write_page(out) if options.report and not job else None
     ordered = tuple(sorted(rows, key=lambda row: row.media))
     kept = tuple(row.media for row in planned.vanished if row.media not in pruned)
@@ -174,20 +183,26 @@ def write_page(out: Path) -> Path | None:
         return write_site(out).page if read_index(out) and not is_held(out) else None
 
 
-def _row_if_done(medium: Medium, entry: Entry, out: Path, options: RunOptions, weights: WeightsFile) -> MediaRow | None:
-    """The medium's row, where its tables are there and were made of the same content, with the same weights and options."""
-    metadata, row = entry.metadata, entry.row
-    if metadata.get("schema_version") != SCHEMA_VERSION:
-        return None
-    if metadata["weights_sha256"] != weights.sha256 or metadata["options"] != options.shaping():
-        return None
-    if not all(table_path(out, table, medium.output).is_file() for table in ("faces", "tracks", "episodes")):
-        return None
-    if not is_same(medium.path, metadata["fingerprint"]):
-        return None
-    if row.status == "failed":
-        return None if options.retry_failed else row
-    return None if options.annotate and not annotated_path(out, medium).is_file() else row
+def _tell_of_hardware(options: RunOptions) -> None:
+    """Once, where this machine has none of what `--hardware` asks for; of a cluster's machines nothing is known here."""
+    if not options.hardware or not options.annotate or options.scheduler is not None:
+        return
+    from batchemo.encoders import NAMES, find_hardware  # noqa: PLC0415 (loads PyAV)
+
+    if find_hardware(options.codec) is None:
+        message = "no encoder in hardware for %s works on this machine; annotated videos are encoded by software"
+        logging.getLogger("batchemo").warning(message, NAMES[options.codec])
+
+
+def _tell_of_faces(out: Path, *, page_stays: bool) -> None:
+    """After a run that hides them: what an earlier page shows goes, and media that this run was not about are named."""
+    if page_stays:
+        with FileLock(out / _PAGE_LOCK):
+            remove_site(out)
+    seen = [entry.row.media for entry in read_inventory(out) if shows_faces(entry, out)]
+    if seen:
+        message = "%d media that this run was not about still show faces, among them %s; run on them as well, or remove them"
+        logging.getLogger("batchemo").warning(message, len(seen), seen[0])
 
 
 def _prune(out: Path, vanished: Sequence[MediaRow]) -> set[str]:
@@ -216,35 +231,6 @@ def _clean_up(out: Path, shard: Shard | None, media: Sequence[Medium]) -> None:
         remove_temporaries_of(path for medium in media for path in files_of(out, medium))
         for medium in media:
             remove_temporaries(out / PARTS / medium.output)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Copy:
-    """An annotated copy as it was before a run, and the hash of what it was drawn from, if with the same options."""
-
-    path: Path
-    identity: tuple[int, int] | None
-    sha256: str
-
-    @classmethod
-    def of(cls, medium: Medium, out: Path, options: RunOptions) -> _Copy:
-        path, entry = annotated_path(out, medium), read_entry(out, medium.output)
-        same = entry is not None and entry.metadata.get("options") == options.shaping()
-        return cls(path, _identity(path), entry.row.sha256 if entry is not None and same else "")
-
-    def remove_if_it_does_not_fit(self, row: MediaRow) -> None:
-        """A medium that has changed and was analysed without a new copy, because it failed or none was asked for, keeps none."""
-        fits = row.status == "done" and row.sha256 == self.sha256
-        if self.identity is not None and not fits and _identity(self.path) == self.identity:
-            self.path.unlink(missing_ok=True)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
 
 
 class _Account:

@@ -10,12 +10,13 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchemo.records import LANDMARKS, Medium
+from batchemo.atomic import replacing
+from batchemo.records import LANDMARKS, MediaRow, Medium
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"batchemo"
 ROW_KEY = b"batchemo.media"
-"""In the file of `frames`, which is written last: the medium's row of `media.parquet`."""
+"""In the file of `frames`, which is written last: the medium's row of `media.parquet`, and the `style` of its annotated copy."""
 
 ROW_GROUP_ROWS = 128 * 1024
 COMPRESSION = "zstd"
@@ -134,6 +135,19 @@ def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
 def write_table(table: pa.Table, path: Path) -> None:
     """Writes a whole table in the format that all tables have."""
     pq.write_table(table, path, compression=COMPRESSION, row_group_size=ROW_GROUP_ROWS, write_page_checksum=True)
+
+
+def row_metadata(row: MediaRow, style: dict[str, Any] | None) -> dict[bytes, bytes]:
+    """What a table of `frames` says of its medium; `style` is that of the annotated copy."""
+    return {ROW_KEY: json.dumps({**row.as_dict(), "style": style}).encode()}
+
+
+def rewrite_row(path: Path, row: MediaRow, *, style: dict[str, Any] | None) -> None:
+    """Writes a table of `frames` once more, with another row of its medium. Raises OSError."""
+    table = pq.ParquetFile(path).read()
+    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != ROW_KEY}
+    with replacing(path) as temporary:
+        write_table(table.replace_schema_metadata({**metadata, **row_metadata(row, style)}), temporary)
 
 
 def read_metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

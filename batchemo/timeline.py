@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +24,8 @@ from batchemo.tables import (
     EPISODES,
     FRAMES,
     ROW_GROUP_ROWS,
-    ROW_KEY,
     faces_schema,
+    row_metadata,
     table_path,
     tracks_schema,
     with_metadata,
@@ -98,13 +97,14 @@ class TimelineWriter:
         """The finished table of faces under its temporary name; nothing can be written to it any more."""
         return self._faces.close()
 
-    def finish(self, row: MediaRow) -> None:
-        """Completes the tables; `row` goes into the file of `frames`, from which `media.parquet` can be made again."""
+    def finish(self, row: MediaRow, *, style: dict[str, Any] | None = None) -> None:
+        """Completes the tables; `row` goes into the file of `frames`, from which `media.parquet` can be made again, and the `style` of the
+        annotated copy, if there is one."""
         rows = _read_for_summary(self.close_faces(), self._labels)
         self._write(_tracks(rows, self._medium.name, self._labels), tracks_schema(self._labels), self._tracks_path)
         episodes = [{"media": self._medium.name, **dataclasses.asdict(episode)} for episode in find_episodes(rows, self._labels)]
         self._write(episodes, EPISODES, self._episodes_path)
-        self._frames.close({ROW_KEY: json.dumps(row.as_dict()).encode()})
+        self._frames.close(row_metadata(row, style))
 
     def _open(self, schema: pa.Schema, table: Any) -> _Rows:
         path = self._stack.enter_context(replacing(table_path(self._results, table, self._medium.output)))

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from batchemo.atomic import remove_temporaries_of
 from batchemo.errors import MediaError
+from batchemo.inventory import Entry, read_entry
 from batchemo.options import RunOptions
 from batchemo.parts import Done, Step
 from batchemo.pulse import Pulse, Wanted
-from batchemo.records import Medium, Outcome
+from batchemo.records import Medium, Outcome, failed
+from batchemo.standing import left_to_do
 from batchemo.stopwatch import Stopwatch
-from batchemo.tables import files_of
+from batchemo.tables import files_of, rewrite_row, table_path
 
 if TYPE_CHECKING:
     from batchemo.film import Film
@@ -85,7 +87,7 @@ class Analysis:
         from batchemo.film import Film  # noqa: PLC0415
 
         segments = segments_of(medium, decoder=self.options.decoder)
-        if len(segments) == 1:
+        if len(segments) == 1 or self._with_tables(medium) is not None:
             return None
         return Film(
             medium,
@@ -99,11 +101,16 @@ class Analysis:
         )
 
     def give_up(self, medium: Medium, error: MediaError) -> Outcome:
-        """Its tables are written, empty, so that it is not tried again before it changes."""
+        """Its tables are written, empty, so that it is not tried again before it changes; those that are complete stay."""
         from batchemo.assembly import Assembly  # noqa: PLC0415 (loads OpenCV)
 
         watch = Stopwatch()
         remove_temporaries_of(files_of(self.results, medium))  # of the worker that died
+        entry = self._with_tables(medium)
+        if entry is not None:
+            row = failed(entry.row, error)
+            rewrite_row(table_path(self.results, "frames", medium.output), row, style=None)
+            return Outcome(row, {})
         with Assembly(
             medium,
             self.results,
@@ -117,6 +124,12 @@ class Analysis:
             row = assembly.finish()
         return Outcome(row, dict(watch.seconds))
 
+    def _with_tables(self, medium: Medium) -> Entry | None:
+        """What is known of a medium that lacks nothing but its pictures."""
+        entry = read_entry(self.results, medium.output)
+        left = left_to_do(medium, entry, self.results, options=self.options, weights_sha256=self.weights_sha256)
+        return entry if left == "copy" else None
+
     def _do(self, job: Job, pulse: Pulse) -> Outcome | Done:
         from batchemo import pipeline  # noqa: PLC0415 (loads torch, which the parent of workers does not need)
 
@@ -128,6 +141,7 @@ class Analysis:
                 job.medium,
                 self.results,
                 options=options,
+                weights_sha256=self.weights_sha256,
                 run_id=self.run_id,
                 beat=lambda frames, share: pulse.beat(frames=frames, share=share),
             )

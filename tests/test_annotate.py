@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from fractions import Fraction
@@ -10,14 +11,17 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
 from batchemo.annotate import VideoWriter, write_picture
 from batchemo.drawing import draw
+from batchemo.encoders import Encoder
 from batchemo.errors import MediaError
 from batchemo.palette import colours
 from batchemo.records import EMOTIONS, Marks
+from batchemo.strip import Strip, read_courses
 
 RATE = 48_000
 WIDTH, HEIGHT = 64, 48
@@ -34,7 +38,9 @@ def marks(boxes: Sequence[tuple[float, ...]], *, labels: int = 7, first_track: i
     count = len(boxes)
     probabilities = np.full((count, labels), 0.3 / max(1, labels - 1), np.float32)
     probabilities[:, 0] = 0.7
-    return Marks(np.array(boxes, np.float32).reshape(-1, 4), np.arange(first_track, first_track + count, dtype=np.int32), probabilities)
+    ids = np.arange(first_track, first_track + count, dtype=np.int32)
+    nowhere = np.empty((0, 4), np.float32)
+    return Marks(np.array(boxes, np.float32).reshape(-1, 4), ids, probabilities, np.zeros(count, np.bool_), nowhere)
 
 
 def grey(width: int, height: int) -> NDArray[np.uint8]:
@@ -142,6 +148,87 @@ def test_text_grows_with_the_picture() -> None:
     assert heights[1] == pytest.approx(6 * heights[0], rel=0.1)
 
 
+def test_uncertain_faces_look_it() -> None:
+    pixels = grey(640, 360)
+    certain = marks([(200, 100, 300, 220)])
+    doubtful = dataclasses.replace(certain, uncertain=np.array([True]))
+    drawn, sure = draw(pixels, doubtful, labels=EMOTIONS), draw(pixels, certain, labels=EMOTIONS)
+    colour = colours(EMOTIONS)[0]
+    top_edge, sure_edge = ((picture[102, 205:295] == colour).all(axis=1) for picture in (drawn, sure))
+    assert sure_edge.all()
+    assert 0.3 < top_edge.mean() < 0.8
+    assert np.count_nonzero(np.diff(top_edge.astype(int))) == 8, "five dashes"
+    assert not (drawn[86:96, 200:280] == colour).all(axis=2).any(), "no ground of the colour"
+    assert (sure[86:96, 200:280] == colour).all(axis=2).any()
+
+
+def face() -> NDArray[np.uint8]:
+    picture = cv2.imread(str(Path(__file__).parents[1] / "sample_media" / "eileen_collins.jpg"))
+    return cv2.cvtColor(cv2.resize(picture, (200, 200)), cv2.COLOR_BGR2RGB).astype(np.uint8)
+
+
+@pytest.mark.parametrize("box", [(60, 60, 140, 150), (-40, -30, 90, 120), (150, 120, 260, 260), (0, 0, 200, 200)])
+def test_hidden_faces_keep_nothing_fine(box: tuple[float, ...]) -> None:
+    """Of the picture's contrast between neighbours, which outlines make."""
+    pixels = face()
+    drawn = draw(pixels, dataclasses.replace(marks([]), hidden=np.array([box], np.float32)), labels=EMOTIONS)
+    left, top, right, bottom = np.clip(box, 0, 200).astype(int)
+    before, after = (picture[top:bottom, left:right].astype(np.float64) for picture in (pixels, drawn))
+    contrast = [np.abs(np.diff(inside, axis=0)).mean() + np.abs(np.diff(inside, axis=1)).mean() for inside in (before, after)]
+    assert contrast[1] < 0.35 * contrast[0]
+    sharpened = cv2.Laplacian(after, cv2.CV_64F)
+    assert np.abs(sharpened).mean() < 0.1 * np.abs(cv2.Laplacian(before, cv2.CV_64F)).mean()
+
+
+def test_hidden_places_are_larger_than_boxes() -> None:
+    pixels = face()
+    drawn = draw(pixels, dataclasses.replace(marks([]), hidden=np.array([(80, 80, 120, 120)], np.float32)), labels=EMOTIONS)
+    rows, columns = np.nonzero(touched(pixels, drawn))
+    assert (rows.min(), columns.min(), rows.max(), columns.max()) == pytest.approx((66, 66, 133, 133), abs=2)
+
+
+# The strip
+
+
+def faces_table(path: Path, tracks: dict[int, int]) -> Path:
+    """A face a tenth of a second; each track leads with the emotion of its number, doubtful from half of the time on."""
+    rows = []
+    for track, frames in tracks.items():
+        for frame in range(frames):
+            shares = np.full(7, 0.02 if frame < 50 else 0.1)
+            shares[track] = 1 - 6 * shares[0]
+            rows.append({"time_s": frame / 10, "track_id": track, **{f"p_{label}": s for label, s in zip(EMOTIONS, shares, strict=True)}})
+    pd.DataFrame(rows).astype({"track_id": "int32"}).sort_values("time_s").to_parquet(path, row_group_size=64)
+    return path
+
+
+def test_strip_tells_who_felt_what_when(tmp_path: Path) -> None:
+    path = faces_table(tmp_path / "faces.parquet", {1: 100, 3: 60, 4: 5, 0: 30, 2: 40, 5: 20})
+    courses = read_courses(path, EMOTIONS, bins=40, end_s=10.0)
+    assert [course.track_id for course in courses] == [0, 1, 2, 3, 5], "the five that are seen longest"
+    strip = Strip(courses, EMOTIONS, width=640, height=360, end_s=10.0, uncertain_below=0.5)
+    pictures = [strip.below(grey(640, 360), time_s)[360:] for time_s in (0.0, 5.0, 10.0)]
+    assert all(picture.shape[0] % 2 == 0 and picture.shape[0] < 150 for picture in pictures)
+    middle = pictures[0]
+    rows = [int(np.flatnonzero((middle == colours(EMOTIONS)[track]).all(axis=2).sum(axis=1) > 40)[2]) for track in (0, 1, 2, 3)]
+    assert rows == sorted(rows), "one below the other"
+    lengths = [int((middle[row] == colours(EMOTIONS)[track]).all(axis=1).sum()) for row, track in zip(rows, (0, 1, 2, 3), strict=True)]
+    assert np.array(lengths) / lengths[1] == pytest.approx([0.6, 1.0, 0.8, 1.0], abs=0.06), "certain until half of the time"
+    cursors = [int(np.flatnonzero((picture[rows[0]] == 255).all(axis=1)).mean()) for picture in pictures]
+    assert cursors[0] < cursors[1] < cursors[2]
+    assert cursors[1] == pytest.approx((cursors[0] + cursors[2]) / 2, abs=2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (48, 48), (641, 361)])
+def test_strip_below_any_picture(size: tuple[int, int]) -> None:
+    width, height = size
+    strip = Strip([], EMOTIONS, width=width, height=height, end_s=0.0, uncertain_below=0.5)
+    drawn = draw(grey(width, height), marks([]), labels=EMOTIONS, strip=strip)
+    assert np.array_equal(drawn[:height], grey(width, height))
+    assert drawn.shape[0] > height
+    assert drawn.shape[0] % 2 == 0
+
+
 # Pictures
 
 
@@ -217,7 +304,7 @@ def copy_through(source: Path, path: Path, *, times_s: list[float] | None = None
     if times_s is None:
         stamps = frame_times(source)
         times_s = [float(stamp - stamps[0]) for stamp in stamps]
-    with VideoWriter(path, source=source, width=WIDTH, height=HEIGHT, preset="ultrafast") as writer:
+    with VideoWriter(path, source=source, width=WIDTH, height=HEIGHT) as writer:
         for number, time_s in enumerate(times_s):
             writer.write(np.full((HEIGHT, WIDTH, 3), 4 * number % 256, np.uint8), time_s)
     return path
@@ -247,7 +334,8 @@ def test_sampled_frames_keep_their_times_and_the_end(tmp_path: Path) -> None:
 def test_b_frames_keep_order_and_times(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source.mp4", ticks=UNSTEADY, sound="aac")
     stamps = frame_times(source)
-    with VideoWriter(tmp_path / "result.mp4", source=source, width=WIDTH, height=HEIGHT, preset="medium") as writer:
+    slow = Encoder("libx264", {"preset": "medium"})
+    with VideoWriter(tmp_path / "result.mp4", source=source, width=WIDTH, height=HEIGHT, encoder=slow) as writer:
         for stamp in stamps:
             writer.write(np.full((HEIGHT, WIDTH, 3), 100, np.uint8), float(stamp - stamps[0]))
     assert frame_times(tmp_path / "result.mp4") == stamps

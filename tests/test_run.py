@@ -324,7 +324,7 @@ def test_failed_before_is_still_a_failure(videos: Path, tmp_path: Path) -> None:
 def test_dry_run_writes_nothing(videos: Path, tmp_path: Path) -> None:
     write_clip(videos / "a.mp4")
     ended = run("run", videos, "--out", tmp_path / "results", "--dry-run", "--json")
-    assert json.loads(ended.stdout) == {"todo": ["a.mp4"], "done": [], "vanished": []}
+    assert json.loads(ended.stdout) == {"todo": ["a.mp4"], "redrawn": [], "done": [], "vanished": []}
     assert not (tmp_path / "results").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,13 +15,16 @@ import pandas as pd
 import pytest
 
 import batchemo
-from batchemo import decode, pipeline
+from batchemo import annotation, decode, pipeline
+from batchemo.annotation import annotate
 from batchemo.decode import open_source, segments_of
 from batchemo.engine import InProcess, Workers
 from batchemo.options import RunOptions
 from batchemo.parts import load_part, part_path
-from batchemo.records import Frame, MediaRow, Medium
-from batchemo.tables import thumbnails_folder
+from batchemo.records import EMOTIONS, Frame, MediaRow, Medium, Segment
+from batchemo.stopwatch import Stopwatch
+from batchemo.style import Style
+from batchemo.tables import table_path, thumbnails_folder
 from batchemo.weights import SHIPPED, read_weights_file
 from batchemo.work import Analysis
 
@@ -153,6 +157,48 @@ def tracks_of(out: Path) -> list[list[int]]:
     """First and last frame of each."""
     found: list[list[int]] = batchemo.load(out).groupby("track_id")["frame_index"].agg(["min", "max"]).to_numpy().tolist()
     return found
+
+
+@pytest.mark.parametrize("style", [Style(), Style(blur_faces=True, timeline=True)])
+def test_several_workers_draw_what_one_process_draws(
+    film: Medium, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: Style
+) -> None:
+    drawn: list[tuple[float, int]] = []
+
+    class Recorder(contextlib.nullcontext["Recorder"]):
+        def write(self, pixels: np.ndarray, time_s: float) -> None:
+            drawn.append((time_s, zlib.crc32(pixels)))
+
+    def draw(segment: Segment | None, index_offset: int) -> None:
+        annotate(
+            film,
+            tmp_path / "copy.mp4",
+            table_path(uninterrupted, "faces", film.output),
+            labels=EMOTIONS,
+            decoder="pyav",
+            sample_fps=None,
+            style=style,
+            uncertain_below=0.5,
+            beat=lambda: None,
+            watch=Stopwatch(),
+            segment=segment,
+            index_offset=index_offset,
+        )
+
+    def recorder(*_: object, **__: object) -> Recorder:
+        found = Recorder()
+        found.enter_result = found
+        return found
+
+    monkeypatch.setattr(annotation, "_writer", recorder)
+    draw(None, 0)
+    whole, drawn[:] = list(drawn), []
+    offset = 0
+    for segment in segments_of(film, decoder="pyav"):
+        draw(segment, offset)
+        offset += segment.frames
+    assert len(whole) == FRAMES
+    assert drawn == whole
 
 
 def test_a_face_is_one_track_across_seams_and_the_cut(uninterrupted: Path) -> None:

@@ -107,7 +107,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if medium.kind == "image":
             write_picture(annotated_path(out, medium), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
             continue
-        with VideoWriter(annotated_path(out, medium), source=medium.path, width=SIZE[0], height=SIZE[1], preset="ultrafast") as writer:
+        with VideoWriter(annotated_path(out, medium), source=medium.path, width=SIZE[0], height=SIZE[1]) as writer:
             for each in readings:
                 writer.write(np.zeros((SIZE[1], SIZE[0], 3), np.uint8), each.time_s)
     write_table(pa.Table.from_pylist([row.as_dict() for row in rows], schema=MEDIA), table_path(out, "media"))
