@@ -56,7 +56,7 @@ def worker() -> Iterator[Start]:
         process = context.Process(target=_work, args=(there, device))
         process.start()
         started.append(process)
-        assert here.poll(20)
+        assert here.poll(120)
         pipes.append(here)
         return process, here.recv()
 
