@@ -170,7 +170,7 @@ class _Crew:
             able = [worker for worker in workers if not self._resources or worker["resources"].get("GPU", 0) >= 1]
             self._board.workers = max(1, len(able))
             for output, share in self._board.films():
-                Pulse(self._task.pulses, output).start(share)
+                Pulse(self._task.pulses, output, joint=True).start(share)
             self._guard.look()
         options = " --resources GPU=1" if self._resources else ""
         how = f"dask worker {self._address} --nthreads 1{options}"

@@ -68,7 +68,10 @@ class Workers:
                 suspects = [job for job in board.running if job.key in in_work] or list(board.running[:1])
                 board.put_back([job for job in board.running if job not in suspects])
                 for job in suspects:
-                    yield from self._alone(task, board, job)
+                    if board.is_vain(job):
+                        board.drop(job)
+                    else:
+                        yield from self._alone(task, board, job)
         finally:
             board.abandon()
 
@@ -112,10 +115,15 @@ class Workers:
                         return guard.reason
                     except MediaError as error:
                         outcome = board.fail(job, error)
+                    except OSError:  # of a video that has failed, the files that its steps need have gone
+                        if not board.is_vain(job):
+                            raise
+                        board.drop(job)
+                        outcome = None
                     if outcome is not None:
                         yield outcome
                 for output, share in board.films():
-                    Pulse(task.pulses, output).start(share)
+                    Pulse(task.pulses, output, joint=True).start(share)
                 guard.look()
         finally:
             executor.shutdown(wait=True, kill_workers=not finished)

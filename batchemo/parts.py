@@ -19,6 +19,9 @@ from batchemo.records import Faces, Medium, Reading, Segment
 
 FOLDER = ".parts"
 
+_ATTEMPTS = 10
+"""To write a part: whoever is done with a medium removes the folders above it that are empty, as this one's are at first."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
@@ -101,8 +104,15 @@ def save_part(path: Path, part: Part, *, origin: dict[str, Any]) -> None:
         "probabilities": [reading.probabilities for reading in readings],
     }
     arrays |= {name: np.concatenate(each) if each else np.empty(0, np.float32) for name, each in of_faces.items()}
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    for attempt in range(_ATTEMPTS):
+        try:
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **arrays)
+        except FileNotFoundError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return
 
 
 def load_part(path: Path, segment: Segment, *, origin: dict[str, Any]) -> Part | None:

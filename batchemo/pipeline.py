@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from batchemo.decode import open_source, segments_of
 from batchemo.detect import Detector
 from batchemo.detect import Kind as DetectorKind
 from batchemo.devices import choose_device
-from batchemo.errors import MediaError, defect
+from batchemo.errors import MediaError, defect, too_greedy
 from batchemo.follow import follow
 from batchemo.options import RunOptions
 from batchemo.parts import Done, Part, Portray, Read, Step, load_part, part_path, remove_parts, save_part
@@ -79,24 +80,21 @@ def analyse(medium: Medium, results: Path, *, options: RunOptions, run_id: str, 
     with Assembly(medium, results, options=options, labels=labels, weights_sha256=digest, run_id=run_id, watch=watch) as assembly:
         if assembly.readable:
             try:
-                _read_medium(medium, results, assembly, models, options, beat, watch)
-                if options.annotate:
-                    annotate(
-                        medium,
-                        annotated_path(results, medium),
-                        assembly.faces_path(),
-                        labels=labels,
-                        decoder=options.decoder,
-                        sample_fps=options.sample_fps,
-                        beat=lambda: beat(0, 1.0),
-                        watch=watch,
-                    )
+                with _blaming(medium):
+                    _read_medium(medium, results, assembly, models, options, beat, watch)
+                    if options.annotate:
+                        annotate(
+                            medium,
+                            annotated_path(results, medium),
+                            assembly.faces_path(),
+                            labels=labels,
+                            decoder=options.decoder,
+                            sample_fps=options.sample_fps,
+                            beat=lambda: beat(0, 1.0),
+                            watch=watch,
+                        )
             except MediaError as error:
                 assembly.fail(error)
-            except (OSError, MemoryError):
-                raise
-            except Exception as error:
-                assembly.fail(defect(medium.path, error))
         row = assembly.finish()
     remove_parts(results, medium)
     if options.report and row.n_faces:
@@ -112,24 +110,39 @@ def take_step(
     if isinstance(step, Read):
         with watch.stage("start"):
             models_of(options)
-        part = _part(medium, step.segment, results, options, step.origin, lambda frames, _: beat(frames), watch)
+        with _blaming(medium):
+            part = _part(medium, step.segment, results, options, step.origin, lambda frames, _: beat(frames), watch)
         return Done(part, dict(watch.seconds))
     if isinstance(step, Portray):
         _portray(medium, results, lambda: beat(0), watch)
         return Done(None, dict(watch.seconds))
-    annotate(
-        medium,
-        step.path,
-        step.faces,
-        labels=labels,
-        decoder=options.decoder,
-        sample_fps=options.sample_fps,
-        beat=lambda: beat(0),
-        watch=watch,
-        segment=step.segment,
-        index_offset=step.index_offset,
-    )
+    with _blaming(medium):
+        annotate(
+            medium,
+            step.path,
+            step.faces,
+            labels=labels,
+            decoder=options.decoder,
+            sample_fps=options.sample_fps,
+            beat=lambda: beat(0),
+            watch=watch,
+            segment=step.segment,
+            index_offset=step.index_offset,
+        )
     return Done(None, dict(watch.seconds))
+
+
+@contextlib.contextmanager
+def _blaming(medium: Medium) -> Iterator[None]:
+    """What goes wrong in it is a MediaError of `medium`, but for what the results folder refuses."""
+    try:
+        yield
+    except (MediaError, OSError):
+        raise
+    except MemoryError as error:
+        raise too_greedy(medium.path) from error
+    except Exception as error:
+        raise defect(medium.path, error) from error
 
 
 def _portray(medium: Medium, results: Path, beat: Callable[[], None], watch: Stopwatch) -> None:

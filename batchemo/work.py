@@ -12,7 +12,7 @@ from batchemo.atomic import remove_temporaries_of
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions
 from batchemo.parts import Done, Step
-from batchemo.pulse import Pulse
+from batchemo.pulse import Pulse, give_up
 from batchemo.records import Medium, Outcome
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import files_of
@@ -144,6 +144,7 @@ class Board:
         self.workers = workers
         self._waiting = deque(sorted(media, key=lambda medium: -_size(medium.path)))
         self._films: dict[str, Film] = {}
+        self._failed: dict[str, Film] = {}
         self._returned: deque[Job] = deque()
         self._running: dict[tuple[str, str], Job] = {}
 
@@ -167,14 +168,26 @@ class Board:
             self._running[job.key] = job
         return job
 
+    def is_vain(self, job: Job) -> bool:
+        """Whether its video has failed meanwhile, so that nobody asks what comes of it."""
+        return job.step is not None and job.medium.output not in self._films
+
+    def drop(self, job: Job) -> None:
+        """Takes back a job that was in vain, whatever came of it."""
+        self._running.pop(job.key, None)
+        film = self._failed.get(job.medium.output)
+        if film is not None:
+            film.remove_parts()  # the job may have left one
+
     def take(self, job: Job, result: Outcome | Done) -> Outcome | None:
         """Takes back a job with what came of it; gives the outcome of the medium that this completes."""
-        del self._running[job.key]
-        if isinstance(result, Outcome):
-            return result
-        film = self._films.get(job.medium.output)
-        if film is None or job.step is None:  # its medium has failed meanwhile
+        if self.is_vain(job):
+            self.drop(job)
             return None
+        del self._running[job.key]
+        if isinstance(result, Outcome) or job.step is None:
+            return result if isinstance(result, Outcome) else None
+        film = self._films[job.medium.output]
         try:
             outcome = film.take(job.step, result)
         except MediaError as error:
@@ -183,12 +196,14 @@ class Board:
 
     def fail(self, job: Job, error: MediaError) -> Outcome | None:
         """Takes back a job that cannot be done; its medium has failed."""
+        if self.is_vain(job):
+            self.drop(job)
+            return None
         self._running.pop(job.key, None)
-        medium = job.medium
-        if job.step is not None:
-            film = self._films.get(medium.output)
-            return None if film is None else self._closed(film, film.fail(error))
-        return self._task.give_up(medium, error)
+        if job.step is None:
+            return self._task.give_up(job.medium, error)
+        film = self._films[job.medium.output]
+        return self._closed(film, film.fail(error))
 
     def put_back(self, jobs: Sequence[Job]) -> None:
         """Jobs that were running and have not been done are handed out again."""
@@ -205,7 +220,7 @@ class Board:
     def _find_job(self) -> Job | None:
         while self._returned:
             job = self._returned.popleft()
-            if job.step is None or job.medium.output in self._films:
+            if not self.is_vain(job):
                 return job
         for job in self._steps():
             return job
@@ -228,6 +243,9 @@ class Board:
     def _closed(self, film: Film, outcome: Outcome | None) -> Outcome | None:
         if outcome is not None:
             del self._films[film.medium.output]
+            if film.failed:
+                self._failed[film.medium.output] = film
+                give_up(self._task.pulses, film.medium.output)
         return outcome
 
 

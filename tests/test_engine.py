@@ -17,8 +17,9 @@ import torch
 
 from batchemo.engine import InProcess, Workers, choose_engine
 from batchemo.errors import MediaError
+from batchemo.parts import Done, Read, Step
 from batchemo.pulse import Pulse, read_pulses
-from batchemo.records import MediaRow, Medium, Outcome
+from batchemo.records import MediaRow, Medium, Outcome, Segment
 from batchemo.work import Job
 
 
@@ -130,6 +131,77 @@ def test_workers_end_with_their_parent_also_those_that_wait(tmp_path: Path) -> N
     assert not alive
 
 
+@dataclasses.dataclass(frozen=True)
+class Films(Work):
+    """Videos in ten parts each, of which that with the number 1 of `bad.mp4` cannot be read;
+    the others take seconds. Those of `good.mp4` take a moment and want its file."""
+
+    def __call__(self, job: Job) -> Outcome | Done:  # type: ignore[override]
+        assert job.step is not None
+        folder = self.pulses.parent
+        pulse = Pulse(self.pulses, job.medium.output, job.part)
+        pulse.start()
+        with (folder / "begun").open("a") as file:
+            file.write(f"{job.medium.name} {job.part}\n")
+        if job.medium.name == "bad.mp4" and job.step.segment.number == 1:
+            raise MediaError("damaged", "bad.mp4 is damaged")
+        for _ in range(40 if job.medium.name == "bad.mp4" else 1):
+            time.sleep(0.1)
+            pulse.beat()
+        if job.medium.name == "bad.mp4":
+            (folder / f"ended {job.part}").touch()
+        (folder / job.medium.name).read_bytes()
+        pulse.end()
+        return Done(None, {})
+
+    def film(self, medium: Medium, *, ahead: int) -> FilmOfTen:  # type: ignore[override]
+        assert ahead > 0
+        return FilmOfTen(medium, self.pulses.parent)
+
+
+class FilmOfTen:
+    """Stands in for a `Film`."""
+
+    share = 0.0
+
+    def __init__(self, medium: Medium, folder: Path) -> None:
+        self.medium, self.failed = medium, False
+        self._file = folder / medium.name
+        self._file.touch()
+        self._steps = [Read(Segment(number), {}) for number in range(10)]
+        self._back = 0
+
+    def next_step(self) -> Step | None:
+        return self._steps.pop(0) if self._steps else None
+
+    def take(self, _step: Step, _done: Done) -> Outcome | None:
+        self._back += 1
+        return Outcome(MediaRow(self.medium.name, "", "video", "done"), {}) if self._back == 10 else None
+
+    def fail(self, error: MediaError) -> Outcome:
+        self.failed = True
+        self._file.unlink()
+        return Outcome(MediaRow(self.medium.name, "", "video", "failed", error=error.kind), {})
+
+    def remove_parts(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        raise AssertionError("the run has broken off")
+
+
+def test_when_a_step_of_a_film_fails_its_others_are_given_up(tmp_path: Path) -> None:
+    pulses = tmp_path / "pulses"
+    pulses.mkdir()
+    media = [Medium(tmp_path / name, name, name, "video") for name in ("bad.mp4", "good.mp4")]
+    outcomes = Workers(3, timeout_s=60, max_memory_mb=None).run(Films(pulses), media)
+    assert {outcome.row.media: outcome.row.status for outcome in outcomes} == {"bad.mp4": "failed", "good.mp4": "done"}
+    begun = [line.split()[0] for line in (tmp_path / "begun").read_text().splitlines()]
+    assert begun.count("good.mp4") == 10
+    assert begun.count("bad.mp4") < 6  # of as many that were handed out
+    assert list(tmp_path.glob("ended*")) == []
+
+
 def test_pulses_tell_what_is_in_work(tmp_path: Path) -> None:
     pulse = Pulse(tmp_path, "folder/new\nline.mp4")
     pulse.start()
@@ -140,6 +212,15 @@ def test_pulses_tell_what_is_in_work(tmp_path: Path) -> None:
     assert beat.share == 0.5
     pulse.end()
     assert [beat.output for beat in read_pulses(tmp_path)] == [""]
+
+
+def test_videos_that_workers_share_each_have_a_pulse(tmp_path: Path) -> None:
+    Pulse(tmp_path, "mine").start()
+    for output, share in (("one", 0.25), ("two", 0.5), ("one", 0.75)):
+        Pulse(tmp_path, output, joint=True).start(share)
+    beats = list(read_pulses(tmp_path))
+    assert sorted((beat.output, beat.share) for beat in beats) == [("mine", 0.0), ("one", 0.75), ("two", 0.5)]
+    assert {beat.pid for beat in beats} == {os.getpid()}
 
 
 def test_in_this_process_too_one_thread_works_and_the_others_come_back(tmp_path: Path) -> None:
