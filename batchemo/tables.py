@@ -18,6 +18,8 @@ ROW_KEY = b"batchemo.media"
 """In the file of `frames`, which is written last: the medium's row of `media.parquet`."""
 
 ROW_GROUP_ROWS = 128 * 1024
+BATCH_ROWS = 16 * 1024
+"""Rows that are read at once where a table may be large."""
 COMPRESSION = "zstd"
 
 Table = Literal["faces", "frames", "tracks", "episodes", "media"]
