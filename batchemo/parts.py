@@ -36,6 +36,13 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Divide:
+    """Find the segments of a video, none of which is known yet."""
+
+    segment: Segment = dataclasses.field(default_factory=Segment)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Read:
     """Read a segment: gives a `Part`. `origin` is what its medium's tables are made of."""
 
@@ -60,15 +67,16 @@ class Portray:
     segment: Segment
 
 
-Step = Read | Draw | Portray
+Step = Divide | Read | Draw | Portray
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Done:
-    """What comes of a step: the part that was read, if one was, and processor seconds by stage."""
+    """What comes of a step: the part that was read, if one was, processor seconds by stage, and the segments, if they were to be found."""
 
     part: Part | None
     seconds: Mapping[str, float]
+    segments: tuple[Segment, ...] = ()
 
 
 def part_path(results: Path, medium: Medium, segment: Segment) -> Path:

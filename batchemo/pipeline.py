@@ -24,7 +24,7 @@ from batchemo.devices import choose_device
 from batchemo.errors import MediaError, defect, too_greedy
 from batchemo.follow import follow
 from batchemo.options import RunOptions
-from batchemo.parts import Done, Part, Portray, Read, Step, load_part, part_path, remove_parts, save_part
+from batchemo.parts import Divide, Done, Part, Portray, Read, Step, load_part, part_path, remove_parts, save_part
 from batchemo.records import FaceCrops, Faces, Frame, Medium, Outcome, Reading, Segment, Sighting
 from batchemo.shots import ShotFinder
 from batchemo.stopwatch import Stopwatch
@@ -107,6 +107,9 @@ def take_step(
 ) -> Done:
     """One step of a video that several workers share. Raises MediaError where the video is to blame."""
     watch = Stopwatch()
+    if isinstance(step, Divide):
+        with watch.stage("divide"):
+            return Done(None, {}, tuple(segments_of(medium, decoder=options.decoder)))
     if isinstance(step, Read):
         with watch.stage("start"):
             models_of(options)

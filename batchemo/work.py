@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 from batchemo.atomic import remove_temporaries_of
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions
-from batchemo.parts import Done, Step
+from batchemo.parts import Divide, Done, Step
 from batchemo.pulse import Pulse, give_up
-from batchemo.records import Medium, Outcome
+from batchemo.records import Medium, Outcome, Segment
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import files_of
 
@@ -51,8 +51,8 @@ class Task(Protocol):
 
     def __call__(self, job: Job) -> Outcome | Done: ...
 
-    def film(self, medium: Medium, *, ahead: int) -> Film | None:
-        """`medium` to be read in parts, where that is possible."""
+    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> Film:
+        """`medium` to be read in these parts."""
         ...
 
     def give_up(self, medium: Medium, error: MediaError) -> Outcome:
@@ -79,13 +79,9 @@ class Analysis:
         finally:
             pulse.end()
 
-    def film(self, medium: Medium, *, ahead: int) -> Film | None:
-        from batchemo.decode import segments_of  # noqa: PLC0415 (loads decoders)
+    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> Film:
         from batchemo.film import Film  # noqa: PLC0415
 
-        segments = segments_of(medium, decoder=self.options.decoder)
-        if len(segments) == 1:
-            return None
         return Film(
             medium,
             segments,
@@ -120,7 +116,7 @@ class Analysis:
         from batchemo import pipeline  # noqa: PLC0415 (loads torch, which the parent of workers does not need)
 
         options = self.options
-        if job.again and options.decoder == "auto":
+        if job.again and options.decoder == "auto" and not isinstance(job.step, Divide):
             options = options.model_copy(update={"decoder": "pyav"})
         if job.step is None:
             return pipeline.analyse(
@@ -142,7 +138,7 @@ class Board:
     def __init__(self, task: Task, media: Sequence[Medium], *, workers: int) -> None:
         self._task = task
         self.workers = workers
-        self._waiting = deque(sorted(media, key=lambda medium: -_size(medium.path)))
+        self._waiting = deque(sorted(media, key=lambda medium: -size_of(medium.path)))
         self._films: dict[str, Film] = {}
         self._failed: dict[str, Film] = {}
         self._returned: deque[Job] = deque()
@@ -170,7 +166,7 @@ class Board:
 
     def is_vain(self, job: Job) -> bool:
         """Whether its video has failed meanwhile, so that nobody asks what comes of it."""
-        return job.step is not None and job.medium.output not in self._films
+        return not isinstance(job.step, Divide | None) and job.medium.output not in self._films
 
     def drop(self, job: Job) -> None:
         """Takes back a job that was in vain, whatever came of it."""
@@ -185,8 +181,13 @@ class Board:
             self.drop(job)
             return None
         del self._running[job.key]
-        if isinstance(result, Outcome) or job.step is None:
-            return result if isinstance(result, Outcome) else None
+        if isinstance(result, Outcome):
+            return result
+        if job.step is None:
+            raise ValueError(f"{job!r} gave no outcome")
+        if isinstance(job.step, Divide):
+            self._begin(job.medium, result.segments)
+            return None
         film = self._films[job.medium.output]
         try:
             outcome = film.take(job.step, result)
@@ -200,7 +201,7 @@ class Board:
             self.drop(job)
             return None
         self._running.pop(job.key, None)
-        if job.step is None:
+        if isinstance(job.step, Divide | None):
             return self._task.give_up(job.medium, error)
         film = self._films[job.medium.output]
         return self._closed(film, film.fail(error))
@@ -227,12 +228,15 @@ class Board:
         if not self._waiting:
             return None
         medium = self._waiting.popleft()
-        if len(self._waiting) < self.workers - 1 and medium.kind == "video":
-            film = self._task.film(medium, ahead=2 * self.workers)
-            if film is not None:
-                self._films[medium.output] = film
-                return next(self._steps())
-        return Job(medium)
+        # Not here: a damaged file may end the process that looks into it, and the index of a film of ten hours takes 80 MB.
+        shared = len(self._waiting) < self.workers - 1 and medium.kind == "video"
+        return Job(medium, Divide() if shared else None)
+
+    def _begin(self, medium: Medium, segments: Sequence[Segment]) -> None:
+        if len(segments) > 1:
+            self._films[medium.output] = self._task.film(medium, segments, ahead=2 * self.workers)
+        else:
+            self._returned.append(Job(medium))
 
     def _steps(self) -> Iterator[Job]:
         for film in self._films.values():
@@ -249,7 +253,8 @@ class Board:
         return outcome
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """In bytes; 0 of what is not there."""
     try:
         return path.stat().st_size
     except OSError:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import torch
 
 from batchemo.engine import InProcess, Workers, choose_engine
 from batchemo.errors import MediaError
-from batchemo.parts import Done, Read, Step
+from batchemo.film import Film
+from batchemo.parts import Divide, Done, Read, Step
 from batchemo.pulse import Pulse, read_pulses
 from batchemo.records import MediaRow, Medium, Outcome, Segment
 from batchemo.work import Job
@@ -31,10 +33,12 @@ class Work:
     pulses: Path
     run_id: str = "test"
 
-    def __call__(self, job: Job) -> Outcome:
+    def __call__(self, job: Job) -> Outcome | Done:
         medium = job.medium
         pulse = Pulse(self.pulses, medium.output, job.part)
         pulse.start()
+        if isinstance(job.step, Divide) and not medium.name.startswith("poison"):
+            return Done(None, {}, (Segment(),))
         if medium.name.startswith("poison") or (medium.name.startswith("once") and not job.again):
             os.kill(os.getpid(), signal.SIGKILL)
         if medium.name.startswith("slow"):
@@ -49,8 +53,8 @@ class Work:
         pulse.end()
         return Outcome(MediaRow(media=medium.name, path="", kind="video", status="done", n_frames=3), {})
 
-    def film(self, _medium: Medium, *, ahead: int) -> None:
-        assert ahead > 0
+    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> Film:
+        raise AssertionError((medium, segments, ahead))
 
     def give_up(self, medium: Medium, error: MediaError) -> Outcome:
         return Outcome(MediaRow(medium.name, "", "video", "failed", error=error.kind, message=str(error)), {})
@@ -77,10 +81,16 @@ def test_a_medium_that_kills_its_worker_once_is_done_another_way(tmp_path: Path)
     assert len(rows) == 4
 
 
+def test_a_file_that_kills_whoever_looks_for_its_segments_costs_itself_alone(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, ["poison"])
+    assert (rows["poison"].status, rows["poison"].error) == ("failed", "crashed")
+
+
 def test_only_who_asks_for_one_worker_has_no_wall(tmp_path: Path) -> None:
     media = [Medium(tmp_path / "a.jpg", "a.jpg", "a.jpg", "image")]
     limits: dict[str, Any] = {"device": "cpu", "timeout_s": 300.0, "max_memory_mb": None}
     assert isinstance(choose_engine(None, media, **limits), Workers)
+    assert isinstance(choose_engine(2, media, **limits), Workers)
     assert isinstance(choose_engine(1, media, **limits), InProcess)
 
 
@@ -136,8 +146,10 @@ class Films(Work):
     """Videos in ten parts each, of which that with the number 1 of `bad.mp4` cannot be read;
     the others take seconds. Those of `good.mp4` take a moment and want its file."""
 
-    def __call__(self, job: Job) -> Outcome | Done:  # type: ignore[override]
+    def __call__(self, job: Job) -> Outcome | Done:
         assert job.step is not None
+        if isinstance(job.step, Divide):
+            return Done(None, {}, tuple(map(Segment, range(10))))
         folder = self.pulses.parent
         pulse = Pulse(self.pulses, job.medium.output, job.part)
         pulse.start()
@@ -154,7 +166,8 @@ class Films(Work):
         pulse.end()
         return Done(None, {})
 
-    def film(self, medium: Medium, *, ahead: int) -> FilmOfTen:  # type: ignore[override]
+    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> FilmOfTen:  # type: ignore[override]
+        assert len(segments) == 10
         assert ahead > 0
         return FilmOfTen(medium, self.pulses.parent)
 

@@ -20,8 +20,8 @@ from batchemo.decode import open_source, segments_of
 from batchemo.engine import InProcess, Workers
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions
-from batchemo.parts import Read, load_part, part_path, remove_parts
-from batchemo.records import Frame, MediaRow, Medium
+from batchemo.parts import Done, Read, load_part, part_path, remove_parts
+from batchemo.records import Frame, MediaRow, Medium, Outcome
 from batchemo.tables import thumbnails_folder
 from batchemo.weights import SHIPPED, read_weights_file
 from batchemo.work import Analysis, Job
@@ -108,11 +108,20 @@ def test_containers_that_cannot_be_jumped_into_are_one_segment(tmp_path: Path) -
 # From segments to tables
 
 
+class InShortSegments(Analysis):
+    """Also in workers, which know nothing of what was changed here."""
+
+    def __call__(self, job: Job) -> Outcome | Done:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
+            return Analysis.__call__(self, job)
+
+
 def analysis(out: Path, **options: object) -> Analysis:
     pulses = out / "pulses"
     pulses.mkdir(parents=True, exist_ok=True)
     weights = read_weights_file(SHIPPED)
-    return Analysis(out, RunOptions.model_validate({"decoder": "pyav", **options}), "test", pulses, weights.labels, weights.sha256)
+    return InShortSegments(out, RunOptions.model_validate({"decoder": "pyav", **options}), "test", pulses, weights.labels, weights.sha256)
 
 
 def analysed(out: Path, medium: Medium, engine: InProcess | Workers, **options: object) -> MediaRow:
