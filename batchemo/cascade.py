@@ -75,6 +75,17 @@ class Cascade:
         found_boxes, found_owners, found_points = boxes.cpu().numpy(), owners.cpu().numpy(), points.cpu().numpy()
         return [_faces(found_boxes[mine], found_points[mine]) for mine in (found_owners == i for i in range(len(frames)))]
 
+    @torch.inference_mode()
+    def confirms(self, frame: NDArray[np.uint8], faces: Faces) -> bool:
+        """Whether the last network sees a face in the place of each of `faces` (N > 0)."""
+        pictures = self._pictures([frame])
+        boxes = _square(torch.from_numpy(np.concatenate((faces.boxes, faces.scores[:, None]), axis=1)).to(self._device))
+        boxes, owners = _touching(pictures, boxes, torch.zeros(len(faces), dtype=torch.long, device=self._device))
+        if len(boxes) < len(faces):
+            return False
+        _, _, scores = self._read(self._output_net, pictures, boxes, owners, _OUTPUT_PX)
+        return bool((scores[:, 1] > self._thresholds[2]).all())
+
     def _pictures(self, frames: Sequence[NDArray[np.uint8]]) -> _Pictures:
         if self._device.type == "cpu":
             return _Integrals.of(frames) if self._exact else _Mips(frames)

@@ -13,8 +13,10 @@ from batchemo import __version__
 from batchemo.errors import UsageError, typed
 from batchemo.exits import EXIT_DEFECT, EXIT_FAILED_MEDIA, exits, program, python, say, set_up_logging
 from batchemo.jobs.commands import app as jobs_app
+from batchemo.usage import App
+from batchemo.usage import examples as _examples
 
-app = typer.Typer(
+app = App(
     name="batchemo",
     help="Emotion timelines of every face in folders of pictures and videos.",
     pretty_exceptions_enable=False,
@@ -31,13 +33,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 
 def main() -> None:
-    """Entry point of the command."""
-    app()
-
-
-def _examples(*lines: str) -> str:
-    """An epilog; the help would run single lines together."""
-    return "\n\n".join(["[bold]Examples[/bold]", *(f"[cyan]{line.replace('[', chr(92) + '[')}[/cyan]" for line in lines)])
+    """Entry point of the command. Its name is told here, because shells complete no other."""
+    app(prog_name="batchemo")
 
 
 @app.callback(
@@ -256,8 +253,8 @@ def summary(
 ) -> None:
     """A table of the media: frames, faces, tracks, emotions and their course over time, and the total."""
     with exits():
-        from batchemo.display import print_summary
         from batchemo.summary import summarise
+        from batchemo.summary_table import print_summary
 
         found = summarise(results).sorted_by(sort)
         if as_json:
@@ -294,7 +291,7 @@ def export(
         if as_json:
             typer.echo(json.dumps(written.as_dict(), ensure_ascii=False))
         elif written.files:
-            say(f"{len(written.files)} file{'s are' if len(written.files) > 1 else ' is'} in {typed(written.out)}")
+            say(f"{len(written.files)} file{'s are' if len(written.files) > 1 else ' is'} in {typed(written.out)}{written.advice}")
         else:
             say(f"{results} holds no videos, and {to} is for videos; for pictures: --to csv")
 

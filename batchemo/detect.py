@@ -43,6 +43,10 @@ class Detector:
         found = [faces.largest_first() for start in starts for faces in self._cascade.find(frames[start : start + self._at_once])]
         return found if self._keeps_all else [_centred(faces, frames[0].shape[1::-1]) for faces in found]
 
+    def confirms(self, frame: NDArray[np.uint8], faces: Faces) -> bool:
+        """Whether the last network sees a face where each of `faces` (one or more) of a frame (RGB uint8 H x W x 3) is said to be."""
+        return self._cascade.confirms(frame, faces)
+
 
 def _centred(faces: Faces, size: tuple[int, ...]) -> Faces:
     """The faces whose middle lies in a picture of `size` (width, height)."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import os
 import re
 import tempfile
@@ -35,29 +37,35 @@ def count_gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-@functools.cache
-def claim_gpu() -> int:
-    """Makes a GPU that no other worker on this machine has claimed the one that `cuda` means in this thread, until the process ends."""
+def claim_gpu() -> None:
+    """Makes a GPU that no other worker on this machine has claimed, if there is one, what `cuda` means in this thread."""
     count = count_gpus()
-    index = claim(count, folder=Path(tempfile.gettempdir()) / f"batchemo-gpus-{os.getuid()}")
-    torch.cuda.set_device(index)
-    return index
+    if count:
+        torch.cuda.set_device(_claimed_index(count))
 
 
 def claim(count: int, *, folder: Path) -> int:
-    """The first of `count` devices whose lock in `folder` is free; the system frees it when this process ends, however it does. Where all
-    are taken they are shared."""
+    """The first of `count` devices whose lock in `folder` is free. Where all are taken, workers share them evenly: each device has a
+    second lock, and a third. The system frees a lock when its process ends, however it does."""
     folder.mkdir(parents=True, exist_ok=True)
-    for index in range(count):
-        lock = FileLock(folder / f"device{index}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        _claimed.append(lock)
-        return index
-    return os.getpid() % count
+    # Of those on the machine, a scheduler may let us see but some.
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if len(names) != count:
+        names = [str(index) for index in range(count)]
+    for turn in itertools.count():
+        for index, name in enumerate(names):
+            lock = FileLock(folder / f"device{name.strip().replace(os.sep, '_')}-{turn}.lock")
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=0)
+                _locks.append(lock)
+                return index
+    raise AssertionError("counting has no end")
 
 
-_claimed: list[FileLock] = []
-"""Locks are given back when they are collected."""
+@functools.cache
+def _claimed_index(count: int) -> int:
+    return claim(count, folder=Path(tempfile.gettempdir()) / f"batchemo-gpus-{os.getuid()}")
+
+
+_locks: list[FileLock] = []
+"""They are given back when they are collected."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -19,32 +18,23 @@ from rich.table import Table
 
 from batchemo.doctor import Finding
 from batchemo.errors import typed
-from batchemo.palette import as_hex, colours
 from batchemo.pulse import read_pulses
 from batchemo.records import MediaRow
 from batchemo.run import Plan, Report, Watch
-from batchemo.summary import Count, Course, MediumSummary, Summary, summarise
+from batchemo.summary import summarise
 from batchemo.verify import Verification
 
 if TYPE_CHECKING:
     from batchemo.bench import Speed
 
 _REFRESH_SECONDS = 0.5
+_SAY_EVERY_SECONDS = 60
+"""How often a run says how far it is where no bar is shown: in a log of its own or of a scheduler."""
+_LOADING = "Loading the networks"
 _MANY = 40
 _A_FEW = 5
 _SMALLEST_FACE_PX = 20
 """Least that --min-face-px takes: MTCNN is not trained on smaller faces."""
-_FEW = 0.1
-"""Share of faces at or below which a mix of emotions stands for too few of them to go without saying so."""
-_COLUMNS = ("media", "status", "frames", "faces", "tracks", "uncertain", "timeline", "emotions")
-_NUMBERS = ("frames", "faces", "tracks", "uncertain")
-_WIDE_ONLY = ("status", "frames", "tracks", "uncertain")
-_WIDE = 120
-"""Width of a terminal that shows the whole table."""
-_MOST = 200
-"""Media that a terminal shows unasked: who wants more sorts, searches or asks for them."""
-_BLOCKS = "▁▂▃▄▅▆▇█"
-_NOBODY = "·"
 _NO_FOLDING = 1000
 
 
@@ -96,17 +86,20 @@ class Display:
             told = f"Not there any more: {_listed(report.vanished)}. To remove their results: --prune"
             console.print(told, highlight=False, soft_wrap=True)
         if not report.rows:
-            console.print("No pictures or videos found in the INPUT; see what counts with: " + escape(f"{program} run --help"))
+            told = "No pictures or videos were found there: nothing that is JPEG, PNG, WebP, TIFF ... or a video that FFmpeg reads"
+            console.print(escape(told), highlight=False, soft_wrap=True)
             return
         total = summarise(out).total
         kept = len(report.rows) - len(report.analysed)
         before = f" ({kept} done before)" if kept else ""
-        console.print(f"[bold]{len(report.rows)} media[/bold]{before} in {report.seconds:.0f} s.", highlight=False)
+        media = "1 medium" if len(report.rows) == 1 else f"{len(report.rows)} media"
+        failed = f", [red]{len(report.failed)} failed[/red]," if report.failed else ""
+        console.print(f"[bold]{media}[/bold]{before}{failed} in {report.seconds:.0f} s.", highlight=False)
         console.print(f"{shown(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False)
         self._say_where_no_face_is(report, min_face_px)
         failed_before = [row for row in report.failed if row.media not in self._finished]
         for row in failed_before[:_MANY]:
-            console.print(f"[red]failed before[/red] {shown(row.media)}: {shown(row.message)}", highlight=False, soft_wrap=True)
+            console.print(f"[red]failed before[/red] {_told(row)}", highlight=False, soft_wrap=True)
         if failed_before:
             console.print(f"{len(failed_before)} media failed in an earlier run; to try them again: --retry-failed")
         if len(report.failed) == len(report.rows):
@@ -115,15 +108,16 @@ class Display:
         code = f"import batchemo; print(batchemo.load({json.dumps(str(out), ensure_ascii=False)}))"
         console.print("\nLook at it next:", highlight=False)
         steps = [
-            (f"{program} summary {folder}", "a table of all media"),
-            (f"{python} -c {shlex.quote(code)}", "the timeline in pandas"),
+            ("a table of all media", f"{program} summary {folder}"),
+            ("the timeline in pandas", f"{python} -c {shlex.quote(code)}"),
         ]
         if report.page is not None:
-            steps.insert(0, (report.page.resolve().as_uri(), "a page to look at and to click through"))
+            steps.insert(0, ("a page to click through", report.page.resolve().as_uri()))
         if (out / "annotated").is_dir():
-            steps.insert(-1, (f"ls {typed(out / 'annotated')}", "pictures and videos with boxes and names"))
-        for command, meaning in steps:
-            console.print(f"  [cyan]{escape(command)}[/cyan]  {meaning}", highlight=False, soft_wrap=True)
+            steps.insert(-1, ("annotated copies", f"ls {typed(out / 'annotated')}"))
+        width = max(len(meaning) for meaning, _ in steps)
+        for meaning, command in steps:
+            console.print(f"  {meaning:<{width}}  [cyan]{escape(command)}[/cyan]", highlight=False, soft_wrap=True)
 
     def _say_where_no_face_is(self, report: Report, min_face_px: int) -> None:
         """Nothing where every medium has faces; the usual reasons where none has."""
@@ -158,7 +152,7 @@ class Display:
         self._sizes = {medium.name: _size(medium.path) for medium in planned.todo}
         self._outputs = {medium.output: medium.name for medium in planned.todo}
         self._total = len(planned.todo)
-        self._task = self._progress.add_task("Analysing", total=sum(self._sizes.values()) or 1, media=f"0/{self._total}", fps=0.0)
+        self._task = self._progress.add_task(_LOADING, total=sum(self._sizes.values()) or 1, media=f"0/{self._total}", fps=0.0)
         self._poller = threading.Thread(target=self._poll, args=(pulses,), daemon=True)
         self._poller.start()
 
@@ -166,14 +160,14 @@ class Display:
         self._finished.add(row.media)
         self._done_bytes += self._sizes.get(row.media, 0)
         if row.status == "failed" and not self._quiet:
-            self._progress.console.print(f"[red]failed[/red] {shown(row.media)}: {shown(row.message)}", highlight=False, soft_wrap=True)
+            self._progress.console.print(f"[red]failed[/red] {_told(row)}", highlight=False, soft_wrap=True)
         elif self._verbose:
             self._progress.console.print(
                 f"{shown(row.media)}: {row.n_frames_analysed} frames, {row.n_faces} faces, {row.seconds_taken:.1f} s", highlight=False
             )
 
     def _poll(self, pulses: Path) -> None:
-        began = time.monotonic()
+        began = said = time.monotonic()
         while not self._stop.wait(_REFRESH_SECONDS) and self._task is not None and pulses.is_dir():
             frames = 0
             shares: dict[str, float] = {}  # a medium that is tried again has the pulse of the worker that died, too
@@ -183,32 +177,19 @@ class Display:
                 if name not in self._finished:
                     shares[name] = max(beat.share, shares.get(name, 0.0))
             partial = sum(share * self._sizes.get(name, 0) for name, share in shares.items())
+            now = time.monotonic()
             self._progress.update(
                 self._task,
+                description="Analysing" if frames or self._finished else _LOADING,
                 completed=self._done_bytes + partial,
                 media=f"{len(self._finished)}/{self._total}",
-                fps=frames / (time.monotonic() - began),
+                fps=frames / (now - began),
             )
-
-
-def print_summary(found: Summary, *, top: int | None = None) -> None:
-    """A table on stdout. Where that is no terminal, one line a medium, so that `grep` finds whole names. `top` media only, if given."""
-    console = Console()
-    if top is None and console.is_terminal and len(found.media) > _MOST:
-        top = _MOST
-    colour_of = {name: as_hex(colour) for name, colour in zip(found.total.shares, colours(tuple(found.total.shares)), strict=True)}
-    rows = [_summary_cells(medium, colour_of if console.is_terminal else {}) for medium in found.media[:top]]
-    rows.append(_count_cells(found.total) | {"media": "all", "status": "", "timeline": ""})
-    if console.is_terminal:
-        _print_table(console, rows, colour_of)
-    else:
-        _print_lines(rows)
-    if top is not None and top < len(found.media) and console.is_terminal:
-        typed_more = f"--top {len(found.media)} shows all, --sort orders them"
-        console.print(f"and {len(found.media) - top} media more: {typed_more}", highlight=False, soft_wrap=True)
-    for medium in found.media[:top]:
-        if medium.message:
-            console.print(shown(medium.message), highlight=False, soft_wrap=True)
+            if now - said > _SAY_EVERY_SECONDS and not self._quiet and not self._console.is_terminal:
+                said = now
+                share = (self._done_bytes + partial) / (sum(self._sizes.values()) or 1)
+                told = f"{len(self._finished)} of {self._total} media, {share:.0%}, {frames / (now - began):.0f} frames a second"
+                self._console.print(told, highlight=False)
 
 
 class SpeedTable:
@@ -253,32 +234,6 @@ class SpeedTable:
         )
 
 
-def _print_table(console: Console, rows: Sequence[dict[str, str]], colour_of: dict[str, str]) -> None:
-    names = [name for name in _COLUMNS if console.width >= _WIDE or name not in _WIDE_ONLY]
-    table = Table(box=None, pad_edge=False)
-    for name in names:
-        table.add_column(name, overflow="fold", no_wrap=name == "timeline", justify="right" if name in _NUMBERS else "left")
-    for row in rows:
-        failed = row["status"] == "failed"
-        cells = row | {"status": "[red]failed[/red]", "emotions": row["emotions"] or "[red]failed[/red]"} if failed else row
-        table.add_row(*(cells[name] for name in names), style="bold" if row is rows[-1] else None)
-    console.print(table, highlight=False)
-    named = " ".join(f"[{colour}]{_BLOCKS[-1]}[/] {escape(emotion)}" for emotion, colour in colour_of.items())
-    console.print(
-        f"\n{named}; high where probable, {_NOBODY} where nobody is in view. Emotions are those of certain faces.", highlight=False
-    )
-
-
-def _print_lines(rows: Sequence[dict[str, str]]) -> None:
-    widths = {name: max(cell_len(row[name]) for row in (*rows, {name: name})) for name in _COLUMNS}
-    for row in ({name: name for name in _COLUMNS}, *rows):
-        cells = [
-            " " * (widths[name] - cell_len(row[name])) + row[name] if name in _NUMBERS else set_cell_size(row[name], widths[name])
-            for name in _COLUMNS
-        ]
-        print("  ".join(cells).rstrip())
-
-
 def print_verification(found: Verification) -> None:
     """What is off, a line each, on stdout; what was looked at, and what could not be, on stderr."""
     console, aside = Console(), Console(stderr=True)
@@ -306,42 +261,19 @@ def print_findings(findings: Sequence[Finding]) -> None:
         console.print("\nAll that a run needs is here.", highlight=False)
 
 
-def _count_cells(count: Count) -> dict[str, str]:
-    shares = sorted(count.shares.items(), key=lambda item: -item[1])
-    mix = ", ".join(f"{label} {share:.0%}" for label, share in shares[:3] if share >= 0.005)
-    uncertain = f"{count.uncertain / count.faces:.0%}" if count.faces else ""
-    certain = count.faces - count.uncertain
-    if 0 < certain <= _FEW * count.faces:
-        mix += f" (of {certain} alone)"
-    if not certain:
-        mix = "all uncertain" if count.faces else "no face" if count.frames else ""
-    numbers = {"frames": str(count.frames), "faces": str(count.faces), "tracks": str(count.tracks)}
-    return numbers | {"uncertain": uncertain, "emotions": mix}
-
-
-def _summary_cells(medium: MediumSummary, colour_of: dict[str, str]) -> dict[str, str]:
-    """With the markup of rich where there are colours."""
-    name = _printable(medium.media)
-    cells = {"media": escape(name) if colour_of else name, "status": medium.status}
-    return _count_cells(medium.count) | cells | {"timeline": _sparkline(medium.course, colour_of)}
-
-
-def _sparkline(course: Course, colour_of: dict[str, str]) -> str:
-    """A block for each step: as high as its emotion is probable, in the emotion's colour if there are any."""
-    parts = []
-    for emotion, probability in zip(course.emotions, course.probabilities, strict=True):
-        block = _BLOCKS[min(int(probability * len(_BLOCKS)), len(_BLOCKS) - 1)] if emotion else _NOBODY
-        parts.append(f"[{colour_of[emotion]}]{block}[/]" if emotion in colour_of else block)
-    return "".join(parts)
-
-
 def shown(text: str) -> str:
     """Text that holds names of files, safe to print: control characters as escapes, and nothing taken for markup."""
-    return escape(_printable(text))
+    return escape(printable(text))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Text with what is not printable, such as line breaks and turns of direction, as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _told(row: MediaRow) -> str:
+    """Why a medium failed; most messages name it themselves."""
+    return shown(row.message if row.media in row.message else f"{row.media}: {row.message}")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -19,7 +20,7 @@ import psutil
 
 from batchemo.errors import MediaError
 from batchemo.parts import Done
-from batchemo.pulse import HOST, Beat, Pulse, read_pulses
+from batchemo.pulse import HOST, Beat, read_pulses
 from batchemo.records import Medium, Outcome
 from batchemo.work import Board, Job, Task, size_of
 
@@ -30,7 +31,11 @@ _SEGMENT_BYTES = 250_000
 
 
 class Engine(Protocol):
-    """Runs a task on media and yields what becomes of each as it is done, in any order."""
+    """Runs a task on media and yields what becomes of each as it is done, in any order.
+
+    What all of them share is in `Board` (which job is next, what becomes of one whose worker has died), `Guard` (which workers hang) and,
+    for other machines, `remote.Call`.
+    """
 
     def run(self, task: Task, media: Sequence[Medium]) -> Iterator[Outcome]: ...
 
@@ -79,14 +84,12 @@ class Workers:
 
     def _alone(self, task: Task, board: Board, job: Job) -> Iterator[Outcome]:
         logging.getLogger("batchemo").warning("a worker died; trying %s again, alone", job.medium.name)
-        jobs = iter([dataclasses.replace(job, again=True)])
+        job = dataclasses.replace(job, again=True)
+        jobs = iter([job])
         cause = yield from self._until_crash(task, board, lambda: next(jobs, None), 1)
-        if job in board.running:
-            error = cause or MediaError("crashed", f"{job.medium.path} killed its worker twice (a defect of a decoder, or no memory left)")
-            joint = ";" if cause is None else ", or"
-            outcome = board.fail(job, MediaError(error.kind, f"{error}{joint} leave it out with --exclude"))
-            if outcome is not None:
-                yield outcome
+        outcome = board.died(job, cause) if job.key in {each.key for each in board.running} else None
+        if outcome is not None:
+            yield outcome
 
     def _until_crash(
         self, task: Task, board: Board, next_job: Callable[[], Job | None], count: int
@@ -124,8 +127,7 @@ class Workers:
                         outcome = None
                     if outcome is not None:
                         yield outcome
-                for output, share in board.films():
-                    Pulse(task.pulses, output, joint=True).start(share)
+                board.beat()
                 guard.look()
         finally:
             executor.shutdown(wait=True, kill_workers=not finished)
@@ -192,17 +194,27 @@ def choose_engine(workers: int | None, media: Sequence[Medium], *, device: str, 
 
 def count_workers(workers: int | None, media: Sequence[Medium], *, device: str) -> int:
     """As many as asked for, otherwise one a core, or one a GPU; no more than there may be media and segments of videos to keep busy."""
-    count = workers or (_count_gpus(device) if device.startswith("cuda") else usable_cores())
+    count = workers or _count_gpus(device) or usable_cores()
     if len(media) < count:
         count = min(count, sum(1 + (medium.kind == "video") * size_of(medium.path) // _SEGMENT_BYTES for medium in media))
     return count
 
 
 def _count_gpus(device: str) -> int:
-    """All for `cuda`, one for `cuda:N`."""
+    """Those that `device` may mean: all for `cuda` and `auto`, one for `cuda:N`."""
+    if device == "cpu" or (device == "auto" and not _may_have_gpus()):
+        return 0
     from batchemo.devices import count_gpus  # noqa: PLC0415 (loads torch)
 
-    return max(1, count_gpus()) if device == "cuda" else 1
+    return min(1, count_gpus()) if device.startswith("cuda:") else count_gpus()
+
+
+_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
+"""Of NVIDIA's GPUs, the same below Windows, and AMD's: without one there is no need to load torch, which takes seconds, to ask it."""
+
+
+def _may_have_gpus() -> bool:
+    return sys.platform != "linux" or any(path.exists() for path in _DRIVERS)
 
 
 @functools.cache
@@ -223,9 +235,9 @@ def _become_worker(parent: int, device: str) -> None:
 
 
 def settle(device: str) -> None:
-    """This process works as one of several: with one thread, and where all of them say `cuda`, with a GPU of its own."""
+    """This process works as one of several: with one thread, and where `device` is any GPU, with one of its own if there are enough."""
     _set_threads(1, 1)
-    if device == "cuda":
+    if device in {"auto", "cuda"} and _may_have_gpus():
         from batchemo.devices import claim_gpu  # noqa: PLC0415 (loads torch)
 
         claim_gpu()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import shlex
 import traceback
@@ -28,6 +29,36 @@ class BatchemoError(Exception):
 
 class UsageError(BatchemoError):
     """The command, its options or a file of options is wrong: the caller must change what they typed (exit 2)."""
+
+
+_A_TYPO = 0.8
+"""How alike, from 0 to 1, names of folders are that one meant the other."""
+
+
+def no_results(place: Path) -> UsageError:
+    """For a `place` that is no results folder; names the one that was perhaps meant."""
+    told = f"{place} holds no results" if place.exists() else f"{place} does not exist, so that it holds no results"
+    near = _results_near(place)
+    return UsageError(
+        f"{told}; did you mean {typed(near)}?" if near else f"{told}; make some with: batchemo run INPUT --out {typed(place)}"
+    )
+
+
+def _results_near(place: Path) -> Path | None:
+    """A results folder that `place` is a part of, that lies in it, or whose name is much like its own."""
+    with contextlib.suppress(OSError):
+        for above in place.parents:
+            if _has_results(above):
+                return above
+        inside = sorted(path for path in place.iterdir() if _has_results(path)) if place.is_dir() else []
+        beside = {path.name: path for path in place.parent.iterdir() if _has_results(path)} if place.name else {}
+        close = [beside[name] for name in difflib.get_close_matches(place.name, beside, n=1, cutoff=_A_TYPO)]
+        return next(iter([*inside, *close]), None)
+    return None
+
+
+def _has_results(path: Path) -> bool:
+    return (path / "media.parquet").is_file()
 
 
 class MediaError(BatchemoError):

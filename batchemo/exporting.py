@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from batchemo.errors import typed
 from batchemo.exports.captions import write_captions
 from batchemo.exports.comma import write_csv
 from batchemo.exports.elan import check_elan, write_elan
@@ -17,6 +18,11 @@ from batchemo.tables import PER_MEDIUM, Table
 
 Format = Literal["csv", "webvtt", "eaf", "mot", "notebook"]
 
+_ADVICE = {
+    "webvtt": "; mpv and VLC show them over the annotated video of the same name",
+    "eaf": "; ELAN opens them, and the videos where these were when they were analysed",
+}
+
 _Writer = Callable[[Path, str, dict[str, Any], Path], None]
 
 _OF_VIDEOS: dict[str, tuple[str, _Writer]] = {"webvtt": (".vtt", write_captions), "eaf": (".eaf", write_elan), "mot": (".txt", write_mot)}
@@ -26,8 +32,16 @@ _OF_VIDEOS: dict[str, tuple[str, _Writer]] = {"webvtt": (".vtt", write_captions)
 class Exported:
     """The folder that was written to, and the files in it."""
 
+    to: Format
     out: Path
     files: tuple[Path, ...]
+
+    @property
+    def advice(self) -> str:
+        """How to open the files, as the end of a sentence."""
+        if self.to == "notebook":
+            return f"; open it with: jupyter lab {typed(self.files[0])}, to be had with: pip install jupyterlab"
+        return _ADVICE.get(self.to, "")
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -52,7 +66,7 @@ def export(results: Path, to: Format, *, out: Path | None = None) -> Exported:
         write_notebook(results, files[0])
     else:
         files = _write_videos(results, *_OF_VIDEOS[to], folder)
-    return Exported(folder, files)
+    return Exported(to, folder, files)
 
 
 def _write_tables(results: Path, folder: Path) -> tuple[Path, ...]:

@@ -23,6 +23,15 @@ _SPARE: Colour = (240, 228, 66)
 """Yellow, Okabe and Ito's seventh."""
 
 
+_ANSI = dict(
+    zip(
+        (*_OF_EMOTIONS.values(), _SPARE),
+        ("red", "green", "magenta", "yellow", "blue", "cyan", "bright_black", "bright_yellow"),
+        strict=True,
+    )
+)
+
+
 def colours(labels: Sequence[str]) -> tuple[Colour, ...]:
     """RGB of each of `labels`: emotions that the shipped weights know have their own, others get those that are left, in their order.
 
@@ -43,3 +52,8 @@ def colours(labels: Sequence[str]) -> tuple[Colour, ...]:
 def as_hex(colour: Colour) -> str:
     """`#rrggbb`, as style sheets and matplotlib read it."""
     return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def as_ansi(colour: Colour) -> str:
+    """For terminals of 16 colours, where the nearest ones would be the same for several emotions."""
+    return _ANSI[colour]

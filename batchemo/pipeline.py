@@ -253,7 +253,7 @@ def _faces(frames: Iterable[Frame], models: Models, shots: ShotFinder, *, search
     """The faces of frames. On a CPU most are carried over from a few searches; a GPU searches every frame, many at once."""
     marked = ((frame, shots.is_cut(frame.grey)) for frame in frames)
     if models.follows:
-        yield from follow(marked, models.detector.detect, search_last=search_last)
+        yield from follow(marked, models.detector, search_last=search_last)
         return
     for batch in _batches(marked, lambda each: each[0]):
         found = models.detector.detect([frame.pixels for frame, _ in batch])

@@ -6,7 +6,7 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,14 @@ _EVERY_SECONDS = 0.3
 
 HOST = socket.gethostname()
 """Of this machine: its processes can be looked at and ended by their number, those of others cannot."""
+
+
+Wanted = Callable[[], bool]
+"""Whether whoever asked for a piece of work still wants it."""
+
+
+class UnwantedError(BaseException):
+    """Nobody wants what this process works on any more. Not an Exception: it is no fault of the medium, and nothing may go on after it."""
 
 
 class Beat(NamedTuple):
@@ -36,17 +44,19 @@ class Pulse:
     """Says in `folder` which medium, or which part of it, this process works on, and how many frames it has analysed in all.
 
     `joint`: it is a video that several processes work on, of which this one tells beside its own pulse and those of others.
-    Where the folder has gone, the run that asked has gone, too: FileNotFoundError. Whoever works on a part of a video that has been given
-    up meanwhile gets a MediaError, and need not go on.
+
+    A beat ends work in vain: it raises UnwantedError where `wanted` says so, a MediaError where another part of the video has failed
+    meanwhile, and FileNotFoundError where the folder has gone, and with it the run that asked.
     """
 
     _frames_before = 0  # of earlier media in this process
 
-    def __init__(self, folder: Path, output: str, part: str = "", *, joint: bool = False) -> None:
+    def __init__(self, folder: Path, output: str, part: str = "", *, wanted: Wanted = lambda: True, joint: bool = False) -> None:
         self._path = folder / f"{HOST}-{os.getpid()}{f'.{_digest(output)}' if joint else ''}"
         self._mark = _mark(folder, output)
         self._output = output
         self._part = part
+        self._wanted = wanted
         self._share = 0.0
         self._beats = 0
         self._last = 0.0
@@ -59,6 +69,8 @@ class Pulse:
         now = time.monotonic()
         if now - self._last >= _EVERY_SECONDS:
             self._last = now
+            if not self._wanted():
+                raise UnwantedError
             self._write()
 
     def start(self, share: float = 0.0) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchemo.errors import UsageError, suggestion, typed
+from batchemo.errors import UsageError, no_results, suggestion
 from batchemo.tables import PER_MEDIUM, Table, read_metadata
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def open_table(path: Place, *, table: Table = "faces") -> ds.Dataset:
     folder = Path(path)
     files = [folder] if folder.is_file() else list(table_files(folder, table))
     if not files:
-        raise UsageError(f"{folder} holds no results; make some with: batchemo run INPUT --out {typed(folder)}")
+        raise no_results(folder)
     try:
         factory = ds.FileSystemDatasetFactory(LocalFileSystem(), [os.fsdecode(file) for file in files], ds.ParquetFileFormat(), None)
         # Media without faces still bring their columns, and those of other labels theirs. Metadata differ from file to file.

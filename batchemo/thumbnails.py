@@ -98,7 +98,7 @@ def _seen(medium: Medium, views: Sequence[_View]) -> Iterator[tuple[_View, NDArr
         return
     for view, frame in _frames(medium.path, views):
         turns = round(frame.rotation / _RIGHT_ANGLE)
-        yield view, np.rot90(frame.to_ndarray(format="rgb24"), turns)
+        yield view, np.rot90(frame.to_ndarray(format="rgb24", threads=1), turns)
 
 
 def _frames(path: Path, views: Sequence[_View]) -> Iterator[tuple[_View, VideoFrame]]:

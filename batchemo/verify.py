@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from batchemo.atomic import find_temporaries
 from batchemo.consistency import FrameRows, Problem, TableError, check_tables, read_frames
 from batchemo.discover import decode_output_name
-from batchemo.errors import LockedError, UsageError, typed
+from batchemo.errors import LockedError, no_results
 from batchemo.fingerprint import fingerprint_of, is_same
 from batchemo.inventory import ANNOTATED_SUFFIXES, Entry, outputs, read_entry, source_of
 from batchemo.lock import holder, is_held
@@ -46,7 +46,7 @@ def verify(results: Path, *, deep: bool = False) -> Verification:
     where a run is writing them.
     """
     if not results.is_dir() or not any((results / name).exists() for name in ("media.parquet", "frames")):
-        raise UsageError(f"{results} holds no results; make some with: batchemo run INPUT --out {typed(results)}")
+        raise no_results(results)
     if is_held(results):
         raise LockedError(f"a run is writing to {results} ({holder(results)}); look again when it has ended")
     problems = list(_check_folder(results))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from batchemo.atomic import remove_temporaries_of
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions
 from batchemo.parts import Divide, Done, Step
-from batchemo.pulse import Pulse, give_up
+from batchemo.pulse import Pulse, Wanted, give_up
 from batchemo.records import Medium, Outcome, Segment
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import files_of
@@ -41,7 +42,7 @@ class Job:
 
 class Task(Protocol):
     """Does jobs, in any process: the whole medium gives an Outcome, a step what comes of it. Raises MediaError where the medium is to
-    blame."""
+    blame, UnwantedError soon after a job is not `wanted` any more."""
 
     @property
     def pulses(self) -> Path: ...
@@ -49,7 +50,7 @@ class Task(Protocol):
     @property
     def run_id(self) -> str: ...
 
-    def __call__(self, job: Job) -> Outcome | Done: ...
+    def __call__(self, job: Job, *, wanted: Wanted = ...) -> Outcome | Done: ...
 
     def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> Film:
         """`medium` to be read in these parts."""
@@ -71,8 +72,8 @@ class Analysis:
     labels: tuple[str, ...]
     weights_sha256: str
 
-    def __call__(self, job: Job) -> Outcome | Done:
-        pulse = Pulse(self.pulses, job.medium.output, job.part)
+    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome | Done:
+        pulse = Pulse(self.pulses, job.medium.output, job.part, wanted=wanted)
         pulse.start()
         try:
             return self._do(job, pulse)
@@ -131,6 +132,11 @@ class Analysis:
         )
 
 
+_MOST_SHARED = 16
+"""Media that are left when videos begin to be handed out in parts, at most. The process that hands them out assembles them, which takes
+it 1/33 of what reading takes a worker (SCALING.md): more of them would wait for that longer than for workers that do them whole."""
+
+
 class Board:
     """The jobs of a run. `workers` many may be in work at once; media are handed out whole while there are enough of them, the largest
     first, and in parts when there are fewer than workers. `workers` may change as they come and go."""
@@ -152,10 +158,10 @@ class Board:
     def running(self) -> tuple[Job, ...]:
         return tuple(self._running.values())
 
-    def films(self) -> Iterator[tuple[str, float]]:
-        """Output name of each video that is read in parts, and the share of it that is behind us."""
+    def beat(self) -> None:
+        """Says how much is behind us of each video that is read in parts."""
         for output, film in self._films.items():
-            yield output, film.share
+            Pulse(self._task.pulses, output, joint=True).start(film.share)
 
     def next_job(self) -> Job | None:
         """A job, which counts as running from now on; None where there is none at the moment."""
@@ -175,11 +181,13 @@ class Board:
         if film is not None:
             film.remove_parts()  # the job may have left one
 
-    def take(self, job: Job, result: Outcome | Done) -> Outcome | None:
+    def take(self, job: Job, result: Outcome | Done | MediaError) -> Outcome | None:
         """Takes back a job with what came of it; gives the outcome of the medium that this completes."""
         if self.is_vain(job):
             self.drop(job)
             return None
+        if isinstance(result, MediaError):
+            return self.fail(job, result)
         del self._running[job.key]
         if isinstance(result, Outcome):
             return result
@@ -206,6 +214,17 @@ class Board:
         film = self._films[job.medium.output]
         return self._closed(film, film.fail(error))
 
+    def died(self, job: Job, cause: MediaError | None = None) -> Outcome | None:
+        """Takes back a job that has ended its worker, or whose worker was ended for `cause`: the first time it is handed out `again`, the
+        second time its medium has failed."""
+        if not job.again:
+            logging.getLogger("batchemo").warning("a worker died; trying %s again", job.medium.name)
+            self.put_back([dataclasses.replace(job, again=True)])
+            return None
+        error = cause or MediaError("crashed", f"{job.medium.path} killed its worker twice (a defect of a decoder, or no memory left)")
+        joint = ";" if cause is None else ", or"
+        return self.fail(job, MediaError(error.kind, f"{error}{joint} leave it out with --exclude"))
+
     def put_back(self, jobs: Sequence[Job]) -> None:
         """Jobs that were running and have not been done are handed out again."""
         for job in jobs:
@@ -229,7 +248,7 @@ class Board:
             return None
         medium = self._waiting.popleft()
         # Not here: a damaged file may end the process that looks into it, and the index of a film of ten hours takes 80 MB.
-        shared = len(self._waiting) < self.workers - 1 and medium.kind == "video"
+        shared = len(self._waiting) < min(self.workers, _MOST_SHARED) - 1 and medium.kind == "video"
         return Job(medium, Divide() if shared else None)
 
     def _begin(self, medium: Medium, segments: Sequence[Segment]) -> None:

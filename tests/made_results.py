@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from collections.abc import Sequence
@@ -78,12 +79,14 @@ def write_media(results: Path, rows: Sequence[MediaRow]) -> None:
     write_table(pa.Table.from_pylist([row.as_dict() for row in rows], schema=MEDIA), path)
 
 
-def write_account(results: Path, run_id: str, *, failures: Sequence[str] = (), analysed: int = 0) -> None:
+def write_account(results: Path, run_id: str, *, failures: Sequence[str] = (), analysed: int = 0, **more: object) -> None:
+    """`run_id` begins with the time, as in `20260101T020000Z-a`; `more` are facts of run.json."""
     folder = results / "runs" / run_id
     folder.mkdir(parents=True)
     media = {"analysed": analysed, "done_before": 0}
     failed = [{"media": name, "error": "empty", "message": ""} for name in failures]
-    account = {"run_id": run_id, "started": "2026-01-01T02:00:00+00:00", "media": media, "failures": failed}
+    started = datetime.datetime.strptime(run_id[:16], "%Y%m%dT%H%M%S%z").isoformat(timespec="milliseconds")
+    account = {"run_id": run_id, "started": started, "how": "done", "media": media, "failures": failed, **more}
     (folder / "run.json").write_text(json.dumps(account))
 
 
@@ -114,6 +117,10 @@ def hostile_results(folder: Path) -> Path:
     message = "/media/<b>empty</b>.mp4 is empty (0 bytes); copy it again from its source"
     rows.append(MediaRow(media="<b>empty</b>.mp4", path="", kind="video", status="failed", error="empty", message=message, run_id="b"))
     write_media(results, rows)
-    write_account(results, "20260101T020000Z-a", failures=["mended.mp4"], analysed=8)
-    write_account(results, "20260102T020000Z-b", failures=["<b>empty</b>.mp4"], analysed=1)
+    drift = {"runs": 9, "findings": [{"text": "share of <i>angry</i> faces: 90%, usually 10% (5% to 15% in 9 runs)"}], "note": ""}
+    write_account(results, "20260101T020000Z-a", failures=["angry.mp4"], analysed=8, job="nightly")
+    write_account(results, "20260101T120000Z-x", failures=["nobody.mp4"], analysed=1)
+    write_account(
+        results, "20260102T020000Z-b", failures=["<b>empty</b>.mp4"], analysed=1, job="nightly", drift=drift, vanished=["g<o>ne.mp4"]
+    )
     return results

@@ -173,6 +173,31 @@ def test_a_medium_that_hangs_is_given_up_after_its_time(cluster: str, tmp_path: 
     assert "no progress within 0.5 s, twice; allow more with --timeout, or leave it out with --exclude" in rows["slow"].message
 
 
+CLIENT = """
+import sys
+from pathlib import Path
+from test_dask import dask, rows_of
+rows_of(Path(sys.argv[1]), ["long-a", "long-b", "long-c", "long-d"], dask(sys.argv[2]))
+"""
+
+
+def test_workers_leave_a_run_that_was_killed_and_serve_the_next(cluster: str, tmp_path: Path) -> None:
+    dead, next_one = tmp_path / "dead", tmp_path / "next"
+    dead.mkdir()
+    next_one.mkdir()
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    with subprocess.Popen([sys.executable, "-c", CLIENT, str(dead), cluster], env=environment) as client:
+        wait_until((dead / "pulses").is_dir)
+        wait_until(lambda: sum(beat.frames > 1 for beat in read_pulses(dead / "pulses")) == 2)
+        client.kill()
+    killed = time.monotonic()
+    rows = rows_of(next_one, ["a", "b", "c"], dask(cluster))
+    assert {row.status for row in rows.values()} == {"done"}
+    assert time.monotonic() - killed < 30, "the media of the run that was killed take a minute"
+    workers = {beat.pid for beat in read_pulses(dead / "pulses")}
+    assert {beat.pid for beat in read_pulses(next_one / "pulses")} <= workers, "no worker has had to die for it"
+
+
 # A cluster that is not there, or not right
 
 

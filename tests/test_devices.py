@@ -2,37 +2,112 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from batchemo.devices import claim
+import pytest
+import torch
 
-CLAIM = """
-import sys
-from pathlib import Path
-from batchemo.devices import claim
-print(claim(2, folder=Path(sys.argv[1])), flush=True)
-sys.stdin.read()
-"""
+from batchemo import engine
+from batchemo.engine import count_workers, settle
+from batchemo.records import Medium
 
-
-def worker(folder: Path) -> tuple[subprocess.Popen[str], int]:
-    process = subprocess.Popen([sys.executable, "-c", CLAIM, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, int(process.stdout.readline())
+Gpus = Callable[[int], None]
+Start = Callable[[str], tuple[BaseProcess, int | None]]
 
 
-def test_each_worker_has_a_device_of_its_own_until_it_dies(tmp_path: Path) -> None:
-    workers = [worker(tmp_path / "locks") for _ in range(2)]
-    try:
-        assert [index for _, index in workers] == [0, 1]
-        assert claim(2, folder=tmp_path / "locks") in {0, 1}  # shared: none is free
-        workers[0][0].kill()
-        workers[0][0].wait(10)
-        workers.append(worker(tmp_path / "locks"))
-        assert workers[2][1] == 0
-    finally:
-        for process, _ in workers:
-            process.kill()
-            process.communicate()
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gpus:
+    """Sets how many GPUs torch says that there are."""
+
+    def are_there(count: int) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+    monkeypatch.setattr(engine, "_DRIVERS", (tmp_path,))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return are_there
+
+
+def _work(pipe: Connection, device: str) -> None:
+    chosen: list[int] = []
+    torch.cuda.set_device = chosen.append
+    settle(device)
+    settle(device)  # before each job, perhaps in another thread
+    assert len(set(chosen)) <= 1
+    assert len(chosen) in {0, 2}
+    pipe.send(chosen[0] if chosen else None)
+    pipe.recv()
+
+
+@pytest.fixture
+def worker() -> Iterator[Start]:
+    """Starts a worker, which tells the GPU that it works on."""
+    context = multiprocessing.get_context("fork")
+    started: list[BaseProcess] = []
+
+    def start(device: str) -> tuple[BaseProcess, int | None]:
+        here, there = context.Pipe()
+        process = context.Process(target=_work, args=(there, device))
+        process.start()
+        started.append(process)
+        assert here.poll(20)
+        pipes.append(here)
+        return process, here.recv()
+
+    pipes: list[Connection] = []
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
+
+
+@pytest.mark.parametrize("device", ["cuda", "auto"])
+def test_each_worker_has_a_gpu_of_its_own_until_it_dies(gpus: Gpus, worker: Start, device: str) -> None:
+    gpus(2)
+    workers = [worker(device) for _ in range(2)]
+    assert [index for _, index in workers] == [0, 1]
+    workers[0][0].kill()
+    workers[0][0].join()
+    assert worker(device)[1] == 0
+
+
+def test_more_workers_than_gpus_share_them_evenly(gpus: Gpus, worker: Start) -> None:
+    gpus(2)
+    assert [worker("cuda")[1] for _ in range(5)] == [0, 1, 0, 1, 0]
+
+
+def test_runs_that_see_different_gpus_do_not_mind_each_other(gpus: Gpus, worker: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert worker("cuda")[1] == 0
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert [worker("cuda")[1] for _ in range(2)] == [0, 1]
+
+
+@pytest.mark.parametrize(("device", "there"), [("cuda:1", 2), ("cpu", 2), ("auto", 0)])
+def test_nothing_is_claimed_where_nothing_is_shared(gpus: Gpus, worker: Start, device: str, there: int) -> None:
+    gpus(there)
+    assert worker(device)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "asked", "count"),
+    [("cuda", 3, None, 3), ("auto", 3, None, 3), ("cuda:1", 3, None, 1), ("cuda", 3, 5, 5), ("cpu", 3, None, 2), ("auto", 0, None, 2)],
+)
+def test_one_worker_a_gpu(gpus: Gpus, monkeypatch: pytest.MonkeyPatch, device: str, there: int, asked: int | None, count: int) -> None:
+    gpus(there)
+    monkeypatch.setattr(engine, "usable_cores", lambda: 2)
+    media = [Medium(Path(str(n)), str(n), str(n), "image") for n in range(9)]
+    assert count_workers(asked, media, device=device) == count
+
+
+def test_torch_is_not_loaded_to_find_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(engine, "_DRIVERS", (tmp_path / "none",))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("torch was asked"))
+    assert count_workers(None, [], device="auto") == 0

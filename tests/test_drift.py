@@ -32,6 +32,7 @@ def facts(number: int = 0, **changes: Any) -> dict[str, Any]:
         "frames": 100_000,
         "faces": 50_000,
         "tracks": 80,
+        "effective_tracks": 60.0,
         "emotions": {"happy": happy, "sad": 0.2, "neutral": 0.8 - happy},
         "confidence": 0.7 + chance.uniform(-0.01, 0.01),
         "uncertain": 0.25 + chance.uniform(-0.01, 0.01),
@@ -93,7 +94,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "files are broken": ({"failed": 9}, {"failed"}),
     "nothing came": (
         {
-            **dict.fromkeys(("media", "hours", "frames", "faces", "tracks"), 0),
+            **dict.fromkeys(("media", "hours", "frames", "faces", "tracks", "effective_tracks"), 0),
             **dict.fromkeys(("emotions", "confidence", "uncertain")),
             "work": {kind: {"media": 0, "bytes": 0, "faces": 0, "seconds": 0.0} for kind in ("video", "image")},
         },
@@ -142,11 +143,19 @@ def test_only_runs_that_can_be_compared_are() -> None:
 
 
 def test_too_little_to_tell_tells_nothing() -> None:
-    few = {"tracks": 3, "emotions": {"happy": 1.0}, "confidence": 0.3, "uncertain": 0.9, "hours": 0.001}
+    few = {"effective_tracks": 3, "emotions": {"happy": 1.0}, "confidence": 0.3, "uncertain": 0.9, "hours": 0.001}
     assert names(find_drift(facts(1000, **few), past(20))) == set()
-    mostly_uncertain = {"tracks": 15, "uncertain": 0.9, "emotions": {"happy": 1.0}}
+    mostly_uncertain = {"effective_tracks": 15, "uncertain": 0.9, "emotions": {"happy": 1.0}}
     assert names(find_drift(facts(1000, **mostly_uncertain), past(20))) == {"uncertain"}
-    assert names(find_drift(facts(1000, media=39, uncertain=0.9), [Account(Path(), facts(n, tracks=3)) for n in range(9)])) == set()
+    assert (
+        names(find_drift(facts(1000, media=39, uncertain=0.9), [Account(Path(), facts(n, effective_tracks=3)) for n in range(9)])) == set()
+    )
+
+
+def test_one_long_film_of_a_sad_man_is_no_drift() -> None:
+    sad = {"emotions": {"happy": 0.1, "sad": 0.6, "neutral": 0.3}}
+    assert names(find_drift(facts(1000, **sad, effective_tracks=5), past(20))) == set()
+    assert "emotions.sad" in names(find_drift(facts(1000, **sad), past(20))), "of 60 people it is"
 
 
 def test_small_differences_mean_nothing_however_alike_the_nights_were() -> None:
@@ -166,3 +175,22 @@ def test_one_ordinary_value_in_a_hundred_is_beyond_the_range(count: int) -> None
     # Of 6000 draws 60 +- 4 standard deviations; with 20 runs and more the share falls below one in a hundred.
     assert (29 if count < 20 else 15) <= beyond <= 91
     assert count >= 20 or len(_DEVIATIONS_OF_FEW) > count - 5
+
+
+def test_quiet_sundays_are_usual_after_two_of_them_but_a_quiet_weekday_is_not() -> None:
+    chance = random.Random(0)
+    counts = [0 if night % 7 == 6 else chance.randint(18, 22) for night in range(70)]
+    nights = [Account(Path(), facts(night, media=count)) for night, count in enumerate(counts)]
+    told = [night for night in range(70) if "media" in names(find_drift(nights[night].facts, nights[:night]))]
+    assert set(told) <= {6, 13}
+    lonely = [Account(Path(), facts(night, media=0 if night == 9 else 20 + night % 3)) for night in range(30)]
+    assert "media" in names(find_drift(facts(1000, media=0), lonely)), "it has happened once"
+
+
+def test_what_is_just_beyond_its_range_looks_so() -> None:
+    nights = past(10)
+    (finding,) = find_drift(facts(1000, failed=5, media=41), nights).findings
+    assert finding.text.startswith("share of failed media: 12%, usually 0% (0% to 10%")
+    (finding,) = find_drift(facts(1000, failed=4, media=39), nights).findings
+    assert finding.text.startswith("share of failed media: 10.3%, usually 0.0% (0.0% to 10.0%")
+    assert "failed" not in names(find_drift(facts(1000, failed=1, media=10), nights)), "one is named, and no drift"

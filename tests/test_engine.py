@@ -20,7 +20,7 @@ from batchemo.engine import InProcess, Workers, choose_engine
 from batchemo.errors import MediaError
 from batchemo.film import Film
 from batchemo.parts import Divide, Done, Read, Step
-from batchemo.pulse import Pulse, read_pulses
+from batchemo.pulse import Pulse, Wanted, read_pulses
 from batchemo.records import MediaRow, Medium, Outcome, Segment
 from batchemo.work import Job
 
@@ -28,14 +28,14 @@ from batchemo.work import Job
 @dataclasses.dataclass(frozen=True)
 class Work:
     """Stands in for the analysis: media called `poison` kill their worker, `slow` ones do nothing for a minute, `pause` ones for a
-    moment, `greedy` ones take memory."""
+    moment, `long` ones beat for a minute, `greedy` ones take memory."""
 
     pulses: Path
     run_id: str = "test"
 
-    def __call__(self, job: Job) -> Outcome | Done:
+    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome | Done:
         medium = job.medium
-        pulse = Pulse(self.pulses, medium.output, job.part)
+        pulse = Pulse(self.pulses, medium.output, job.part, wanted=wanted)
         pulse.start()
         if isinstance(job.step, Divide) and not medium.name.startswith("poison"):
             return Done(None, {}, (Segment(),))
@@ -45,6 +45,9 @@ class Work:
             time.sleep(60)
         if medium.name.startswith("pause"):
             time.sleep(1)
+        for _ in range(1200 * medium.name.startswith("long")):
+            time.sleep(0.05)
+            pulse.beat(frames=1)
         if medium.name.startswith("greedy"):
             taken = np.ones(60_000_000)
             time.sleep(60)
@@ -146,12 +149,12 @@ class Films(Work):
     """Videos in ten parts each, of which that with the number 1 of `bad.mp4` cannot be read;
     the others take seconds. Those of `good.mp4` take a moment and want its file."""
 
-    def __call__(self, job: Job) -> Outcome | Done:
+    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome | Done:
         assert job.step is not None
         if isinstance(job.step, Divide):
             return Done(None, {}, tuple(map(Segment, range(10))))
         folder = self.pulses.parent
-        pulse = Pulse(self.pulses, job.medium.output, job.part)
+        pulse = Pulse(self.pulses, job.medium.output, job.part, wanted=wanted)
         pulse.start()
         with (folder / "begun").open("a") as file:
             file.write(f"{job.medium.name} {job.part}\n")

@@ -6,6 +6,8 @@ import io
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,13 @@ from rich.console import Console
 from batchemo import display
 from batchemo.display import Display, print_findings
 from batchemo.doctor import Finding, examine
-from batchemo.records import MediaRow
-from batchemo.run import Report
+from batchemo.errors import UsageError
+from batchemo.exporting import export
+from batchemo.records import MediaRow, Medium
+from batchemo.report.site import write_site
+from batchemo.run import Plan, Report
+from batchemo.summary import summarise
+from batchemo.verify import verify
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("run", "summary", "export", "verify", "bench", "doctor")
@@ -74,6 +81,43 @@ def test_typos_get_suggestions(arguments: tuple[str, ...], suggested: str) -> No
     assert suggested in ended.stderr.replace(" ".join(arguments), "")
 
 
+@pytest.mark.parametrize("command", ["run", "jobs", "jobs check", "jobs run", "jobs status", "jobs install", "jobs uninstall"])
+def test_help_has_no_words_of_programmers(command: str) -> None:
+    told = call(*command.split(), "--help").stdout
+    assert "Examples" in told
+    assert f"Usage: batchemo {command}" in told
+    assert "bool" not in told
+    assert "str]" not in told
+
+
+def test_choices_are_told_without_ceremony() -> None:
+    told = " ".join(call("run", "x", "--out", "y", "--detector", "fats").stderr.split())
+    assert "Invalid value for '--detector': 'fats' is not one of 'fast', 'exact'." in told
+
+
+@pytest.mark.parametrize("read", [summarise, write_site, verify, lambda path: export(path, "csv")])
+def test_the_folder_that_was_meant_is_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    results = tmp_path / "my results"
+    (results / "plots").mkdir(parents=True)
+    (results / "media.parquet").touch()
+    for wrong in (results / "plots", tmp_path / "my result", tmp_path):
+        with pytest.raises(UsageError, match=f"holds no results; did you mean '{results}'\\?"):
+            read(wrong)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    place = tmp_path / "other"
+    told = f"batchemo: {place} does not exist, so that it holds no results; make some with: batchemo run INPUT --out {place}\n"
+    assert call("summary", place).stderr == told
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    ended = call("run", tmp_path, "--out", tmp_path / "out")
+    assert ended.returncode == 0
+    assert "No pictures or videos were found there: nothing that is JPEG" in ended.stderr
+
+
 def test_completion_can_be_installed_and_completes(tmp_path: Path) -> None:
     # The shell is asked of the processes above this one, so it must be named.
     ended = call("--install-completion", "bash", home=tmp_path, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
@@ -82,6 +126,7 @@ def test_completion_can_be_installed_and_completes(tmp_path: Path) -> None:
     script = "import sys; sys.argv = ['batchemo']; from batchemo.cli import main; main()"
     environment = {**os.environ, "_BATCHEMO_COMPLETE": "complete_bash", "COMP_WORDS": "batchemo export --to ", "COMP_CWORD": "3"}
     completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    assert call("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1").stdout.rstrip().endswith(" batchemo")
     assert completed.stdout.split() == ["csv", "webvtt", "eaf", "mot", "notebook"]
 
 
@@ -116,6 +161,22 @@ def test_a_few_media_without_faces_are_named(monkeypatch: pytest.MonkeyPatch) ->
     assert "in 10 of 11 media: 0.mp4; 2.mp4; 3.mp4; 4.mp4; 5.mp4; ..." in told
     assert "Why" not in told
     assert concluded(report_of(3), monkeypatch) == ""
+
+
+def test_where_no_bar_is_shown_a_run_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    console = Console(width=300, record=True, file=io.StringIO())
+    monkeypatch.setattr(display, "Console", lambda **_: console)
+    monkeypatch.setattr(display, "_SAY_EVERY_SECONDS", 0)
+    monkeypatch.setattr(display, "_REFRESH_SECONDS", 0.01)
+    media = [Medium(tmp_path / name, name, name, "video") for name in ("a.mp4", "b.mp4")]
+    for medium in media:
+        medium.path.write_bytes(b"12345")
+    shown = Display(quiet=False, verbose=False)
+    with shown:
+        shown.watch.started(Plan(tuple(media), ()), tmp_path)
+        shown.watch.finished(MediaRow("a.mp4", "/a.mp4", "video", "done"))
+        time.sleep(0.2)
+    assert "1 of 2 media, 50%, 0 frames a second" in console.export_text()
 
 
 # The doctor

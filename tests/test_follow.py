@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batchemo.follow import SEARCH_FRAMES, SEARCH_SECONDS, follow
+from batchemo.follow import CONFIRM_SECONDS, SEARCH_FRAMES, SEARCH_SECONDS, follow
 from batchemo.records import Faces, Frame
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
@@ -23,13 +23,22 @@ Box = NDArray[np.float32]
 
 
 class Searches:
-    """A detector that is told where the faces are in each search, and counts how often it is asked; the last answer stays."""
+    """A detector that is told where the faces are in each search, and counts how often it is asked; the last answer stays.
 
-    def __init__(self, *answers: Sequence[Box]) -> None:
+    It confirms all faces until the `doubt`-th time that it is asked for that.
+    """
+
+    def __init__(self, *answers: Sequence[Box], doubt: int = 10**9) -> None:
         self.answers = answers
-        self.count = 0
+        self.doubt = doubt
+        self.count = self.looks = 0
 
-    def __call__(self, frames: Sequence[NDArray[np.uint8]]) -> list[Faces]:
+    def confirms(self, _frame: NDArray[np.uint8], faces: Faces) -> bool:
+        assert len(faces)
+        self.looks += 1
+        return self.looks < self.doubt
+
+    def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[Faces]:
         boxes = self.answers[min(self.count, len(self.answers) - 1)]
         self.count += 1
         landmarks = np.array([LANDMARKS + box[:2] - BOX[:2] for box in boxes], np.float32).reshape(-1, 5, 2)
@@ -88,11 +97,47 @@ def test_searches_come_often_enough_and_no_more(fps: float, scene: NDArray[np.ui
     assert len(at) <= fps / min(SEARCH_FRAMES, max(1, (SEARCH_SECONDS - 0.5 / fps) * fps)) + 1.001
 
 
+@pytest.mark.parametrize("fps", [5, 12, 25, 30, 60, 240])
+def test_faces_are_looked_at_between_searches(fps: float, scene: NDArray[np.uint8]) -> None:
+    searches = Searches([BOX])
+    found = followed([scene] * (round(fps) + 1), searches, fps=fps)
+    assert searches.looks + searches.count >= len(found) / fps / (CONFIRM_SECONDS + 0.5 / fps) - 1
+    assert searches.looks <= searches.count * round(SEARCH_SECONDS / CONFIRM_SECONDS)
+
+
+def test_where_there_is_no_face_nothing_is_looked_at(scene: NDArray[np.uint8]) -> None:
+    searches = Searches([])
+    followed([scene] * 30, searches)
+    assert searches.looks == 0
+
+
+def test_a_face_that_is_doubted_is_searched_for_at_once(scene: NDArray[np.uint8]) -> None:
+    searches = Searches([BOX], [], doubt=1)
+    assert [len(faces) for faces in followed([scene] * 10, searches)] == [1, 1, 1, 1, 1, 1, 0, 0, 0, 0]
+    assert searches.looks == 1
+
+
+def test_what_a_search_finds_corrects_the_frames_before(scene: NDArray[np.uint8]) -> None:
+    found = followed([scene] * 5, Searches([BOX, FAR], [FAR, BOX + 8]), fps=8)
+    for step, faces in enumerate(found[:4]):
+        np.testing.assert_allclose(faces.boxes[0], BOX + 2.0 * step, atol=0.3)
+        np.testing.assert_allclose(faces.landmarks[0], LANDMARKS + 2.0 * step, atol=0.3)
+        np.testing.assert_allclose(faces.boxes[1], FAR, atol=0.3)
+        assert faces.followed == (step > 0)
+
+
+def test_a_face_that_a_search_finds_elsewhere_is_another(scene: NDArray[np.uint8]) -> None:
+    found = followed([scene] * 5, Searches([BOX], [FAR]), fps=8)
+    for faces in found[1:4]:
+        assert len(faces) == 2
+        assert np.abs(faces.boxes - BOX).max(axis=1).min() < 0.3
+
+
 @pytest.mark.parametrize("answers", [[[], [BOX]], [[FAR], [BOX, FAR]]])
 def test_a_new_face_is_followed_back_to_the_search_before(answers: list[list[Box]], scene: NDArray[np.uint8]) -> None:
     searches = Searches(*answers)
     frames = [changed(scene, shift=(2.0 * (step - 4), 0)) for step in range(5)]
-    found = followed(frames, searches, fps=15)
+    found = followed(frames, searches, fps=8)
     assert searches.count == 2
     known = len(answers[0])
     assert [len(faces) for faces in found] == [known, *[known + 1] * 4]
@@ -106,7 +151,7 @@ def test_a_new_face_is_followed_back_to_the_search_before(answers: list[list[Box
 
 def test_a_new_face_is_not_followed_back_over_a_cut_or_to_where_it_cannot_be_seen(scene: NDArray[np.uint8]) -> None:
     assert [len(faces) for faces in followed([scene] * 3, Searches([], [BOX]), cuts=[2])] == [0, 0, 1]
-    found = followed([blank(scene), blank(scene), scene, scene, scene], Searches([], [BOX]), fps=15)
+    found = followed([blank(scene), blank(scene), scene, scene, scene], Searches([], [BOX]), fps=8)
     assert [len(faces) for faces in found] == [0, 0, 1, 1, 1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,7 @@ command = [{json.dumps(sys.executable)}, "tell.py"]
             face = self._faces[number % 3]
             pixels = cv2.convertScaleAbs(face, alpha=1, beta=self._chance.uniform(-9, 9))
             if dark:
-                pixels = (cv2.GaussianBlur(pixels, (0, 0), 1.8) * 0.4).astype(np.uint8)
+                pixels = (cv2.GaussianBlur(pixels, (0, 0), 2.6) * 0.3).astype(np.uint8)
             cv2.imwrite(str(path), pixels)
         return paths
 
@@ -84,11 +86,20 @@ command = [{json.dumps(sys.executable)}, "tell.py"]
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def run_on_page(out: Path) -> dict[str, Any]:
+    """What the page of results knows of the last run."""
+    packed = re.search(r'id="index">([^<]*)<', (out / "report" / "index.html").read_text())
+    assert packed
+    plain = zlib.decompress(base64.b64decode(packed[1]))
+    found: dict[str, Any] = json.loads(plain[4 : 4 + int.from_bytes(plain[:4], "little")])["run"]
+    return found
+
+
 def test_a_week_of_nights(tmp_path: Path) -> None:
     study = Study(tmp_path)
     done: dict[str, Result] = {}
     for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun"):
-        came = study.add(day, dark=day == "sun")
+        came = study.add(day, 36 if day == "sun" else 12, dark=day == "sun")
         if day == "tue":
             came[0].write_bytes(came[1].read_bytes())  # a copy, and one of Monday's is another picture now
             cv2.imwrite(str(study.media / "mon-00.jpg"), np.full((80, 80, 3), 90, np.uint8))
@@ -105,7 +116,7 @@ def test_a_week_of_nights(tmp_path: Path) -> None:
     assert codes == {"mon": 0, "tue": 0, "wed": 2, "thu": 0, "fri": 3, "sat": 3, "sun": 3}, {d: r.stderr for d, r in done.items()}
     assert [account["how"] for account in study.accounts] == ["done", "done", "UsageError", *["done"] * 4]
     analysed = [account.get("figures", {}).get("media") for account in study.accounts]
-    assert analysed == [12, 13, None, 24, 13, 12, 12]
+    assert analysed == [12, 13, None, 24, 13, 12, 36]
 
     # Told of what failed, in the night in which it did, and of nothing else.
     assert [facts["how"] for facts in study.told] == ["UsageError", "done"]
@@ -122,6 +133,12 @@ def test_a_week_of_nights(tmp_path: Path) -> None:
         assert f"unusual  {finding['text']}" in done["sun"].stderr
     assert "unusual" not in done["sat"].stderr
     assert "1 vanished, whose results are kept (options.prune)" in done["fri"].stderr
+
+    # The page says the same, and compares with the night before.
+    run = run_on_page(study.out)
+    assert run["drift"] == [finding["text"] for finding in drift["findings"]]
+    assert (run["job"], run["how"], run["before"]) == ("nightly", "done", study.accounts[-2]["started"])
+    assert (run["failing"], run["vanished"]) == ([], ["thu-03.jpg"])
 
     shown = jobs("status", study.file)
     assert shown.exit_code == 0, shown.stderr

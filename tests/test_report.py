@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_results import FRAMES, HOSTILE, PICTURE, RATE, hostile_results, write_media, write_medium
+from made_results import FRAMES, HOSTILE, PICTURE, RATE, hostile_results, write_account, write_media, write_medium
 
 from batchemo.errors import UsageError
 from batchemo.records import EMOTIONS, MediaRow, Medium
@@ -130,10 +130,10 @@ def test_media_are_described(page: Page) -> None:
     assert (angry["faces"], angry["tracks"], angry["frames"]) == (FRAMES, 1, FRAMES)
     counts = np.array(angry["counts"])
     assert counts[EMOTIONS.index("angry"), 9] == FRAMES == counts.sum()
-    assert angry["strip"] == [EMOTIONS.index("angry")] * STRIP_CELLS
+    assert angry["strip"] == [10 * EMOTIONS.index("angry") + 9] * STRIP_CELLS
     first = medium_of(page, HOSTILE[0])
     half = STRIP_CELLS // 2
-    assert first["strip"] == [EMOTIONS.index("happy")] * half + [EMOTIONS.index("sad")] * half
+    assert first["strip"] == [10 * EMOTIONS.index("happy") + 9] * half + [10 * EMOTIONS.index("sad") + 8] * half
     assert np.array(first["counts"])[EMOTIONS.index("fear")].tolist() == [0, 0, 0, 0, FRAMES, 0, 0, 0, 0, 0]
     nobody = medium_of(page, "nobody.mp4")
     assert (nobody["faces"], nobody["strip"]) == (0, [])
@@ -202,11 +202,60 @@ def test_too_much_for_one_page_is_split_and_joined_again(results: Path) -> None:
     assert not (results / "report" / "timelines").exists()
 
 
-def test_the_last_run_is_compared_with_the_one_before(results: Path, page: Page) -> None:
-    last = read_last_run(results)
+def test_the_last_run_is_compared_with_the_one_before(page: Page) -> None:
+    run = index_of(page)["run"]
+    assert (run["run_ids"], run["job"], run["how"], run["analysed"]) == (["20260102T020000Z-b"], "nightly", "done", 1)
+    assert (run["failing"], run["mended"], run["vanished"]) == (["<b>empty</b>.mp4"], ["angry.mp4"], ["g<o>ne.mp4"])
+    assert run["before"].startswith("2026-01-01T02:00"), "the run by hand in between looked at other media"
+    assert run["drift"] == ["share of <i>angry</i> faces: 90%, usually 10% (5% to 15% in 9 runs)"]
+    assert [medium["name"] for medium in index_of(page)["media"] if medium["run"] in run["run_ids"]] == ["angry.mp4"]
+
+
+def test_shards_of_one_night_are_one_run(tmp_path: Path) -> None:
+    def shard(run_id: str, part: str, **more: Any) -> None:
+        write_account(tmp_path, run_id, analysed=3, job="nightly", options={"shard": part}, inputs=["/media"], **more)
+
+    shard("20260101T020000Z-a", "1/2", failures=["a.mp4"])
+    shard("20260101T020001Z-b", "2/2", failures=["b.mp4", "c.mp4"])
+    shard("20260102T020000Z-c", "2/2", failures=["b.mp4"], drift={"findings": [{"text": "mean confidence: 40%"}]})
+    shard("20260102T020001Z-d", "1/2", failures=["a.mp4", "d.mp4"], drift={"findings": [], "note": "not compared"})
+    last = read_last_run(tmp_path, done=["c.mp4"])
     assert last
-    assert (last.run_id, last.failing, last.mended) == ("20260102T020000Z-b", ("<b>empty</b>.mp4",), ("mended.mp4",))
-    assert [medium["name"] for medium in index_of(page)["media"] if medium["run"] == last.run_id] == ["angry.mp4"]
+    assert last.run_ids == ("20260102T020001Z-d", "20260102T020000Z-c")
+    assert (last.shards, last.of_shards, last.analysed) == (2, 2, 6)
+    assert (last.started[:19], last.before[:19]) == ("2026-01-02T02:00:00", "2026-01-01T02:00:00")
+    assert (last.failing, last.mended) == (("d.mp4",), ("c.mp4",))
+    assert (last.drift, last.drift_note) == (("shard 2/2: mean confidence: 40%",), "not compared")
+    shard("20260103T020000Z-e", "1/2", failures=["a.mp4", "d.mp4"])
+    late = read_last_run(tmp_path, done=["c.mp4"])
+    assert late
+    assert (late.shards, late.failing, late.mended) == (1, (), ()), "what the other shard still lacks is not mended"
+
+
+def test_runs_by_hand_on_other_media_are_not_compared(tmp_path: Path) -> None:
+    write_account(tmp_path, "20260101T020000Z-a", inputs=["/media"], failures=["a.mp4"])
+    write_account(tmp_path, "20260102T020000Z-b", inputs=["/others"], failures=["b.mp4"])
+    last = read_last_run(tmp_path, done=["a.mp4"])
+    assert last
+    assert (last.before, last.failing, last.mended) == ("", (), ())
+
+
+@pytest.mark.parametrize(("how", "told"), [({"how": "StorageError", "message": "disk full"}, "StorageError"), ({}, "")])
+def test_a_run_that_did_not_end_is_compared_with_no_other(tmp_path: Path, how: dict[str, str], told: str) -> None:
+    write_account(tmp_path, "20260101T020000Z-a", failures=["a.mp4"])
+    write_account(tmp_path, "20260102T020000Z-b")
+    path = tmp_path / "runs" / "20260102T020000Z-b" / "run.json"
+    facts = json.loads(path.read_text())
+    for name in ("how", "failures"):
+        del facts[name]
+    path.write_text(json.dumps(facts | how))
+    last = read_last_run(tmp_path)
+    assert last
+    assert (last.how, last.message, last.mended) == (told, how.get("message", ""), ())
+    write_account(tmp_path, "20260103T020000Z-c", failures=["a.mp4"])
+    last = read_last_run(tmp_path)
+    assert last
+    assert (last.before[:10], last.failing) == ("2026-01-01", ()), "compared with the last one that ended"
 
 
 def test_what_is_broken_costs_only_itself(tmp_path: Path) -> None:

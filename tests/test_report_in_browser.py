@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -73,11 +74,20 @@ def test_overview_says_what_there_is(browser: Browser, page: str) -> None:
     browser.open(page)
     text = browser.run("return document.getElementById('overview').innerText")
     assert browser.run("return document.title") == "results & <b>more · batchemo"
-    for part in ("What failed", "is empty (0 bytes)", "Failing since then: <b>empty</b>.mp4", "Mended since then: mended.mp4"):
+    for part in (
+        "What failed",
+        "is empty (0 bytes)",
+        "nightly: 1 medium analysed",
+        "Failing since then: <b>empty</b>.mp4",
+        "Mended since then: angry.mp4",
+        "Not there any more: g<o>ne.mp4",
+        "Unlike earlier runs",
+        "share of <i>angry</i> faces: 90%, usually 10% (5% to 15% in 9 runs)",
+    ):
         assert part in text
     assert "AI Act, article 5(1)(f)" in browser.run("return document.querySelector('footer').innerText")
     assert set(names_shown(browser)) == {readable(name) for name in (*HOSTILE, "angry.mp4", "nobody.mp4", "<b>empty</b>.mp4")}
-    assert browser.run("return document.querySelectorAll('main b, main script, [onerror]').length") == 0
+    assert browser.run("return document.querySelectorAll('main b, main i, main script, [onerror]').length") == 0
     browser.wait("return [...document.querySelectorAll('.face img')].some((image) => image.naturalWidth > 0)")
     fills = browser.run("return [...document.querySelectorAll('.strip rect')].map((each) => each.getAttribute('fill'))")
     assert {as_hex(colours(EMOTIONS)[EMOTIONS.index(name)]) for name in ("angry", "happy", "sad")} <= set(fills)
@@ -171,8 +181,18 @@ def test_filters(browser: Browser, page: str) -> None:
     assert names_shown(browser) == ["angry.mp4"]
     assert browser.run("return document.querySelector('[role=status]').textContent") == "1 of 9 media"
     browser.click(".chip:nth-child(1)")
+    browser.click(".chip:nth-child(5)")
+    told = browser.run("return [...document.querySelectorAll('.mostly')].map((each) => each.textContent.replace(/\\s+/g, ' '))")
+    assert sorted(told) == ["sad 50 %"] * 5, "of what was chosen, and not of what there is more of"
+    browser.click(".chip:nth-child(5)")
     browser.click(".chip:nth-child(3)")
     assert names_shown(browser) == [], "nobody is afraid with a confidence of a half"
+    opacities = "return [...document.querySelectorAll('.strip rect')].map((each) => each.getAttribute('fill-opacity'))"
+    browser.click(".chip:nth-child(3)")
+    assert set(browser.run(opacities)) == {"1"}
+    choose(browser, "Confidence", "90")
+    assert set(browser.run(opacities)) == {"1", "0.45"}, "all were 80 to 90 % sure that somebody was sad"
+    browser.click(".chip:nth-child(3)")
     choose(browser, "Confidence", "40")
     assert set(names_shown(browser)) == {readable(name) for name in HOSTILE}
     browser.click(".chip:nth-child(3)")
@@ -184,6 +204,21 @@ def test_filters(browser: Browser, page: str) -> None:
     choose(browser, "Show", "")
     choose(browser, "Medium", "ONERROR")
     assert names_shown(browser) == [HOSTILE[0]]
+
+
+def test_a_row_is_a_link_and_media_lead_to_the_next(browser: Browser, page: str) -> None:
+    browser.open(page)
+    title = "return document.querySelector('#medium h1')?.textContent"
+    names = names_shown(browser)
+    browser.click(".media tbody tr:nth-child(1) .mostly")
+    browser.wait(f"{title} === arguments[0]", names[0])
+    place = "return document.querySelector('.beside').innerText.replace(/\\s+/g, ' ')"
+    assert browser.run(place) == f"Previous 1 of {len(names)} Next"
+    assert browser.run("return document.querySelectorAll('.beside a').length") == 1, "nothing comes before the first"
+    browser.click(".beside a[rel=next]")
+    browser.wait(f"{title} === arguments[0]", names[1])
+    browser.click(".beside a[rel=prev]")
+    browser.wait(f"{title} === arguments[0]", names[0])
 
 
 def test_filters_within_a_medium(browser: Browser, page: str) -> None:
@@ -257,10 +292,29 @@ def test_nothing_is_wider_than_the_window(browser: Browser, page: str, width: in
     assert browser.run("return document.documentElement.scrollWidth") <= width
 
 
+def test_a_page_that_keeps_means_alone_says_so(browser: Browser, results: Path) -> None:
+    told = "return document.querySelector('.hint').textContent"
+    site = write_site(results)
+    open_medium(browser, site.page.as_uri(), HOSTILE[0])
+    assert "means over" not in browser.run(told)
+    packed = re.findall(r'id="timeline-\d+">([^<]*)<', site.page.read_text())
+    try:
+        site = write_site(results, most_bytes=sum(map(len, packed)) - 1)
+        open_medium(browser, site.page.as_uri(), HOSTILE[0])
+        assert re.search(r"raw values are means over 0\.\d+ s", browser.run(told))
+    finally:
+        write_site(results)
+
+
 def test_a_split_page_loads_timelines_as_they_are_opened(browser: Browser, results: Path) -> None:
     site = write_site(results, most_media=1)
     try:
         open_medium(browser, site.page.as_uri(), HOSTILE[0])
         assert browser.run("return document.querySelectorAll('.chart').length") == 2
+        browser.run("document.querySelector('.ways a').click()")
+        browser.wait("return [...document.querySelectorAll('.face img')].some((image) => image.naturalWidth > 0)")
+        sources = browser.run("return [...document.querySelectorAll('.face img')].map((image) => image.src)")
+        assert len(sources) == len(HOSTILE) + 1, "of all but those without a face"
+        assert all("/thumbnails/" in source for source in sources)
     finally:
         write_site(results)

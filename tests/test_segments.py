@@ -21,6 +21,7 @@ from batchemo.engine import InProcess, Workers
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions
 from batchemo.parts import Done, Read, load_part, part_path, remove_parts
+from batchemo.pulse import Wanted
 from batchemo.records import Frame, MediaRow, Medium, Outcome
 from batchemo.tables import thumbnails_folder
 from batchemo.weights import SHIPPED, read_weights_file
@@ -111,10 +112,10 @@ def test_containers_that_cannot_be_jumped_into_are_one_segment(tmp_path: Path) -
 class InShortSegments(Analysis):
     """Also in workers, which know nothing of what was changed here."""
 
-    def __call__(self, job: Job) -> Outcome | Done:
+    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome | Done:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
-            return Analysis.__call__(self, job)
+            return Analysis.__call__(self, job, wanted=wanted)
 
 
 def analysis(out: Path, **options: object) -> Analysis:

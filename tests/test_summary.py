@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from rich.console import Console
 from test_tables import reading_of, sure_of, write
 
-from batchemo import display
-from batchemo.display import print_summary
+from batchemo import summary_table
 from batchemo.errors import UsageError
 from batchemo.records import MediaRow, Reading
 from batchemo.summary import STEPS, Summary, summarise
@@ -90,23 +91,23 @@ def test_json_holds_everything(found: Summary) -> None:
 
 
 def test_one_line_a_medium_where_there_is_no_terminal(found: Summary, capsys: pytest.CaptureFixture[str]) -> None:
-    print_summary(found)
+    summary_table.print_summary(found)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:5]] == ["media", "a.mp4", "b.mp4", "c.mp4", "all"]
     assert lines[1].split() == ["a.mp4", "done", "48", "24", "1", "100%", "·" * 12 + "▄" * 12, "all", "uncertain"]
     assert "█" * STEPS in lines[2]
     assert lines[2].endswith("happy 50%, sad 50%")
     assert lines[5] == "/c.mp4 is empty"
-    print_summary(found, top=1)
+    summary_table.print_summary(found, top=1)
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], io.StringIO]:
-    def of(width: int) -> io.StringIO:
+    def of(width: int, color_system: Any = "truecolor") -> io.StringIO:
         written = io.StringIO()
-        console = Console(file=written, force_terminal=True, color_system="truecolor", width=width, legacy_windows=False)
-        monkeypatch.setattr(display, "Console", lambda **_: console)
+        console = Console(file=written, force_terminal=True, color_system=color_system, width=width, legacy_windows=False)
+        monkeypatch.setattr(summary_table, "Console", lambda **_: console)
         return written
 
     return of
@@ -115,7 +116,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], io.StringIO]:
 @pytest.mark.parametrize(("width", "whole"), [(80, False), (140, True)])
 def test_colours_and_fewer_columns_in_a_terminal(found: Summary, terminal: Callable[[int], io.StringIO], width: int, whole: bool) -> None:
     written = terminal(width)
-    print_summary(found)
+    summary_table.print_summary(found)
     text = written.getvalue()
     assert "\x1b[38;2;230;159;0m" in text, "happy's colour"
     assert ("uncertain" in text.splitlines()[0]) == whole
@@ -123,21 +124,29 @@ def test_colours_and_fewer_columns_in_a_terminal(found: Summary, terminal: Calla
     assert "nobody is in view" in text
 
 
+def test_sixteen_colours_tell_emotions_apart(found: Summary, terminal: Callable[..., io.StringIO]) -> None:
+    written = terminal(140, color_system="standard")
+    summary_table.print_summary(found)
+    legend = next(line for line in written.getvalue().splitlines() if "surprise" in line)
+    codes = re.findall(r"\x1b\[(\d+)m█", legend)
+    assert len(set(codes)) == len(codes) == 7
+
+
 def test_names_are_data(tmp_path: Path, terminal: Callable[[int], io.StringIO], capsys: pytest.CaptureFixture[str]) -> None:
     found = summarise(results_of(tmp_path, {HOSTILE: [reading_of(0, [sure_of("sad")])]}))
     shown = "[bold]a\\n\\x1b[31m.mp4"
-    print_summary(found)
+    summary_table.print_summary(found)
     assert capsys.readouterr().out.splitlines()[1].startswith(shown + "  ")
     written = terminal(200)
-    print_summary(found)
+    summary_table.print_summary(found)
     assert shown in written.getvalue()
 
 
 def test_a_terminal_is_not_flooded(tmp_path: Path, terminal: Callable[[int], io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(display, "_MOST", 2)
+    monkeypatch.setattr(summary_table, "_MOST", 2)
     found = summarise(results_of(tmp_path, {f"{name}.mp4": [reading_of(0, [sure_of("sad")])] for name in "abc"}))
     written = terminal(140)
-    print_summary(found)
+    summary_table.print_summary(found)
     assert "and 1 media more: --top 3" in written.getvalue()
     assert "c.mp4" not in written.getvalue()
 

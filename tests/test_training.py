@@ -86,7 +86,7 @@ def test_a_run_begins_with_the_weights_it_is_given(fitted: ExpressionNet, recipe
     for before, after in zip(fitted.parameters(), same.parameters(), strict=True):
         assert torch.allclose(before, after, atol=1e-5)
     other = dataclasses.replace(recipe, network=NetworkSpec(stem=8, widths=(16, 16), blocks=(1, 1)))
-    with pytest.raises(DataError, match="another network"):
+    with pytest.raises(DataError, match="the weights to start from: those are of"):
         fit(other, faces, validation=None, folder=tmp_path / "x", device=torch.device("cpu"), report=lambda _: None, start=fitted)
 
 

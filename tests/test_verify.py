@@ -385,7 +385,7 @@ def test_what_a_killed_run_left(results: Path, tmp_path: Path) -> None:
 
 def test_refuses_what_is_no_results_folder_and_one_that_is_written_to(results: Path, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(UsageError, match=r"holds no results.*batchemo run"):
+        with pytest.raises(UsageError, match="holds no results"):
             verify(path)
     with FileLock(results / ".batchemo.lock"), pytest.raises(LockedError, match="a run is writing"):
         verify(results)

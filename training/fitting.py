@@ -23,6 +23,7 @@ from batchemo.errors import DataError
 from batchemo.network import ExpressionNet
 from training.augmentation import augment, mix, resize
 from training.dataset import VOTES, FaceSet
+from training.growing import grown
 from training.muon import Muon, hidden_convolutions
 from training.recipe import Recipe, complete
 from training.votes import label_probabilities, vote_shares
@@ -60,7 +61,7 @@ def fit(
 
     After each epoch the whole state is written to `folder`; called again with the same recipe, it goes on from there and
     ends with the same weights as if it had never stopped. No epoch is picked: `validation` only informs. With `start` its
-    weights are the first ones, instead of random ones.
+    weights are the first ones, instead of random ones; where the recipe's network is larger, it grows (`training.growing`).
     Raises DataError where `folder` holds the checkpoint of another recipe, of other pictures or first weights, where there are too few
     pictures for a batch, and where the loss is no longer a number.
     """
@@ -72,9 +73,9 @@ def fit(
     network = ExpressionNet(recipe.network).to(device).to(memory_format=torch.channels_last)
     if start is not None:
         try:
-            network.load_state_dict(start.state_dict())
-        except RuntimeError as error:
-            raise DataError(f"the weights to start from are of another network: {start.spec}; the recipe says {recipe.network}") from error
+            network.load_state_dict(grown(start, recipe.network).state_dict())
+        except ValueError as error:
+            raise DataError(f"{error}: those are of {start.spec}, the recipe of {recipe.network}") from error
     averaging = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
     average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
     fitted = cast(ExpressionNet, average.module)

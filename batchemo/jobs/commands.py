@@ -11,8 +11,17 @@ import typer
 
 from batchemo.errors import UsageError, typed
 from batchemo.exits import EXIT_FAILED_MEDIA, EXIT_USAGE, exits, program, say, set_up_logging
+from batchemo.usage import App, examples
 
-app = typer.Typer(help="Nightly jobs: what a file says, run, looked after and scheduled.", no_args_is_help=True)
+app = App(
+    help="Nightly jobs: what a file says, run, looked after and scheduled.",
+    no_args_is_help=True,
+    epilog=examples(
+        "batchemo jobs check jobs/nightly.toml",
+        "batchemo jobs run jobs/nightly.toml",
+        "batchemo jobs install jobs/nightly.toml --systemd --write",
+    ),
+)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A job file; see jobs/nightly.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -21,7 +30,7 @@ Folder = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog=examples("batchemo jobs check jobs/nightly.toml"))
 def check(file: File, as_json: Json = False) -> None:
     """What would be done: new, changed and failed media, and how long it may take. Exit 2 where the file would fail at night."""
     with exits():
@@ -39,7 +48,7 @@ def check(file: File, as_json: Json = False) -> None:
             raise typer.Exit(EXIT_USAGE)
 
 
-@app.command()
+@app.command(epilog=examples("batchemo jobs run jobs/nightly.toml", "batchemo jobs run jobs/nightly.toml --shard 2/8"))
 def run(
     file: File,
     shard: Annotated[
@@ -73,7 +82,7 @@ def run(
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
 
-@app.command()
+@app.command(epilog=examples("batchemo jobs status jobs/nightly.toml"))
 def status(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Job files.")],
     as_json: Json = False,
@@ -94,7 +103,9 @@ def status(
             print_status(each)
 
 
-@app.command()
+@app.command(
+    epilog=examples("batchemo jobs install jobs/nightly.toml --systemd", "batchemo jobs install jobs/nightly.toml --cron --write"),
+)
 def install(
     file: File,
     systemd: Annotated[bool, typer.Option("--systemd", help="A service and a timer of this user.")] = False,
@@ -133,7 +144,7 @@ def install(
                 say('units of users run while they are logged in; to let them run always: loginctl enable-linger "$USER"')
 
 
-@app.command()
+@app.command(epilog=examples("batchemo jobs uninstall jobs/nightly.toml"))
 def uninstall(file: File, folder: Folder = None) -> None:
     """Take away what `install --write` wrote for FILE, which itself need not exist any more. Results stay."""
     with exits():

@@ -45,7 +45,9 @@ def print_forecast(job: Job, found: Forecast) -> None:
         f"{len(found.done)} are done{f', {len(found.failed_before)} failed before' if found.failed_before else ''}."
     )
     if todo and found.seconds is not None:
-        console.print(f"That may take {_duration(found.seconds)}, by the speed of {_count(found.runs, 'earlier run')}.")
+        # Starting takes some seconds, however little there is to do.
+        long = "less than a minute" if found.seconds < 30 else _duration(found.seconds)
+        console.print(f"That may take {long}, by the speed of {_count(found.runs, 'earlier run')}.")
     elif todo:
         console.print("How long that takes nobody knows: no earlier run of this job had media like these.")
     for problem in found.problems:

@@ -4,12 +4,15 @@ The range is the median of the past runs, give or take 3.5 robust standard devia
 Iglewicz and Hoaglin (1993), How to Detect and Handle Outliers, chapter 3.3, call a value beyond that an outlier. Few values tell their
 own deviation badly, so that below 20 runs it is more of them: as many as leave one in a hundred ordinary values outside. Nights that
 were odd themselves hardly widen the range. Each figure has a floor below which a difference means nothing, however alike the nights
-were, and is left out where a run has too little of it to tell.
+were, and is left out where a run has too little of it to tell. What is said of people needs many of them: one long film of a sad man
+makes half of a small night sad. So the range has three standard errors of tonight's value, too, as if the people were drawn by lot.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -23,10 +26,16 @@ _DEVIATIONS_OF_FEW = (14.5, 8.1, 7.8, 5.9, 5.8, 5.0, 4.9, 4.4, 4.3, 4.1, 4.0, 3.
 `tests/test_drift.py` repeats with fewer."""
 
 _LEAST_RUNS = 5
+_RHYTHM = 2, 12
+"""Nights as far out before, and one in how many, from which on a figure with a rhythm is usual: Sundays are one in seven."""
 _MOST_RUNS = 30
 """A change that stays is the usual after half of them."""
 
-_LEAST_TRACKS, _LEAST_MEDIA, _LEAST_PICTURES, _LEAST_HOURS, _LEAST_WORK_SECONDS = 10, 5, 10, 1 / 60, 5.0
+_ERRORS = 3.0
+_CONFIDENCE_SPREAD = 0.2
+"""Standard deviation of the mean confidence of a track, in the real clips at hand."""
+
+_LEAST_TRACKS, _LEAST_MEDIA, _LEAST_PICTURES, _LEAST_HOURS, _LEAST_WORK_SECONDS = 4, 10, 10, 1 / 60, 5.0
 
 Figures = dict[str, Any]
 
@@ -34,19 +43,22 @@ Figures = dict[str, Any]
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measure:
     """A figure that nights are compared by. `value` of a run's figures is None where they have too little to tell; `floor` is the
-    least difference that counts, as it stands or, where `relative`, as a share of the median."""
+    least difference that counts, as it stands or, where `relative`, as a share of the median. One with a `rhythm` has another level on
+    some days of the week; `spread` is the standard deviation between people where their mean has a value."""
 
     name: str
     text: str
     value: Callable[[Figures], float | None]
     floor: float
     relative: bool = False
+    rhythm: bool = False
+    spread: Callable[[float], float] | None = None
     style: Literal["share", "number"] = "number"
 
-    def shown(self, value: float) -> str:
+    def shown(self, value: float, *, more_digits: int = 0) -> str:
         if self.style == "share":
-            return f"{value:.0%}"
-        return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
+            return f"{value:.{more_digits}%}"
+        return f"{value:,.{more_digits}f}" if abs(value) >= 10 else f"{value:.{2 + more_digits}g}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,16 +112,28 @@ def _finding(measure: Measure, figures: Figures, past: Sequence[Figures]) -> Fin
     values = [found for found in map(measure.value, past) if found is not None]
     if value is None or len(values) < _LEAST_RUNS:
         return None
-    floor = measure.floor * abs(statistics.median(values)) if measure.relative else measure.floor
+    middle = statistics.median(values)
+    floor = measure.floor * abs(middle) if measure.relative else measure.floor
+    if measure.spread is not None:
+        floor = max(floor, _ERRORS * max(map(measure.spread, (value, middle))) / math.sqrt(figures["effective_tracks"]))
     usual, low, high = usual_range(values, floor=floor)
-    if low <= value <= high:
+    if low <= value <= high or (measure.rhythm and _is_rhythm(value, usual, values)):
         return None
     low, high = max(low, 0.0), min(high, 1.0) if measure.style == "share" else high
-    text = (
-        f"{measure.text}: {measure.shown(value)}, usually {measure.shown(usual)} "
-        f"({measure.shown(low)} to {measure.shown(high)} in {len(values)} runs)"
-    )
+    # Just beyond the range it must not look as if it were within.
+    for digits in range(3):
+        told, begin, end, typical = (measure.shown(each, more_digits=digits) for each in (value, low, high, usual))
+        if told not in (begin, end):
+            break
+    text = f"{measure.text}: {told}, usually {typical} ({begin} to {end} in {len(values)} runs)"
     return Finding(measure.name, value, usual, low, high, len(values), text)
+
+
+def _is_rhythm(value: float, usual: float, past: Sequence[float]) -> bool:
+    """Whether values as far from the usual one, on the same side, come back every so often."""
+    alike = sum(other <= value if value < usual else other >= value for other in past)
+    least, of = _RHYTHM
+    return alike >= least and alike * of >= len(past)
 
 
 def _is_comparable(other: Facts, facts: Facts) -> bool:
@@ -125,14 +149,16 @@ def _made_by(facts: Facts) -> tuple[Any, ...]:
 
 def _measures(figures: Figures, past: Sequence[Figures]) -> list[Measure]:
     labels = {label: None for each in (figures, *past) for label in each["emotions"] or ()}
+    of_people = functools.partial(Measure, floor=0.05, spread=_of_share, style="share")
     return [
-        Measure("media", "media analysed", lambda f: float(f["media"]), floor=0.5, relative=True),
+        Measure("media", "media analysed", lambda f: float(f["media"]), floor=0.5, relative=True, rhythm=True),
         Measure("faces_per_hour", "faces an hour of video", _faces_per_hour, floor=0.2, relative=True),
         Measure("faces_per_picture", "faces a picture", _faces_per_picture, floor=0.2, relative=True),
-        *(Measure(f"emotions.{label}", f"share of {label} faces", _share(label), floor=0.05, style="share") for label in labels),
-        Measure("confidence", "mean confidence", _of_faces("confidence"), floor=0.03, style="share"),
-        Measure("uncertain", "share of uncertain faces", _of_faces("uncertain"), floor=0.05, style="share"),
-        Measure("failed", "share of failed media", _failed, floor=0.05, style="share"),
+        *(of_people(f"emotions.{label}", f"share of {label} faces", _share(label)) for label in labels),
+        Measure("confidence", "mean confidence", _of_faces("confidence"), floor=0.03, spread=lambda _: _CONFIDENCE_SPREAD, style="share"),
+        of_people("uncertain", "share of uncertain faces", _of_faces("uncertain")),
+        # One that fails is named; it is no drift.
+        Measure("failed", "share of failed media", _failed, floor=0.1, style="share"),
         # Times of the same work differ by 30 % on machines that others use too.
         Measure("frames_per_second", "frames a second and process", _speed, floor=0.3, relative=True),
     ]
@@ -149,18 +175,22 @@ def _faces_per_picture(figures: Figures) -> float | None:
 
 
 def _of_faces(name: str) -> Callable[[Figures], float | None]:
-    # Faces of one person are alike; so many people make a mean.
-    return lambda figures: figures[name] if figures["tracks"] >= _LEAST_TRACKS else None
+    return lambda figures: figures[name] if figures.get("effective_tracks", 0) >= _LEAST_TRACKS else None
 
 
 def _share(label: str) -> Callable[[Figures], float | None]:
     def share(figures: Figures) -> float | None:
-        if not figures["emotions"] or figures["tracks"] * (1 - figures["uncertain"]) < _LEAST_TRACKS:
+        if not figures["emotions"] or figures.get("effective_tracks", 0) * (1 - figures["uncertain"]) < _LEAST_TRACKS:
             return None
         found: float = figures["emotions"].get(label, 0.0)
         return found
 
     return share
+
+
+def _of_share(share: float) -> float:
+    """Where each person is all one or all the other."""
+    return math.sqrt(share * (1 - share))
 
 
 def _failed(figures: Figures) -> float | None:

@@ -17,7 +17,8 @@ def figures_of(out: Path, media: Sequence[Medium], rows: Mapping[str, MediaRow],
     """Counts, shares and times of `media`, whose `rows` by name the run made in `seconds` of wall time.
 
     `emotions` are shares of the faces that are certain, `uncertain` that of all faces, `confidence` their mean; all three are None
-    without faces. `work` has the media, bytes, faces, and seconds of one process for each kind of medium, `hours` the length of videos.
+    without faces. `effective_tracks` says how many tracks of equal length would tell as much about them: faces of one are alike. `work`
+    has the media, bytes, faces, and seconds of one process for each kind of medium, `hours` the length of videos.
     """
     done = [(medium, rows[medium.name]) for medium in media if medium.name in rows]
     work = {kind: {"media": 0, "bytes": 0, "faces": 0, "seconds": 0.0} for kind in ("image", "video")}
@@ -34,6 +35,7 @@ def figures_of(out: Path, media: Sequence[Medium], rows: Mapping[str, MediaRow],
         "frames": sum(row.n_frames_analysed for _, row in done),
         "faces": sum(row.n_faces for _, row in done),
         "tracks": sum(row.n_tracks for _, row in done),
+        "effective_tracks": _effective_tracks([table_path(out, "tracks", medium.output) for medium, row in done if row.n_faces]),
         **_expressions([table_path(out, "faces", medium.output) for medium, row in done if row.n_faces]),
         "seconds": round(seconds, 3),
         "work": work,
@@ -61,6 +63,12 @@ def _expressions(files: Sequence[Path]) -> dict[str, Any]:
         "confidence": confidence / faces if faces else None,
         "uncertain": uncertain / faces if faces else None,
     }
+
+
+def _effective_tracks(files: Sequence[Path]) -> float:
+    """Kish's effective size of a sample whose members weigh as much as they have faces."""
+    lengths = [length for file in files for length in pq.read_table(file, columns=["n_frames"])["n_frames"].to_pylist()]
+    return round(sum(lengths) ** 2 / sum(length**2 for length in lengths), 2) if lengths else 0.0
 
 
 def _size(path: Path) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchemo.errors import UsageError, typed
+from batchemo.errors import no_results
 from batchemo.inventory import ANNOTATED_SUFFIXES, read_inventory, row_from
 from batchemo.records import MediaRow
 from batchemo.tables import table_path
@@ -19,23 +19,21 @@ from batchemo.tables import table_path
 class Entry:
     """One medium. `output` and `labels` are empty where it has no tables, because it killed whatever read it.
 
-    `annotated` is its annotated copy as a path below the results folder, empty where there is none.
+    `min_face_px` is the smallest face that was searched for. `annotated` is its annotated copy as a path below the results folder,
+    empty where there is none.
     """
 
     row: MediaRow
     output: str = ""
     labels: tuple[str, ...] = ()
     uncertain_below: float = 0.5
+    min_face_px: int = 40
     annotated: str = ""
 
 
 def has_results(results: Path) -> bool:
     """Whether `results` looks like a results folder at all."""
     return (results / "frames").is_dir() or table_path(results, "media").is_file()
-
-
-def no_results(results: Path) -> UsageError:
-    return UsageError(f"{results} holds no results; make some with: batchemo run INPUT --out {typed(results)}")
 
 
 def read_entries(results: Path) -> list[Entry]:
@@ -45,11 +43,13 @@ def read_entries(results: Path) -> list[Entry]:
         name = found.row.media
         # A medium that killed whatever read it has a row in `media.parquet` alone, perhaps beside tables from before.
         rows = [found.row, *([entries[name].row] if name in entries else [])]
+        options = found.metadata.get("options", {})
         entries[name] = Entry(
             row=max(rows, key=lambda row: row.run_id),
             output=found.output,
             labels=tuple(found.metadata.get("labels", ())),
-            uncertain_below=float(found.metadata.get("options", {}).get("uncertain_below", 0.5)),
+            uncertain_below=float(options.get("uncertain_below", 0.5)),
+            min_face_px=int(options.get("min_face_px", 40)),
             annotated=_annotated(results, found.output),
         )
     if not entries:

@@ -17,15 +17,17 @@ from filelock import FileLock
 
 from batchemo import __version__
 from batchemo.atomic import temporary_name, write_text
+from batchemo.errors import no_results
 from batchemo.palette import as_hex, colours
 from batchemo.records import EMOTIONS
-from batchemo.report.entries import Entry, has_results, no_results, read_entries
+from batchemo.report.entries import Entry, has_results, read_entries
 from batchemo.report.packing import pack, pack_timeline
 from batchemo.report.page import as_script, readable, render
 from batchemo.report.runs import LastRun, read_last_run
 from batchemo.report.timelines import Timeline, read_timeline
 from batchemo.rows import GAP_SECONDS
 from batchemo.smoothing import SMOOTH_SECONDS
+from batchemo.tables import thumbnails_folder
 
 MOST_MEDIA = 100
 MOST_BYTES = 4_500_000
@@ -68,7 +70,8 @@ def write_site(results: Path, *, most_media: int = MOST_MEDIA, most_bytes: int =
         else:
             records = list(_written(results, entries))
         title = readable(results.resolve().name)
-        index = pack(_index(title, entries, records, read_last_run(results)))
+        last = read_last_run(results, done=[entry.row.media for entry in entries if entry.row.status == "done"])
+        index = pack(_index(title, entries, records, last))
         write_text(folder / "index.html", render(title=title, index=index, timelines=inside or ()))
     return Site(folder / "index.html", len(entries), inside is None)
 
@@ -107,7 +110,7 @@ def _written(results: Path, entries: Sequence[Entry]) -> Iterator[dict[str, Any]
         temporary = temporary_name(path)
         temporary.write_text(as_script(pack_timeline(timeline, step_s=0)), encoding="ascii")
         temporary.replace(path)
-        yield _record(entry, timeline) | {"file": f"{_TIMELINES}/{path.name}"}
+        yield _record(entry, timeline) | {"file": f"{_TIMELINES}/{path.name}", "face": _face(results, entry, timeline)}
     for path in set(folder.iterdir()) - wanted:
         path.unlink(missing_ok=True)
 
@@ -115,6 +118,15 @@ def _written(results: Path, entries: Sequence[Entry]) -> Iterator[dict[str, Any]
 def _file_name(entry: Entry) -> str:
     """Short and safe whatever the medium is called."""
     return f"{hashlib.sha256(entry.row.media.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}.js"
+
+
+def _face(results: Path, entry: Entry, timeline: Timeline) -> str:
+    """Where the page finds the thumbnail of the longest track that has one, so that its list need not read whole timelines."""
+    seen = next((track for track in timeline.tracks if track.thumbnail), None)
+    if seen is None:
+        return ""
+    place = thumbnails_folder(results, entry.output).relative_to(results / "report") / f"{seen.track_id}.jpg"
+    return quote(os.fsencode(place))
 
 
 def _timeline(results: Path, entry: Entry) -> Timeline:
@@ -143,6 +155,7 @@ def _record(entry: Entry, timeline: Timeline) -> dict[str, Any]:
         "run": row.run_id,
         "labels": entry.labels,
         "uncertain": entry.uncertain_below,
+        "least": entry.min_face_px,
         "counts": timeline.counts().tolist(),
         "strip": timeline.strip(row.duration_s) if row.kind == "video" and timeline.tracks else [],
     }
@@ -153,9 +166,11 @@ def _index(title: str, entries: Sequence[Entry], records: list[dict[str, Any]], 
     for record in records:
         # The page's labels are those of all media together; most results have one set, and need not repeat it.
         record["labels"] = [] if list(record["labels"]) == labels else [labels.index(label) for label in record["labels"]]
-    run = dataclasses.asdict(last) if last else None
-    if run:
-        run |= {name: [readable(media) for media in run[name]] for name in ("failing", "mended")}
+    run = None
+    if last:
+        fields = dataclasses.asdict(last)
+        texts = {name: readable(value) for name, value in fields.items() if isinstance(value, str)}
+        run = fields | texts | {name: list(map(readable, value)) for name, value in fields.items() if isinstance(value, tuple)}
     return {
         "title": title,
         "built": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

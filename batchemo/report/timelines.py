@@ -57,17 +57,29 @@ class Timeline:
         """Faces by label and tenth of confidence, K x `CONFIDENCE_STEPS`."""
         found = np.zeros((len(self.labels), CONFIDENCE_STEPS), np.int64)
         for track in self.tracks:
-            tenth = np.minimum((track.probabilities.max(axis=1) * CONFIDENCE_STEPS + 1e-6).astype(int), CONFIDENCE_STEPS - 1)
-            np.add.at(found, (track.probabilities.argmax(axis=1), tenth), 1)
+            np.add.at(found, (track.probabilities.argmax(axis=1), confidence_steps(track.probabilities)), 1)
         return found
 
     def strip(self, duration_s: float) -> list[int]:
-        """For each of `STRIP_CELLS` equal parts of the medium the label with most probability in it, -1 where nobody is seen."""
+        """For each of `STRIP_CELLS` equal parts of the medium the label with most probability in it, times `CONFIDENCE_STEPS`, plus
+        the step that the confidence of its faces reaches at most; -1 where nobody is seen."""
         sums = np.zeros((STRIP_CELLS, len(self.labels)))
+        steps = np.zeros((STRIP_CELLS, len(self.labels)), int)
         for track in self.tracks:
             cells = (track.times_s / max(duration_s, 1e-9) * STRIP_CELLS).astype(int).clip(0, STRIP_CELLS - 1)
             np.add.at(sums, cells, track.probabilities)
-        return [int(cell.argmax()) if cell.any() else -1 for cell in sums]
+            np.maximum.at(steps, (cells, track.probabilities.argmax(axis=1)), confidence_steps(track.probabilities))
+        leading = sums.argmax(axis=1)
+        return [
+            int(label * CONFIDENCE_STEPS + cell_steps[label]) if cell.any() else -1
+            for label, cell, cell_steps in zip(leading, sums, steps, strict=True)
+        ]
+
+
+def confidence_steps(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Which of `CONFIDENCE_STEPS` the greatest of each row's probabilities (N x K) reaches, N."""
+    reached: NDArray[np.int64] = (probabilities.max(axis=1) * CONFIDENCE_STEPS + 1e-6).astype(np.int64)
+    return reached.clip(max=CONFIDENCE_STEPS - 1)
 
 
 def read_timeline(results: Path, output: str, labels: Sequence[str]) -> Timeline:

@@ -22,7 +22,9 @@ def fit(
     out: Annotated[Path | None, typer.Option("--out", help="Folder of this run; default: runs/<name of the recipe>.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")] = None,
-    start: Annotated[Path | None, typer.Option("--start", help="Begin with these weights, not with random ones.")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--start", help="Begin with these weights, not with random ones; a larger network grows from them.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Train a network, calibrate and evaluate it, and write OUT/weights.safetensors.

@@ -4,7 +4,8 @@ const PLOT = { left: 38, right: 12, top: 8, height: 112, band: 20, gap: 8, axis:
 const CHART_HEIGHT = PLOT.top + PLOT.height + PLOT.gap + PLOT.band + PLOT.axis;
 const TICK_STEPS = [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400];
 const TICK_ROOM = 72;
-const FADED = 0.18;
+const FADED = 0.18; // what was not chosen
+const PALE = 0.45; // what is less confident than chosen
 
 // `view` is shared by all charts of a medium: from, to (seconds), raw.
 function trackChart(track, view, act) {
@@ -163,7 +164,7 @@ function drawLines(pen, samples, xOf) {
     const off = chosen.emotions.size && !chosen.emotions.has(label);
     pen.strokeStyle = pen.fillStyle = index.colours[label];
     pen.lineWidth = peaks[label] < 0.2 || off ? 1 : 2;
-    pen.globalAlpha = off ? FADED : 0.45;
+    pen.globalAlpha = off ? FADED : PALE;
     stroke(pen, samples, label, xOf, () => true);
     if (off) continue;
     pen.globalAlpha = 1;

@@ -27,7 +27,7 @@ function shownMedia() {
   const people = { none: (n) => n === 0, one: (n) => n === 1, several: (n) => n > 1 }[chosen.people];
   const state = {
     failed: (medium) => medium.status === "failed",
-    last: (medium) => medium.run === index.run?.run_id,
+    last: (medium) => index.run?.run_ids.includes(medium.run),
     image: (medium) => medium.kind === "image",
     video: (medium) => medium.kind === "video",
   }[chosen.state];
@@ -64,8 +64,7 @@ function emotionButtons(changed) {
           changed();
         },
       },
-      swatch(label),
-      name,
+      make("span", { class: "name" }, swatch(label), name),
       numbers[label],
     ),
   );

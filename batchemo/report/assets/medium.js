@@ -22,7 +22,7 @@ function buildMedium(root, medium, place) {
 
   root.replaceChildren();
   fill(root, {}, [
-    make("p", { class: "back" }, make("a", { href: "#" }, "← All media")),
+    ways(medium),
     make("h1", { tabindex: -1 }, named(medium.name)),
     make("p", { class: "soft facts" }, facts(medium)),
     medium.message ? make("p", { class: medium.status === "failed" ? "problem" : "remark" }, named(medium.message)) : null,
@@ -33,6 +33,7 @@ function buildMedium(root, medium, place) {
     timeline = found;
     toolbar.replaceChildren(...tools());
     hint.hidden = medium.kind !== "video";
+    if (timeline.step) hint.append(` To keep the page small, raw values are means over ${timeline.step} s; the tables hold every face.`);
     if (place.time !== null) seek(place.time);
     changed();
   }, (error) => people.replaceChildren(make("p", { class: "problem" }, `${error.message}; build the page again with: batchemo report`)));
@@ -45,14 +46,14 @@ function buildMedium(root, medium, place) {
     return [
       confidenceSlider(changed),
       timeline.tracks.length > 1 ? selection("Person", names, view.person, (value) => { view.person = value; changed(); }) : null,
-      medium.kind === "video" && timeline.tracks.length ? make("label", { class: "field check" }, raw, "Every value") : null,
+      medium.kind === "video" && timeline.tracks.length ? make("label", { class: "field check", title: "The probabilities of each face, before they are averaged over time" }, raw, "Raw values") : null,
       medium.kind === "video" && timeline.tracks.length
         ? make("div", { class: "zoom", role: "group", "aria-label": "What is in view" }, 
             button("Earlier", "‹", () => pan(-0.5)),
             button("Later", "›", () => pan(0.5)),
             button("Zoom out", "−", () => zoom(2)),
             button("Zoom in", "+", () => zoom(0.5)),
-            button("Whole length", "all", () => zoom(Infinity)))
+            button("All of it", "All", () => zoom(Infinity)))
         : null,
     ].filter(Boolean);
   }
@@ -137,26 +138,42 @@ function buildMedium(root, medium, place) {
   }
 }
 
+// To the list, and to the medium before and after this one among those that the list shows.
+function ways(medium) {
+  const media = shownMedia().map((each) => each.medium);
+  const at = media.indexOf(medium);
+  const beside = (name, sign, other) => (other ? make("a", { href: addressOf(other), rel: name.toLowerCase(), title: other.name }, sign) : make("span", { class: "soft" }, sign));
+  return make(
+    "nav",
+    { class: "ways", "aria-label": "Media" },
+    make("a", { href: "#" }, "← All media"),
+    at < 0 || media.length < 2 ? null : make("span", { class: "beside" }, beside("Prev", "Previous", media[at - 1]), make("span", { class: "soft number" }, `${count(at + 1)} of ${count(media.length)}`), beside("Next", "Next", media[at + 1])),
+  );
+}
+
 function facts(medium) {
+  const video = medium.kind === "video";
+  if (!medium.frames) return video ? "video" : "picture";
   return [
-    medium.kind === "video" ? `video, ${clock(medium.seconds)}` : "picture",
+    video ? `video, ${clock(medium.seconds)}` : "picture",
     medium.width ? `${medium.width} × ${medium.height} pixels` : "",
-    several(medium.frames, "frame", "frames"),
+    video ? several(medium.frames, "frame", "frames") : "",
     several(medium.faces, "face", "faces"),
-    several(medium.tracks, "person", "people"),
+    video ? several(medium.tracks, "person", "people") : "",
   ].filter(Boolean).join(" · ");
 }
 
 function nobody(medium) {
   if (medium.status === "failed" && !medium.frames) return "Nothing of it could be analysed.";
-  return "No face was found. Faces smaller than --min-face-px (40 pixels) are not searched for.";
+  return `No face was found. Those below ${medium.least} pixels were not searched for (--min-face-px), and those from the side, from behind or upside down are not found.`;
 }
 
 // The annotated copy; `moved` is told where a video stands.
 function buildStage(medium, moved) {
   const none = { seek() {}, play() {} };
   const missing = (text) => make("p", { class: "missing soft" }, text);
-  if (!medium.copy) return { ...none, element: missing("No annotated copy was written. They come with: batchemo run … --annotate") };
+  const without = medium.status === "failed" ? "There is no annotated copy of what failed." : "No annotated copy was written. They come with: batchemo run … --annotate";
+  if (!medium.copy) return { ...none, element: missing(without) };
   const broken = () => holder.replaceChildren(missing("The annotated copy cannot be shown here; it stands in the folder annotated."));
   const holder = make("div", { class: "holder" });
   if (medium.kind === "image") {

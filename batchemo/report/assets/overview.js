@@ -1,10 +1,11 @@
 // All media: figures, the mix of emotions, the last run, what failed, and a list to choose from.
 
 const STRIP_CELLS = 48;
+const CONFIDENCE_STEPS = 10;
 const ORDERS = [["name", "by name"], ["share", "most of the chosen emotions"], ["faces", "most faces"], ["length", "longest"]];
 
 function buildOverview(root, open) {
-  const mix = make("div");
+  const mix = make("div", { class: "bar" });
   const buttons = emotionButtons(changed);
   const status = make("p", { class: "soft", role: "status" });
   const body = make("tbody");
@@ -28,6 +29,7 @@ function buildOverview(root, open) {
       make("div", { class: "card" }, make("h2", {}, "Mix of emotions"), mix, buttons.element),
       lastRun((state) => { select.state.querySelector("select").value = state; set("state", state); }),
     ),
+    ...drift(),
     ...failures(),
     make(
       "div",
@@ -43,7 +45,7 @@ function buildOverview(root, open) {
       "table",
       { class: "media" },
       make("caption", { class: "unseen" }, "Media; each name opens its timeline"),
-      make("thead", {}, make("tr", {}, ["", "Medium", "Timeline", "People", "Faces", "Mostly"].map((name) => make("th", { scope: "col" }, name)))),
+      make("thead", {}, make("tr", {}, make("td"), ["Medium", "Timeline", "People", "Faces", "Emotion"].map((name) => make("th", { scope: "col" }, name)))),
       body,
     ),
     more,
@@ -84,7 +86,7 @@ function figures() {
   const seconds = total(index.media.filter((medium) => medium.kind === "video").map((medium) => medium.seconds));
   const each = [
     ["Media", count(index.media.length), seconds ? `${clock(seconds, 0)} of video` : ""],
-    ["People", count(sum("tracks")), "anew each time in view"],
+    ["People", count(sum("tracks")), "counted anew in each medium"],
     ["Faces", count(sum("faces")), `in ${several(sum("frames"), "frame", "frames")}`],
     ["Failed", count(failed), failed ? "listed below" : "all could be read"],
   ];
@@ -100,23 +102,40 @@ function figures() {
 function lastRun(choose) {
   const run = index.run;
   if (!run) return null;
-  const analysed = index.media.filter((medium) => medium.run === run.run_id).length;
+  const analysed = index.media.filter((medium) => run.run_ids.includes(medium.run)).length;
   const list = (title, names) =>
     names.length
       ? make("p", {}, `${title}: `, names.slice(0, 10).flatMap((name, i) => [i ? ", " : "", named(name)]), names.length > 10 ? ` and ${count(names.length - 10)} more` : "")
       : null;
+  const soft = (...children) => make("p", { class: "soft" }, ...children);
   return make(
     "div",
     { class: "card" },
     make("h2", {}, "The last run"),
-    make("p", {}, `${moment(run.started)}: ${several(run.analysed, "medium", "media")} analysed, ${count(run.kept)} kept from before.`),
-    run.before ? make("p", { class: "soft" }, `The run before began ${moment(run.before)}.`) : make("p", { class: "soft" }, "It was the first one."),
+    make("p", {}, moment(run.started), run.job ? [", ", named(run.job)] : null, shardsOf(run), `: ${several(run.analysed, "medium", "media")} analysed, ${count(run.kept)} kept from before.`),
+    run.how === "done" ? null : make("p", { class: "problem" }, run.how ? `It ended early: ${run.message || run.how}` : "It did not come to its end. The same command goes on."),
+    soft(run.before ? `The run before began ${moment(run.before)}.` : "No earlier run looked at the same media."),
     list("Failing since then", run.failing),
     list("Mended since then", run.mended),
+    list("Not there any more", run.vanished),
+    list("Removed, because not there any more", run.pruned),
+    run.drift.length ? null : run.drift_note ? soft(`Figures: ${run.drift_note}.`) : null,
     analysed && analysed < index.media.length
-      ? make("button", { type: "button", class: "quiet", onclick: () => choose("last") }, `Show only the ${count(analysed)}`)
+      ? make("button", { type: "button", class: "quiet", onclick: () => choose("last") }, "Show only what it analysed")
       : null,
   );
+}
+
+function shardsOf(run) {
+  if (!run.of_shards) return "";
+  return run.shards === run.of_shards ? `, in ${count(run.shards)} shards` : `, ${count(run.shards)} of ${count(run.of_shards)} shards alone`;
+}
+
+// What was not as on other nights.
+function drift() {
+  const lines = index.run?.drift ?? [];
+  if (!lines.length) return [];
+  return [make("div", { class: "card odd" }, make("h2", {}, "Unlike earlier runs"), make("ul", { class: "plain" }, lines.map((line) => make("li", {}, named(line)))))];
 }
 
 function failures() {
@@ -134,16 +153,18 @@ function failures() {
 
 function mediumRow({ medium, faces }) {
   const all = total(faces);
-  const first = greatest(faces);
+  const first = greatest(faces.map((each, label) => (chosen.emotions.size && !chosen.emotions.has(label) ? -1 : each)));
   const thumbnail = make("td", { class: "face" });
-  if (isInside(medium) && medium.tracks) {
+  const show = (src) => thumbnail.append(make("img", { src, alt: "", width: 40, height: 40, loading: "lazy", onerror: (event) => event.target.remove() }));
+  if (medium.face) show(medium.face);
+  else if (isInside(medium) && medium.tracks) {
     timelineOf(medium).then((timeline) => {
       const seen = timeline.tracks.find((track) => track.thumbnail);
-      if (seen) thumbnail.append(make("img", { src: seen.thumbnail, alt: "", width: 40, height: 40 }));
+      if (seen) show(seen.thumbnail);
     }, () => {});
   }
   const kind = medium.kind === "image" ? "picture" : medium.seconds ? clock(medium.seconds, 0) : "video";
-  let mostly = make("span", { class: "soft" }, medium.faces ? "none so confident" : "no face");
+  let mostly = make("span", { class: "soft" }, medium.faces ? `all below ${percent(chosen.confidence)}` : "no face");
   if (medium.status === "failed") mostly = make("span", { class: "failed" }, "failed");
   else if (all) mostly = [emotion(first), " ", make("span", { class: "number" }, percent(faces[first] / all))];
   return make(
@@ -158,22 +179,27 @@ function mediumRow({ medium, faces }) {
   );
 }
 
-// The leading emotion over the length of a medium.
+// The leading emotion over the length of a medium, pale where less confident than chosen.
 function strip(medium) {
   const runs = [];
-  medium.strip.forEach((own, cell) => {
+  medium.strip.forEach((value, cell) => {
+    const own = Math.floor(value / CONFIDENCE_STEPS);
     const label = own < 0 || !medium.labels.length ? own : medium.labels[own];
-    if (runs.at(-1)?.label === label) runs.at(-1).cells++;
-    else runs.push({ label, cell, cells: 1 });
+    const on = !chosen.emotions.size || chosen.emotions.has(label);
+    const sure = value % CONFIDENCE_STEPS >= Math.round(chosen.confidence * CONFIDENCE_STEPS);
+    const opacity = on ? (sure ? 1 : PALE) : FADED;
+    const last = runs.at(-1);
+    if (last?.label === label && last.opacity === opacity) last.cells++;
+    else runs.push({ label, opacity, cell, cells: 1 });
   });
   const seen = runs.filter((run) => run.label >= 0);
-  const words = seen.slice(0, 8).map((run) => index.labels[run.label]).join(", then ") + (seen.length > 8 ? ", and so on" : "");
-  const on = (label) => !chosen.emotions.size || chosen.emotions.has(label);
+  const told = seen.map((run) => index.labels[run.label]).filter((name, i, names) => name !== names[i - 1]);
+  const words = told.slice(0, 8).join(", then ") + (told.length > 8 ? ", and so on" : "");
   return makeSvg(
     "svg",
     { viewBox: `0 0 ${STRIP_CELLS} 1`, preserveAspectRatio: "none", role: "img", "aria-label": words },
     seen.map((run) =>
-      makeSvg("rect", { x: run.cell, width: run.cells, height: 1, fill: index.colours[run.label], "fill-opacity": on(run.label) ? 1 : FADED }),
+      makeSvg("rect", { x: run.cell, width: run.cells, height: 1, fill: index.colours[run.label], "fill-opacity": run.opacity }),
     ),
   );
 }
