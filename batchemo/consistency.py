@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from batchemo import __version__
 from batchemo.inventory import Entry
+from batchemo.recap import columns_for, sum_up
 from batchemo.records import MediaRow
-from batchemo.tables import EPISODES, FRAMES, PER_MEDIUM, SCHEMA_VERSION, Table, faces_schema, read_metadata, table_path, tracks_schema
+from batchemo.tables import (
+    BATCH_ROWS,
+    EPISODES,
+    FRAMES,
+    PER_MEDIUM,
+    SCHEMA_VERSION,
+    Table,
+    faces_schema,
+    read_metadata,
+    table_path,
+    tracks_schema,
+)
 
-_BATCH_ROWS = 64 * 1024
 _SUM_ERROR = 1e-4
 """How far seven float32 probabilities may be from adding up to 1."""
 
@@ -68,9 +81,16 @@ def check_tables(results: Path, entry: Entry, frames: FrameRows, *, repeats: boo
         yield from _named(entry, "faces", seen.check(batch))
     yield from _named(entry, "faces", seen.conclude())
     tracks = [row for batch in _batches(results, entry, "tracks") for row in batch.to_pylist()]
-    yield from _named(entry, "tracks", _check_tracks(tracks, seen, entry.row))
+    found = list(_named(entry, "tracks", _check_tracks(tracks, seen, entry.row)))
     episodes = [row for batch in _batches(results, entry, "episodes") for row in batch.to_pylist()]
-    yield from _named(entry, "episodes", _check_episodes(episodes, tracks))
+    found += _named(entry, "episodes", _check_episodes(episodes, tracks))
+    yield from found
+    # Another version may have summed up in another way; and what does not even fit needs no closer look.
+    if not found and not seen.is_off and entry.metadata.get("batchemo_version") == __version__:
+        labels = entry.metadata.get("labels", ())
+        recap = sum_up(lambda: _batches(results, entry, "faces", columns_for(labels)), media=entry.row.media, labels=labels)
+        yield from _named(entry, "tracks", _compare(recap.tracks, tracks, ("track_id",)))
+        yield from _named(entry, "episodes", _compare(recap.episodes, episodes, ("track_id", "start_s")))
 
 
 def read_frames(results: Path, entry: Entry) -> FrameRows:
@@ -101,10 +121,10 @@ def _opened(results: Path, entry: Entry, table: Table) -> pq.ParquetFile:
     return file
 
 
-def _batches(results: Path, entry: Entry, table: Table) -> Iterator[pa.RecordBatch]:
+def _batches(results: Path, entry: Entry, table: Table, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     with _opened(results, entry, table) as file:
         try:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
                 empty = [name for name, column in zip(batch.schema.names, batch.columns, strict=True) if column.null_count]
                 if empty:
                     raise _table_error(entry, table, "empty", f"has rows without {', '.join(empty)}; make it again with --force")
@@ -179,6 +199,7 @@ class _Faces:
         self._row = entry.row
         self._labels: Sequence[str] = entry.metadata.get("labels", ())
         self._exact = entry.metadata.get("options", {}).get("detector") == "exact"
+        self._uncertain_below: float | None = entry.metadata.get("options", {}).get("uncertain_below")
         self._counts = np.zeros(len(frames.indices), np.int32)
         self._said: set[str] = set()
         self._last: tuple[int, int] = (-1, -1)
@@ -191,11 +212,16 @@ class _Faces:
                 self._said.add(kind)
                 yield kind, message
 
+    @property
+    def is_off(self) -> bool:
+        """Whether there was anything to complain of."""
+        return bool(self._said)
+
     def conclude(self) -> Iterator[tuple[str, str]]:
         at = _first(self._counts != self._frames.n_faces)
         if at is not None and "orphan" not in self._said:
-            told = f"has {self._counts[at]} faces of frame {self._frames.indices[at]}, frames/ says {self._frames.n_faces[at]}"
-            yield "count", told
+            self._said.add("count")
+            yield "count", f"has {self._counts[at]} faces of frame {self._frames.indices[at]}, frames/ says {self._frames.n_faces[at]}"
 
     def _check(self, batch: pa.RecordBatch) -> Iterator[tuple[str, str]]:
         if not len(batch):
@@ -233,12 +259,24 @@ class _Faces:
         at = _first(~((np.abs(sums - 1) <= _SUM_ERROR) & ((shares >= 0) & (shares <= 1)).all(axis=0)))
         if at is not None:
             yield "probabilities", f"has probabilities in frame {index[at]} that add up to {sums[at]:.4f} or lie outside of 0 to 1"
+        elif (at := _first(self._misread(batch, shares))) is not None:
+            told = f"{batch['emotion'][at]} with {batch['confidence'][at].as_py():.4f}"
+            yield "emotion", f"has {told} in frame {index[at]}, which is not what its probabilities say"
         names = ("box_x1", "box_y1", "box_x2", "box_y2")
         boxes = np.stack([batch[name].to_numpy(zero_copy_only=False) for name in names], axis=1).astype(np.float64)
         at = _first(~_possible(boxes, self._row, exact=self._exact))
         if at is not None:
             told = ", ".join(f"{value:.1f}" for value in boxes[at])
             yield "box", f"has the box {told} in frame {index[at]} of {self._row.width} x {self._row.height} pixels"
+
+    def _misread(self, batch: pa.RecordBatch, shares: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Where emotion, confidence and doubt are not those of the most probable emotion; `shares` labels x N."""
+        confidence = shares.max(axis=0)
+        emotion = np.array(self._labels, object)[shares.argmax(axis=0)]
+        wrong = (batch["emotion"].to_numpy(zero_copy_only=False) != emotion) | (batch["confidence"].to_numpy() != confidence)
+        if self._uncertain_below is None:
+            return np.asarray(wrong, np.bool_)
+        return np.asarray(wrong | (batch["uncertain"].to_numpy(zero_copy_only=False) != (confidence < self._uncertain_below)), np.bool_)
 
     def _add_tracks(self, ids: NDArray[np.int32], times: NDArray[np.float64]) -> None:
         for track in np.unique(ids).tolist():
@@ -298,6 +336,28 @@ def _check_episodes(episodes: list[dict[str, Any]], tracks: list[dict[str, Any]]
         if count > known[track_id]["n_frames"]:
             yield "count", f"has {count} frames of track {track_id}, tracks/ has {known[track_id]['n_frames']}"
             return
+
+
+def _compare(expected: list[dict[str, Any]], told: list[dict[str, Any]], keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Rows that faces/ give against those that are there, both sorted by `keys`; names the first difference."""
+    for right, row in itertools.zip_longest(expected, told):
+        if right is not None and row is not None and all(_agree(value, row[name]) for name, value in right.items()):
+            continue
+        missing = row is None or (right is not None and [right[key] for key in keys] < [row[key] for key in keys])
+        culprit = right if missing else row
+        where = ", ".join(f"{key} {culprit[key]:g}" for key in keys)
+        differing = [] if row is None or right is None else [name for name, value in right.items() if not _agree(value, row[name])]
+        if differing and not any(key in differing for key in keys):
+            yield "recap", f"has another {', '.join(differing)} than follows from faces/, at {where}; make it again with --force"
+        elif missing:
+            yield "recap", f"lacks a row that follows from faces/, at {where}; make it again with --force"
+        else:
+            yield "recap", f"has a row that does not follow from faces/, at {where}; make it again with --force"
+        return
+
+
+def _agree(one: Any, other: Any) -> bool:
+    return abs(one - other) <= _SUM_ERROR if isinstance(one, float) else bool(one == other)
 
 
 def _first(wrong: NDArray[np.bool_]) -> int | None:

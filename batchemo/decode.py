@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from typing import Literal
 
-from batchemo.decoders.container import Index, divide, open_video, read_index
+from batchemo.decoders.container import Index, divide, read_index
 from batchemo.decoders.decord import MAX_DECODED_BYTES, DecordSource
 from batchemo.decoders.picture import PictureSource
 from batchemo.decoders.pyav import PyAVSource
@@ -40,17 +40,6 @@ def segments_of(medium: Medium, *, decoder: Decoder = "auto") -> list[Segment]:
     if decoder == "auto" and _suits_decord(index) and _decord_installed():
         return [Segment()]
     return divide(index, seconds=SEGMENT_SECONDS)
-
-
-def count_segments(medium: Medium) -> int:
-    """About how many segments `medium` has, by its header alone."""
-    if medium.kind == "image":
-        return 1
-    try:
-        with open_video(medium.path) as (container, _):
-            return max(1, int((container.duration or 0) / 1_000_000 / SEGMENT_SECONDS))
-    except MediaError:
-        return 1
 
 
 def open_source(medium: Medium, *, decoder: Decoder = "auto", segment: Segment | None = None) -> FrameSource:

@@ -22,10 +22,12 @@ from batchemo.errors import MediaError
 from batchemo.parts import Done
 from batchemo.pulse import HOST, Beat, read_pulses
 from batchemo.records import Medium, Outcome
-from batchemo.work import Board, Job, Task
+from batchemo.work import Board, Job, Task, size_of
 
 _LOOK_SECONDS = 0.5
 _MEGABYTE = 2**20
+_SEGMENT_BYTES = 250_000
+"""Least size of a segment of a video, 20 seconds at 100 kilobits: what the file says itself is not asked for here, as it may be damaged."""
 
 
 class Engine(Protocol):
@@ -73,7 +75,10 @@ class Workers:
                 suspects = [job for job in board.running if job.key in in_work] or list(board.running[:1])
                 board.put_back([job for job in board.running if job not in suspects])
                 for job in suspects:
-                    yield from self._alone(task, board, job)
+                    if board.is_vain(job):
+                        board.drop(job)
+                    else:
+                        yield from self._alone(task, board, job)
         finally:
             board.abandon()
 
@@ -115,6 +120,11 @@ class Workers:
                         return guard.reason
                     except MediaError as error:
                         outcome = board.fail(job, error)
+                    except OSError:  # of a video that has failed, the files that its steps need have gone
+                        if not board.is_vain(job):
+                            raise
+                        board.drop(job)
+                        outcome = None
                     if outcome is not None:
                         yield outcome
                 board.beat()
@@ -175,20 +185,18 @@ class Guard:
 
 def choose_engine(workers: int | None, media: Sequence[Medium], *, device: str, timeout_s: float, max_memory_mb: int | None) -> Engine:
     """Worker processes, or this one where one worker is asked for or needed."""
-    count = count_workers(workers, media, device=device)
     # In this process only where that is asked for: a decoder that crashes takes its process along, also with the last medium of a run.
-    if count == 1 and workers is not None:
+    if workers == 1:
         return InProcess()
+    count = count_workers(workers, media, device=device)
     return Workers(count, device=device, timeout_s=timeout_s, max_memory_mb=max_memory_mb)
 
 
 def count_workers(workers: int | None, media: Sequence[Medium], *, device: str) -> int:
-    """As many as asked for, otherwise one a core, or one a GPU; no more than there are media and segments of videos to keep busy."""
+    """As many as asked for, otherwise one a core, or one a GPU; no more than there may be media and segments of videos to keep busy."""
     count = workers or _count_gpus(device) or usable_cores()
     if len(media) < count:
-        from batchemo.decode import count_segments  # noqa: PLC0415 (loads decoders)
-
-        count = min(count, sum(count_segments(medium) for medium in media))
+        count = min(count, sum(1 + (medium.kind == "video") * size_of(medium.path) // _SEGMENT_BYTES for medium in media))
     return count
 
 

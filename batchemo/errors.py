@@ -83,6 +83,11 @@ def defect(path: Path, error: Exception) -> MediaError:
     return MediaError("defect", message)
 
 
+def too_greedy(path: Path) -> MediaError:
+    """For a medium that there is not enough memory for."""
+    return MediaError("memory", f"{path}: there is not enough memory for it; use fewer --workers, or leave it out with --exclude")
+
+
 def unreadable(path: Path, error: OSError) -> MediaError:
     """What is said of a medium whose file cannot be opened."""
     if isinstance(error, FileNotFoundError):

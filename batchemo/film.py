@@ -58,6 +58,10 @@ class Film:
         """How much of it is behind us, 0 to 1."""
         return (len(self._offsets) - 1) / len(self._segments)
 
+    @property
+    def failed(self) -> bool:
+        return self._assembly.failed
+
     def next_step(self) -> Step | None:
         """What can be done now; None where that depends on steps that are not back yet."""
         if self._outcome is not None:
@@ -100,7 +104,12 @@ class Film:
         if self._outcome is not None:
             return self._outcome
         self._assembly.fail(error)
+        self._waiting.clear()
         return self._close()
+
+    def remove_parts(self) -> None:
+        """Removes what its steps have left for a later run."""
+        remove_parts(self._results, self.medium)
 
     def abandon(self) -> None:
         """Leaves nothing behind but the parts, for a later run."""
@@ -125,7 +134,7 @@ class Film:
             self._assembly.fail(error)
         row = self._assembly.finish()
         self._stack.close()
-        remove_parts(self._results, self.medium)
+        self.remove_parts()
         self._seconds.update(self._watch.seconds)
         return Outcome(row, dict(self._seconds))
 

@@ -19,6 +19,9 @@ from batchemo.records import Faces, Medium, Reading, Segment
 
 FOLDER = ".parts"
 
+_ATTEMPTS = 10
+"""To write a part: whoever is done with a medium removes the folders above it that are empty, as this one's are at first."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
@@ -30,6 +33,13 @@ class Part:
     decoder: str
     first: NDArray[np.uint8] | None
     last: NDArray[np.uint8] | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Divide:
+    """Find the segments of a video, none of which is known yet."""
+
+    segment: Segment = dataclasses.field(default_factory=Segment)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,15 +67,16 @@ class Portray:
     segment: Segment
 
 
-Step = Read | Draw | Portray
+Step = Divide | Read | Draw | Portray
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Done:
-    """What comes of a step: the part that was read, if one was, and processor seconds by stage."""
+    """What comes of a step: the part that was read, if one was, processor seconds by stage, and the segments, if they were to be found."""
 
     part: Part | None
     seconds: Mapping[str, float]
+    segments: tuple[Segment, ...] = ()
 
 
 def part_path(results: Path, medium: Medium, segment: Segment) -> Path:
@@ -101,8 +112,15 @@ def save_part(path: Path, part: Part, *, origin: dict[str, Any]) -> None:
         "probabilities": [reading.probabilities for reading in readings],
     }
     arrays |= {name: np.concatenate(each) if each else np.empty(0, np.float32) for name, each in of_faces.items()}
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    for attempt in range(_ATTEMPTS):
+        try:
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **arrays)
+        except FileNotFoundError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return
 
 
 def load_part(path: Path, segment: Segment, *, origin: dict[str, Any]) -> Part | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -22,11 +23,11 @@ from batchemo.decode import open_source, segments_of
 from batchemo.detect import Detector
 from batchemo.detect import Kind as DetectorKind
 from batchemo.devices import choose_device
-from batchemo.errors import MediaError, defect
+from batchemo.errors import MediaError, defect, too_greedy
 from batchemo.follow import follow
 from batchemo.inventory import Entry, read_entry
 from batchemo.options import RunOptions
-from batchemo.parts import Done, Draw, Part, Portray, Read, Step, load_part, part_path, remove_parts, save_part
+from batchemo.parts import Divide, Done, Draw, Part, Portray, Read, Step, load_part, part_path, remove_parts, save_part
 from batchemo.records import FaceCrops, Faces, Frame, Medium, Outcome, Reading, Segment, Sighting, failed
 from batchemo.shots import ShotFinder
 from batchemo.standing import left_to_do
@@ -87,17 +88,14 @@ def analyse(medium: Medium, results: Path, *, options: RunOptions, weights_sha25
     with Assembly(medium, results, options=options, labels=labels, weights_sha256=digest, run_id=run_id, watch=watch) as assembly:
         if assembly.readable:
             try:
-                _read_medium(medium, results, assembly, models, options, beat, watch)
-                if options.annotate:
-                    _annotate(
-                        medium, results, assembly.faces_path(), options=options, labels=labels, beat=lambda: beat(0, 1.0), watch=watch
-                    )
+                with _blaming(medium):
+                    _read_medium(medium, results, assembly, models, options, beat, watch)
+                    if options.annotate:
+                        _annotate(
+                            medium, results, assembly.faces_path(), options=options, labels=labels, beat=lambda: beat(0, 1.0), watch=watch
+                        )
             except MediaError as error:
                 assembly.fail(error)
-            except (OSError, MemoryError):
-                raise
-            except Exception as error:
-                assembly.fail(defect(medium.path, error))
         row = assembly.finish()
     remove_parts(results, medium)
     if options.portrays and row.n_faces:
@@ -121,13 +119,10 @@ def _draw_again(medium: Medium, entry: Entry, results: Path, *, options: RunOpti
             def tell() -> None:
                 beat(0, min(1.0, next(drawn) / frames))
 
-            _annotate(medium, results, faces, options=options, labels=labels, beat=tell, watch=watch)
+            with _blaming(medium):
+                _annotate(medium, results, faces, options=options, labels=labels, beat=tell, watch=watch)
     except MediaError as error:
         row = failed(row, error)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
-        row = failed(row, defect(medium.path, error))
     rewrite_row(table_path(results, "frames", medium.output), row, style=options.style().as_dict() if options.annotate else None)
     if options.portrays and row.n_faces and not thumbnails.exists():
         _portray(medium, results, lambda: beat(0, 1.0), watch)
@@ -170,16 +165,34 @@ def take_step(
 ) -> Done:
     """One step of a video that several workers share. Raises MediaError where the video is to blame."""
     watch = Stopwatch()
+    if isinstance(step, Divide):
+        with watch.stage("divide"):
+            return Done(None, {}, tuple(segments_of(medium, decoder=options.decoder)))
     if isinstance(step, Read):
         with watch.stage("start"):
             models_of(options)
-        part = _part(medium, step.segment, results, options, step.origin, lambda frames, _: beat(frames), watch)
+        with _blaming(medium):
+            part = _part(medium, step.segment, results, options, step.origin, lambda frames, _: beat(frames), watch)
         return Done(part, dict(watch.seconds))
     if isinstance(step, Portray):
         _portray(medium, results, lambda: beat(0), watch)
         return Done(None, dict(watch.seconds))
-    _annotate(medium, results, step.faces, options=options, labels=labels, beat=lambda: beat(0), watch=watch, draw=step)
+    with _blaming(medium):
+        _annotate(medium, results, step.faces, options=options, labels=labels, beat=lambda: beat(0), watch=watch, draw=step)
     return Done(None, dict(watch.seconds))
+
+
+@contextlib.contextmanager
+def _blaming(medium: Medium) -> Iterator[None]:
+    """What goes wrong in it is a MediaError of `medium`, but for what the results folder refuses."""
+    try:
+        yield
+    except (MediaError, OSError):
+        raise
+    except MemoryError as error:
+        raise too_greedy(medium.path) from error
+    except Exception as error:
+        raise defect(medium.path, error) from error
 
 
 def _portray(medium: Medium, results: Path, beat: Callable[[], None], watch: Stopwatch) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from batchemo.errors import MediaError
 
 _EVERY_SECONDS = 0.3
 
@@ -40,14 +43,17 @@ class Beat(NamedTuple):
 class Pulse:
     """Says in `folder` which medium, or which part of it, this process works on, and how many frames it has analysed in all.
 
-    A beat ends work in vain: it raises UnwantedError where `wanted` says so, and FileNotFoundError where the folder has gone, and with
-    it the run that asked.
+    `joint`: it is a video that several processes work on, of which this one tells beside its own pulse and those of others.
+
+    A beat ends work in vain: it raises UnwantedError where `wanted` says so, a MediaError where another part of the video has failed
+    meanwhile, and FileNotFoundError where the folder has gone, and with it the run that asked.
     """
 
     _frames_before = 0  # of earlier media in this process
 
-    def __init__(self, folder: Path, output: str, part: str = "", *, wanted: Wanted = lambda: True) -> None:
-        self._path = folder / f"{HOST}-{os.getpid()}"
+    def __init__(self, folder: Path, output: str, part: str = "", *, wanted: Wanted = lambda: True, joint: bool = False) -> None:
+        self._path = folder / f"{HOST}-{os.getpid()}{f'.{_digest(output)}' if joint else ''}"
+        self._mark = _mark(folder, output)
         self._output = output
         self._part = part
         self._wanted = wanted
@@ -76,10 +82,25 @@ class Pulse:
         self._write()
 
     def _write(self) -> None:
+        if self._part and self._mark.exists():
+            raise MediaError("given_up", f"{self._output}: another part of it has failed")
         temporary = self._path.with_name(f".{self._path.name}")
         lines = (Pulse._frames_before, f"{self._share:.4f}", self._beats, self._part, self._output)
         temporary.write_text("\n".join(map(str, lines)), encoding="utf-8")
         temporary.replace(self._path)
+
+
+def give_up(folder: Path, output: str) -> None:
+    """Tells all who work on a part of that video that it has failed."""
+    _mark(folder, output).touch()
+
+
+def _mark(folder: Path, output: str) -> Path:
+    return folder / f".given-up-{_digest(output)}"
+
+
+def _digest(output: str) -> str:
+    return hashlib.sha256(output.encode()).hexdigest()[:16]
 
 
 def forget(folder: Path, beat: Beat) -> None:
@@ -88,13 +109,14 @@ def forget(folder: Path, beat: Beat) -> None:
 
 
 def read_pulses(folder: Path) -> Iterator[Beat]:
-    """The last beat of each process."""
+    """The last beat of each process, and of each video that several work on."""
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue
         try:
             frames, share, beats, part, output = path.read_text(encoding="utf-8").split("\n", 4)
-            host, _, pid = path.name.rpartition("-")
+            host, _, process = path.name.rpartition("-")
+            pid, _, _ = process.partition(".")
             yield Beat(host, int(pid), int(frames), float(share), int(beats), part, output)
         except (OSError, ValueError):
             continue

@@ -49,11 +49,16 @@ def tracks_in(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[dict[s
         yield dict(zip(keys, values, strict=True)), found[np.argsort(times[found], kind="stable")]
 
 
+def longest_step(usual_s: float, gap_seconds: float) -> float:
+    """Seconds from one row of a track to the next beyond which it was out of view."""
+    return max(gap_seconds, _GAP_STEPS * usual_s) + 1e-9
+
+
 def unbroken(times: NDArray[np.float64], gap_seconds: float) -> list[slice]:
     """Parts of a track's increasing `times` between which it was out of view for longer than `gap_seconds` (or 1.5 usual steps)."""
     steps = np.diff(times)
-    longest = max(gap_seconds, _GAP_STEPS * float(np.median(steps))) if len(steps) else gap_seconds
-    borders = [0, *(np.flatnonzero(steps > longest + 1e-9) + 1).tolist(), len(times)]
+    longest = longest_step(float(np.median(steps)), gap_seconds) if len(steps) else gap_seconds
+    borders = [0, *(np.flatnonzero(steps > longest) + 1).tolist(), len(times)]
     return [slice(start, end) for start, end in itertools.pairwise(borders) if end > start]
 
 

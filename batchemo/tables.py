@@ -19,6 +19,9 @@ ROW_KEY = b"batchemo.media"
 """In the file of `frames`, which is written last: the medium's row of `media.parquet`, and the `style` of its annotated copy."""
 
 ROW_GROUP_ROWS = 128 * 1024
+"""A group waits in memory, packed, until it is full: some 60 MB, and no more however long the medium is."""
+BATCH_ROWS = 16 * 1024
+"""Rows that are read at once where a table may be large."""
 COMPRESSION = "zstd"
 
 Table = Literal["faces", "frames", "tracks", "episodes", "media"]

@@ -24,7 +24,7 @@ from batchemo.decoders.container import open_video
 from batchemo.decoders.picture import read_picture
 from batchemo.errors import MediaError
 from batchemo.records import Medium
-from batchemo.tables import table_path, thumbnails_folder
+from batchemo.tables import BATCH_ROWS, table_path, thumbnails_folder
 
 SIDE_PX = 96
 MOST_TRACKS = 50
@@ -78,13 +78,16 @@ def _best_views(results: Path, output: str) -> list[_View]:
     tracks = pq.ParquetFile(table_path(results, "tracks", output)).read(columns=["track_id", "n_frames", "best_frame_index"])
     tracks = tracks.sort_by([("n_frames", "descending")]).slice(0, MOST_TRACKS)
     best = dict(zip(tracks["track_id"].to_pylist(), tracks["best_frame_index"].to_pylist(), strict=True))
-    faces = pq.ParquetFile(table_path(results, "faces", output)).read(columns=["frame_index", "time_s", "track_id", *_BOX])
-    faces = faces.filter(pc.is_in(faces["frame_index"], value_set=tracks["best_frame_index"].combine_chunks()))
-    return sorted(
-        _View(face["time_s"], face["track_id"], tuple(face[side] for side in _BOX))
-        for face in faces.to_pylist()
-        if best.get(face["track_id"]) == face["frame_index"]
-    )
+    wanted = tracks["best_frame_index"].combine_chunks()
+    views = []
+    with pq.ParquetFile(table_path(results, "faces", output)) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["frame_index", "time_s", "track_id", *_BOX]):
+            views += [
+                _View(face["time_s"], face["track_id"], tuple(face[side] for side in _BOX))
+                for face in batch.filter(pc.is_in(batch["frame_index"], value_set=wanted)).to_pylist()
+                if best.get(face["track_id"]) == face["frame_index"]
+            ]
+    return sorted(views)
 
 
 def _seen(medium: Medium, views: Sequence[_View]) -> Iterator[tuple[_View, NDArray[np.uint8]]]:

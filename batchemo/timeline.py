@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
+from batchemo.recap import columns_for, sum_up
 from batchemo.records import LANDMARKS, MediaRow, Medium, Reading
-from batchemo.stretches import find_episodes
 from batchemo.tables import (
+    BATCH_ROWS,
     BOX,
     COMPRESSION,
     EPISODES,
@@ -31,6 +30,8 @@ from batchemo.tables import (
     with_metadata,
     write_table,
 )
+
+_PACKED_ROWS = 1024
 
 
 class TimelineWriter:
@@ -100,10 +101,10 @@ class TimelineWriter:
     def finish(self, row: MediaRow, *, style: dict[str, Any] | None = None) -> None:
         """Completes the tables; `row` goes into the file of `frames`, from which `media.parquet` can be made again, and the `style` of the
         annotated copy, if there is one."""
-        rows = _read_for_summary(self.close_faces(), self._labels)
-        self._write(_tracks(rows, self._medium.name, self._labels), tracks_schema(self._labels), self._tracks_path)
-        episodes = [{"media": self._medium.name, **dataclasses.asdict(episode)} for episode in find_episodes(rows, self._labels)]
-        self._write(episodes, EPISODES, self._episodes_path)
+        faces = self.close_faces()
+        recap = sum_up(lambda: _batches(faces, self._labels), media=self._medium.name, labels=self._labels)
+        self._write(recap.tracks, tracks_schema(self._labels), self._tracks_path)
+        self._write(recap.episodes, EPISODES, self._episodes_path)
         self._frames.close(row_metadata(row, style))
 
     def _open(self, schema: pa.Schema, table: Any) -> _Rows:
@@ -124,6 +125,8 @@ class _Rows:
         self._writer = pq.ParquetWriter(path, schema, compression=COMPRESSION, write_page_checksum=True)
         self._parts: dict[str, list[Any]] = {name: [] for name in schema.names if name != "media"}
         self._waiting = 0
+        self._packed: list[pa.RecordBatch] = []
+        self._rows = 0  # that are not written yet
 
     def __enter__(self) -> _Rows:
         return self
@@ -135,7 +138,10 @@ class _Rows:
         for name, part in self._parts.items():
             part.extend(columns[name])
         self._waiting += count
-        if self._waiting >= ROW_GROUP_ROWS:
+        self._rows += count
+        if self._waiting >= _PACKED_ROWS:
+            self._pack()
+        if self._rows >= ROW_GROUP_ROWS:
             self._flush()
 
     def close(self, extra: dict[bytes, bytes] | None = None) -> Path:
@@ -145,39 +151,23 @@ class _Rows:
         self._writer.close()
         return self._path
 
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
+    def _pack(self) -> None:
+        """Python's numbers take ten times the memory of Arrow's."""
         columns = {"media": [self._media] * self._waiting, **self._parts}
-        self._writer.write_table(pa.Table.from_pydict(columns, schema=self._schema), row_group_size=ROW_GROUP_ROWS)
+        self._packed.append(pa.RecordBatch.from_pydict(columns, schema=self._schema))
         for part in self._parts.values():
             part.clear()
         self._waiting = 0
 
+    def _flush(self) -> None:
+        if self._waiting:
+            self._pack()
+        if self._packed:
+            self._writer.write_table(pa.Table.from_batches(self._packed), row_group_size=ROW_GROUP_ROWS)
+            self._packed.clear()
+            self._rows = 0
 
-def _read_for_summary(faces: Path, labels: Sequence[str]) -> pd.DataFrame:
-    columns = ["frame_index", "time_s", "track_id", "emotion", "confidence", "sharpness", *(f"p_{label}" for label in labels)]
-    rows: pd.DataFrame = pq.ParquetFile(faces).read(columns=columns).to_pandas()
-    return rows
 
-
-def _tracks(faces: pd.DataFrame, media: str, labels: Sequence[str]) -> list[dict[str, Any]]:
-    rows = []
-    for track_id, face in faces.groupby("track_id", sort=True):
-        mean = face[[f"p_{label}" for label in labels]].to_numpy(np.float64).mean(axis=0)
-        shares = face["emotion"].value_counts(normalize=True)
-        confident = face[face["confidence"] >= face["confidence"].median()]
-        rows.append(
-            {
-                "media": media,
-                "track_id": track_id,
-                "first_s": face["time_s"].iloc[0],
-                "last_s": face["time_s"].iloc[-1],
-                "n_frames": len(face),
-                "emotion": labels[int(mean.argmax())],
-                "confidence": mean.max(),
-                **{f"share_{label}": float(shares.get(label, 0.0)) for label in labels},
-                "best_frame_index": int(confident["frame_index"].to_numpy()[confident["sharpness"].to_numpy().argmax()]),
-            }
-        )
-    return rows
+def _batches(faces: Path, labels: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(faces) as file:
+        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns_for(labels))

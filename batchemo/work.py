@@ -13,9 +13,9 @@ from batchemo.atomic import remove_temporaries_of
 from batchemo.errors import MediaError
 from batchemo.inventory import Entry, read_entry
 from batchemo.options import RunOptions
-from batchemo.parts import Done, Step
-from batchemo.pulse import Pulse, Wanted
-from batchemo.records import Medium, Outcome, failed
+from batchemo.parts import Divide, Done, Step
+from batchemo.pulse import Pulse, Wanted, give_up
+from batchemo.records import Medium, Outcome, Segment, failed
 from batchemo.standing import left_to_do
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import files_of, rewrite_row, table_path
@@ -54,8 +54,8 @@ class Task(Protocol):
 
     def __call__(self, job: Job, *, wanted: Wanted = ...) -> Outcome | Done: ...
 
-    def film(self, medium: Medium, *, ahead: int) -> Film | None:
-        """`medium` to be read in parts, where that is possible."""
+    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> Film:
+        """`medium` to be read in these parts."""
         ...
 
     def give_up(self, medium: Medium, error: MediaError) -> Outcome:
@@ -82,13 +82,9 @@ class Analysis:
         finally:
             pulse.end()
 
-    def film(self, medium: Medium, *, ahead: int) -> Film | None:
-        from batchemo.decode import segments_of  # noqa: PLC0415 (loads decoders)
+    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> Film:
         from batchemo.film import Film  # noqa: PLC0415
 
-        segments = segments_of(medium, decoder=self.options.decoder)
-        if len(segments) == 1 or self._with_tables(medium) is not None:
-            return None
         return Film(
             medium,
             segments,
@@ -134,7 +130,9 @@ class Analysis:
         from batchemo import pipeline  # noqa: PLC0415 (loads torch, which the parent of workers does not need)
 
         options = self.options
-        if job.again and options.decoder == "auto":
+        if isinstance(job.step, Divide) and self._with_tables(job.medium) is not None:
+            return Done(None, {}, (Segment(),))  # its copy is drawn by one process
+        if job.again and options.decoder == "auto" and not isinstance(job.step, Divide):
             options = options.model_copy(update={"decoder": "pyav"})
         if job.step is None:
             return pipeline.analyse(
@@ -162,8 +160,9 @@ class Board:
     def __init__(self, task: Task, media: Sequence[Medium], *, workers: int) -> None:
         self._task = task
         self.workers = workers
-        self._waiting = deque(sorted(media, key=lambda medium: -_size(medium.path)))
+        self._waiting = deque(sorted(media, key=lambda medium: -size_of(medium.path)))
         self._films: dict[str, Film] = {}
+        self._failed: dict[str, Film] = {}
         self._returned: deque[Job] = deque()
         self._running: dict[tuple[str, str], Job] = {}
 
@@ -178,7 +177,7 @@ class Board:
     def beat(self) -> None:
         """Says how much is behind us of each video that is read in parts."""
         for output, film in self._films.items():
-            Pulse(self._task.pulses, output).start(film.share)
+            Pulse(self._task.pulses, output, joint=True).start(film.share)
 
     def next_job(self) -> Job | None:
         """A job, which counts as running from now on; None where there is none at the moment."""
@@ -187,16 +186,33 @@ class Board:
             self._running[job.key] = job
         return job
 
+    def is_vain(self, job: Job) -> bool:
+        """Whether its video has failed meanwhile, so that nobody asks what comes of it."""
+        return not isinstance(job.step, Divide | None) and job.medium.output not in self._films
+
+    def drop(self, job: Job) -> None:
+        """Takes back a job that was in vain, whatever came of it."""
+        self._running.pop(job.key, None)
+        film = self._failed.get(job.medium.output)
+        if film is not None:
+            film.remove_parts()  # the job may have left one
+
     def take(self, job: Job, result: Outcome | Done | MediaError) -> Outcome | None:
         """Takes back a job with what came of it; gives the outcome of the medium that this completes."""
+        if self.is_vain(job):
+            self.drop(job)
+            return None
         if isinstance(result, MediaError):
             return self.fail(job, result)
         del self._running[job.key]
         if isinstance(result, Outcome):
             return result
-        film = self._films.get(job.medium.output)
-        if film is None or job.step is None:  # its medium has failed meanwhile
+        if job.step is None:
+            raise ValueError(f"{job!r} gave no outcome")
+        if isinstance(job.step, Divide):
+            self._begin(job.medium, result.segments)
             return None
+        film = self._films[job.medium.output]
         try:
             outcome = film.take(job.step, result)
         except MediaError as error:
@@ -205,12 +221,14 @@ class Board:
 
     def fail(self, job: Job, error: MediaError) -> Outcome | None:
         """Takes back a job that cannot be done; its medium has failed."""
+        if self.is_vain(job):
+            self.drop(job)
+            return None
         self._running.pop(job.key, None)
-        medium = job.medium
-        if job.step is not None:
-            film = self._films.get(medium.output)
-            return None if film is None else self._closed(film, film.fail(error))
-        return self._task.give_up(medium, error)
+        if isinstance(job.step, Divide | None):
+            return self._task.give_up(job.medium, error)
+        film = self._films[job.medium.output]
+        return self._closed(film, film.fail(error))
 
     def died(self, job: Job, cause: MediaError | None = None) -> Outcome | None:
         """Takes back a job that has ended its worker, or whose worker was ended for `cause`: the first time it is handed out `again`, the
@@ -238,19 +256,22 @@ class Board:
     def _find_job(self) -> Job | None:
         while self._returned:
             job = self._returned.popleft()
-            if job.step is None or job.medium.output in self._films:
+            if not self.is_vain(job):
                 return job
         for job in self._steps():
             return job
         if not self._waiting:
             return None
         medium = self._waiting.popleft()
-        if len(self._waiting) < min(self.workers, _MOST_SHARED) - 1 and medium.kind == "video":
-            film = self._task.film(medium, ahead=2 * self.workers)
-            if film is not None:
-                self._films[medium.output] = film
-                return next(self._steps())
-        return Job(medium)
+        # Not here: a damaged file may end the process that looks into it, and the index of a film of ten hours takes 80 MB.
+        shared = len(self._waiting) < min(self.workers, _MOST_SHARED) - 1 and medium.kind == "video"
+        return Job(medium, Divide() if shared else None)
+
+    def _begin(self, medium: Medium, segments: Sequence[Segment]) -> None:
+        if len(segments) > 1:
+            self._films[medium.output] = self._task.film(medium, segments, ahead=2 * self.workers)
+        else:
+            self._returned.append(Job(medium))
 
     def _steps(self) -> Iterator[Job]:
         for film in self._films.values():
@@ -261,10 +282,14 @@ class Board:
     def _closed(self, film: Film, outcome: Outcome | None) -> Outcome | None:
         if outcome is not None:
             del self._films[film.medium.output]
+            if film.failed:
+                self._failed[film.medium.output] = film
+                give_up(self._task.pulses, film.medium.output)
         return outcome
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """In bytes; 0 of what is not there."""
     try:
         return path.stat().st_size
     except OSError:

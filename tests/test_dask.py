@@ -17,17 +17,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from test_engine import Work
-from test_segments import make_film
+from test_segments import InShortSegments, make_film
 
 import batchemo
-from batchemo import decode
 from batchemo.engine import Engine, InProcess
 from batchemo.errors import ClusterError, UsageError
 from batchemo.options import RunOptions, merge_options
 from batchemo.pulse import read_pulses
 from batchemo.records import MediaRow, Medium
 from batchemo.weights import SHIPPED, read_weights_file
-from batchemo.work import Analysis
 
 distributed = pytest.importorskip("distributed", reason="needs the extra dask")
 
@@ -89,7 +87,7 @@ def analysed(out: Path, media: list[Medium], engine: Engine, **options: object) 
     pulses = out / "pulses"
     pulses.mkdir(parents=True)
     weights = read_weights_file(SHIPPED)
-    task = Analysis(out, RunOptions.model_validate({"device": "cpu", **options}), "test", pulses, weights.labels, weights.sha256)
+    task = InShortSegments(out, RunOptions.model_validate({"device": "cpu", **options}), "test", pulses, weights.labels, weights.sha256)
     return sorted((outcome.row for outcome in engine.run(task, media)), key=lambda row: row.media)
 
 
@@ -117,7 +115,6 @@ def test_many_media_give_the_rows_of_a_local_run(cluster: str, tmp_path: Path, m
 
 
 def test_one_film_is_shared_and_gives_the_rows_of_a_local_run(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "SEGMENT_SECONDS", 1.0)
     film = Medium(make_film(tmp_path / "film.mp4", options={"bf": "2"}), "film.mp4", "film.mp4", "video")
     who: set[int] = set()
     take = dask_engine.Board.take

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ import torch
 
 from batchemo.engine import InProcess, Workers, choose_engine
 from batchemo.errors import MediaError
+from batchemo.film import Film
+from batchemo.parts import Divide, Done, Read, Step
 from batchemo.pulse import Pulse, Wanted, read_pulses
-from batchemo.records import MediaRow, Medium, Outcome
+from batchemo.records import MediaRow, Medium, Outcome, Segment
 from batchemo.work import Job
 
 
@@ -30,10 +33,12 @@ class Work:
     pulses: Path
     run_id: str = "test"
 
-    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome:
+    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome | Done:
         medium = job.medium
         pulse = Pulse(self.pulses, medium.output, job.part, wanted=wanted)
         pulse.start()
+        if isinstance(job.step, Divide) and not medium.name.startswith("poison"):
+            return Done(None, {}, (Segment(),))
         if medium.name.startswith("poison") or (medium.name.startswith("once") and not job.again):
             os.kill(os.getpid(), signal.SIGKILL)
         if medium.name.startswith("slow"):
@@ -51,8 +56,8 @@ class Work:
         pulse.end()
         return Outcome(MediaRow(media=medium.name, path="", kind="video", status="done", n_frames=3), {})
 
-    def film(self, _medium: Medium, *, ahead: int) -> None:
-        assert ahead > 0
+    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> Film:
+        raise AssertionError((medium, segments, ahead))
 
     def give_up(self, medium: Medium, error: MediaError) -> Outcome:
         return Outcome(MediaRow(medium.name, "", "video", "failed", error=error.kind, message=str(error)), {})
@@ -79,10 +84,16 @@ def test_a_medium_that_kills_its_worker_once_is_done_another_way(tmp_path: Path)
     assert len(rows) == 4
 
 
+def test_a_file_that_kills_whoever_looks_for_its_segments_costs_itself_alone(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, ["poison"])
+    assert (rows["poison"].status, rows["poison"].error) == ("failed", "crashed")
+
+
 def test_only_who_asks_for_one_worker_has_no_wall(tmp_path: Path) -> None:
     media = [Medium(tmp_path / "a.jpg", "a.jpg", "a.jpg", "image")]
     limits: dict[str, Any] = {"device": "cpu", "timeout_s": 300.0, "max_memory_mb": None}
     assert isinstance(choose_engine(None, media, **limits), Workers)
+    assert isinstance(choose_engine(2, media, **limits), Workers)
     assert isinstance(choose_engine(1, media, **limits), InProcess)
 
 
@@ -133,6 +144,80 @@ def test_workers_end_with_their_parent_also_those_that_wait(tmp_path: Path) -> N
     assert not alive
 
 
+@dataclasses.dataclass(frozen=True)
+class Films(Work):
+    """Videos in ten parts each, of which that with the number 1 of `bad.mp4` cannot be read;
+    the others take seconds. Those of `good.mp4` take a moment and want its file."""
+
+    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome | Done:
+        assert job.step is not None
+        if isinstance(job.step, Divide):
+            return Done(None, {}, tuple(map(Segment, range(10))))
+        folder = self.pulses.parent
+        pulse = Pulse(self.pulses, job.medium.output, job.part, wanted=wanted)
+        pulse.start()
+        with (folder / "begun").open("a") as file:
+            file.write(f"{job.medium.name} {job.part}\n")
+        if job.medium.name == "bad.mp4" and job.step.segment.number == 1:
+            raise MediaError("damaged", "bad.mp4 is damaged")
+        for _ in range(40 if job.medium.name == "bad.mp4" else 1):
+            time.sleep(0.1)
+            pulse.beat()
+        if job.medium.name == "bad.mp4":
+            (folder / f"ended {job.part}").touch()
+        (folder / job.medium.name).read_bytes()
+        pulse.end()
+        return Done(None, {})
+
+    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> FilmOfTen:  # type: ignore[override]
+        assert len(segments) == 10
+        assert ahead > 0
+        return FilmOfTen(medium, self.pulses.parent)
+
+
+class FilmOfTen:
+    """Stands in for a `Film`."""
+
+    share = 0.0
+
+    def __init__(self, medium: Medium, folder: Path) -> None:
+        self.medium, self.failed = medium, False
+        self._file = folder / medium.name
+        self._file.touch()
+        self._steps = [Read(Segment(number), {}) for number in range(10)]
+        self._back = 0
+
+    def next_step(self) -> Step | None:
+        return self._steps.pop(0) if self._steps else None
+
+    def take(self, _step: Step, _done: Done) -> Outcome | None:
+        self._back += 1
+        return Outcome(MediaRow(self.medium.name, "", "video", "done"), {}) if self._back == 10 else None
+
+    def fail(self, error: MediaError) -> Outcome:
+        self.failed = True
+        self._file.unlink()
+        return Outcome(MediaRow(self.medium.name, "", "video", "failed", error=error.kind), {})
+
+    def remove_parts(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        raise AssertionError("the run has broken off")
+
+
+def test_when_a_step_of_a_film_fails_its_others_are_given_up(tmp_path: Path) -> None:
+    pulses = tmp_path / "pulses"
+    pulses.mkdir()
+    media = [Medium(tmp_path / name, name, name, "video") for name in ("bad.mp4", "good.mp4")]
+    outcomes = Workers(3, timeout_s=60, max_memory_mb=None).run(Films(pulses), media)
+    assert {outcome.row.media: outcome.row.status for outcome in outcomes} == {"bad.mp4": "failed", "good.mp4": "done"}
+    begun = [line.split()[0] for line in (tmp_path / "begun").read_text().splitlines()]
+    assert begun.count("good.mp4") == 10
+    assert begun.count("bad.mp4") < 6  # of as many that were handed out
+    assert list(tmp_path.glob("ended*")) == []
+
+
 def test_pulses_tell_what_is_in_work(tmp_path: Path) -> None:
     pulse = Pulse(tmp_path, "folder/new\nline.mp4")
     pulse.start()
@@ -143,6 +228,15 @@ def test_pulses_tell_what_is_in_work(tmp_path: Path) -> None:
     assert beat.share == 0.5
     pulse.end()
     assert [beat.output for beat in read_pulses(tmp_path)] == [""]
+
+
+def test_videos_that_workers_share_each_have_a_pulse(tmp_path: Path) -> None:
+    Pulse(tmp_path, "mine").start()
+    for output, share in (("one", 0.25), ("two", 0.5), ("one", 0.75)):
+        Pulse(tmp_path, output, joint=True).start(share)
+    beats = list(read_pulses(tmp_path))
+    assert sorted((beat.output, beat.share) for beat in beats) == [("mine", 0.0), ("one", 0.75), ("two", 0.5)]
+    assert {beat.pid for beat in beats} == {os.getpid()}
 
 
 def test_in_this_process_too_one_thread_works_and_the_others_come_back(tmp_path: Path) -> None:

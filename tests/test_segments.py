@@ -15,18 +15,20 @@ import pandas as pd
 import pytest
 
 import batchemo
-from batchemo import annotation, decode, pipeline
+from batchemo import annotation, decode, parts, pipeline
 from batchemo.annotation import annotate
 from batchemo.decode import open_source, segments_of
 from batchemo.engine import InProcess, Workers
+from batchemo.errors import MediaError
 from batchemo.options import RunOptions
-from batchemo.parts import load_part, part_path
-from batchemo.records import EMOTIONS, Frame, MediaRow, Medium, Segment
+from batchemo.parts import Done, Read, load_part, part_path, remove_parts
+from batchemo.pulse import Wanted
+from batchemo.records import EMOTIONS, Frame, MediaRow, Medium, Outcome, Segment
 from batchemo.stopwatch import Stopwatch
 from batchemo.style import Style
 from batchemo.tables import table_path, thumbnails_folder
 from batchemo.weights import SHIPPED, read_weights_file
-from batchemo.work import Analysis
+from batchemo.work import Analysis, Job
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 TABLES = ("faces", "frames", "tracks", "episodes")
@@ -110,11 +112,20 @@ def test_containers_that_cannot_be_jumped_into_are_one_segment(tmp_path: Path) -
 # From segments to tables
 
 
+class InShortSegments(Analysis):
+    """Also in workers, which know nothing of what was changed here."""
+
+    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome | Done:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
+            return Analysis.__call__(self, job, wanted=wanted)
+
+
 def analysis(out: Path, **options: object) -> Analysis:
     pulses = out / "pulses"
     pulses.mkdir(parents=True, exist_ok=True)
     weights = read_weights_file(SHIPPED)
-    return Analysis(out, RunOptions.model_validate({"decoder": "pyav", **options}), "test", pulses, weights.labels, weights.sha256)
+    return InShortSegments(out, RunOptions.model_validate({"decoder": "pyav", **options}), "test", pulses, weights.labels, weights.sha256)
 
 
 def analysed(out: Path, medium: Medium, engine: InProcess | Workers, **options: object) -> MediaRow:
@@ -257,6 +268,39 @@ def test_a_part_that_is_damaged_is_read_again(film: Medium, uninterrupted: Path,
     path.write_bytes(path.read_bytes()[:-100])
     assert analysed(tmp_path, film, InProcess()).status == "done"
     assert_same(tmp_path, uninterrupted)
+
+
+def test_a_part_is_written_while_others_remove_folders_that_are_empty(
+    film: Medium, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replacing, disturbed = parts.replacing, []
+
+    @contextlib.contextmanager
+    def disturbing(path: Path) -> Iterator[Path]:
+        with replacing(path) as temporary:
+            if not disturbed:
+                disturbed.append(path)
+                remove_parts(tmp_path, film)
+            yield temporary
+
+    monkeypatch.setattr(parts, "replacing", disturbing)
+    assert analysed(tmp_path, film, InProcess()).status == "done"
+    assert disturbed
+    assert_same(tmp_path, uninterrupted)
+
+
+def test_a_defect_in_a_step_costs_its_film(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[Exception] = [ValueError("so"), MemoryError()]
+
+    def failing(*_: object) -> object:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(pipeline, "_part", failing)
+    task, job = analysis(tmp_path), Job(film, Read(segments_of(film, decoder="pyav")[0], {}))
+    for kind in ("defect", "memory"):
+        with pytest.raises(MediaError) as told:
+            task(job)
+        assert told.value.kind == kind
 
 
 def test_no_template_of_a_face_is_stored(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import batchemo
+from batchemo import episode as module
+from batchemo.episode import Episode, EpisodeFinder, Rules
 from batchemo.errors import UsageError
 from batchemo.records import EMOTIONS
-from batchemo.rows import GAP_SECONDS
-from batchemo.stretches import Episode, Rules, find_episodes
+from batchemo.rows import GAP_SECONDS, tracks_in
 from batchemo.tables import EPISODES
 
 UNSMOOTHED = Rules(smooth_seconds=0)
@@ -41,6 +42,22 @@ def curve_of(happy: Sequence[float] | NDArray[Any], hz: float = 25) -> pd.DataFr
     frame = rows_of(["happy"] * len(happy), np.arange(len(happy)) / hz)
     rest = {f"p_{name}": (1 - np.asarray(happy)) / 10 for name in EMOTIONS}
     return frame.assign(**rest | {"p_happy": happy, "p_neutral": (1 - np.asarray(happy)) / 2})
+
+
+def find_episodes(faces: pd.DataFrame, labels: Sequence[str] = EMOTIONS, rules: Rules | None = None, *, pieces: int = 1) -> list[Episode]:
+    """Each track's rows are given in so many pieces."""
+    found: list[Episode] = []
+    for number, (_, rows) in enumerate(tracks_in(faces, ["track_id"]), 1):
+        times = faces["time_s"].to_numpy(np.float64)[rows]
+        values = faces[[f"p_{label}" for label in labels]].to_numpy(np.float64)[rows]
+        step_s = float(np.median(np.diff(times))) if len(times) > 1 else np.inf
+        finder = EpisodeFinder(number, labels, rules or Rules(), step_s=step_s)
+        for part in np.array_split(np.arange(len(times)), pieces):
+            found += finder.add(times[part], values[part])
+            if len(part) and part[-1] + 1 < len(times) and finder.is_over(times[part[-1] + 1]):
+                found += finder.close()
+        found += finder.close()
+    return found
 
 
 def told(episodes: Sequence[Episode]) -> list[tuple[str, int]]:
@@ -156,6 +173,23 @@ def test_episodes_of_a_track_do_not_overlap(tracks: list[list[tuple[float, str]]
             assert rules.enter <= episode.peak_probability <= 1
             assert episode.n_frames == table["time_s"].between(episode.start_s, episode.end_s).sum()
         assert all(one.end_s < other.start_s for one, other in pairwise(own))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.02, 0.04, 0.7]), st.sampled_from(EMOTIONS), st.floats(0.3, 0.9)), min_size=1), st.integers(1, 9)
+)
+def test_rows_may_come_in_any_pieces(rows: list[tuple[float, str, float]], pieces: int) -> None:
+    parts = [rows_of([name] * 4, sure=sure) for _, name, sure in rows]
+    faces = pd.concat(parts, ignore_index=True).assign(time_s=np.cumsum(np.repeat([step for step, _, _ in rows], 4)))
+    expected = find_episodes(faces)
+    assert find_episodes(faces, pieces=pieces) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BLOCK_ROWS", 3)
+        in_blocks = find_episodes(faces, pieces=pieces)
+    assert [(each.emotion, each.start_s, each.end_s) for each in in_blocks] == [
+        (each.emotion, each.start_s, each.end_s) for each in expected
+    ]
 
 
 # For pandas

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
+import batchemo
 from batchemo import consistency
 from batchemo.annotate import VideoWriter, write_picture
 from batchemo.consistency import check_tables, read_frames
@@ -66,6 +67,7 @@ def write_tables(results: Path, medium: Medium, readings: list[Reading], *, dura
     fingerprint = fingerprint_of(medium.path)
     metadata = {
         "schema_version": SCHEMA_VERSION,
+        "batchemo_version": batchemo.__version__,
         "labels": list(EMOTIONS),
         "weights_sha256": "w",
         "options": OPTIONS,
@@ -205,6 +207,9 @@ def test_results_of_a_real_run_are_whole(tmp_path: Path) -> None:
         ("faces", put("p_happy", 3, np.nan), {"empty"}),
         ("tracks", put("first_s", 0, np.nan), {"empty"}),
         ("faces", lambda rows: rows.assign(p_sad=rows["p_sad"] - 1, p_happy=rows["p_happy"] + 1), {"probabilities"}),
+        ("faces", put("emotion", 3, "fear"), {"emotion"}),
+        ("faces", put("confidence", 3, 0.6), {"emotion"}),
+        ("faces", put("uncertain", 3, True), {"emotion"}),
         ("faces", put("box_x1", 3, -40.0), {"box"}),
         ("faces", put("box_x2", 3, -20.0), {"box"}),
         ("faces", put("box_y2", 3, np.inf), {"box"}),
@@ -220,6 +225,16 @@ def test_results_of_a_real_run_are_whole(tmp_path: Path) -> None:
         ("episodes", put("end_s", 0, 9.0), {"times"}),
         ("episodes", put("n_frames", 0, 999), {"count"}),
         ("episodes", put("track_id", 0, 7), {"orphan"}),
+        ("episodes", lambda rows: rows.drop(0), {"recap"}),
+        ("episodes", lambda rows: rows.drop(range(len(rows))), {"recap"}),
+        ("episodes", lambda rows: rows.iloc[[1, 0, *range(2, len(rows))]], {"recap"}),
+        ("episodes", put("emotion", 0, "fear"), {"recap"}),
+        ("episodes", put("n_frames", 1, 2), {"recap"}),
+        ("episodes", put("peak_probability", 1, 0.1), {"recap"}),
+        ("episodes", put("apex_s", 0, 0.5), {"recap"}),
+        ("tracks", put("emotion", 0, "fear"), {"recap"}),
+        ("tracks", put("best_frame_index", 0, 3), {"recap"}),
+        ("tracks", put("share_happy", 0, 0.1), {"recap"}),
     ],
 )
 def test_rows_that_are_off(results: Path, table: str, change: Callable[[pd.DataFrame], pd.DataFrame], kind: set[str]) -> None:
@@ -378,7 +393,7 @@ def test_refuses_what_is_no_results_folder_and_one_that_is_written_to(results: P
 
 def test_memory_does_not_grow_with_the_table(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def bytes_for(times: int) -> int:
-        monkeypatch.setattr(consistency, "_BATCH_ROWS", 1000)
+        monkeypatch.setattr(consistency, "BATCH_ROWS", 1000)
         spoil(path_of(results, "faces"), lambda rows: pd.concat([rows] * times))
         (entry,) = [each for each in read_inventory(results) if each.row.media == CLIP]
         tracemalloc.start()

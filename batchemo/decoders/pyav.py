@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import collections
 import contextlib
+from array import array
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -63,14 +64,15 @@ class PyAVSource:
     def count(self) -> Count:
         """The frames that the packets announce, without decoding any. Raises MediaError where the file cannot be opened."""
         with open_video(self._path) as (container, stream):
-            stamps: list[int] = []
+            stamps = array("q")
             untimed = 0
             for packet in self._packets(container, stream):
                 if packet.size and not packet.is_discard:
                     untimed += packet.pts is None
-                    stamps += [] if packet.pts is None else [packet.pts]
+                    if packet.pts is not None:
+                        stamps.append(packet.pts)
             base = stream.time_base or _FALLBACK_BASE
-            times_s = np.array(sorted(stamps), np.int64) * base.numerator / base.denominator
+            times_s = np.sort(np.array(stamps, np.int64)) * base.numerator / base.denominator
             seen = len(stamps) + untimed + self._discarded
             return Count(times_s, untimed, missing_frames(container, stream, seen=seen, end_s=self._end_s))
 
