@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -34,9 +35,14 @@ def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gpus:
     return are_there
 
 
-def _work(pipe: Connection, device: str) -> None:
+def _work(pipe: Connection, device: str, there: int, folder: Path, environment: dict[str, str]) -> None:
     chosen: list[int] = []
+    torch.cuda.is_available, torch.cuda.device_count = lambda: there > 0, lambda: there
     torch.cuda.set_device = chosen.append
+    engine._DRIVERS = (folder,)
+    tempfile.tempdir = str(folder)
+    os.environ.clear()
+    os.environ.update(environment)
     settle(device)
     settle(device)  # before each job, perhaps in another thread
     assert len(set(chosen)) <= 1
@@ -46,14 +52,16 @@ def _work(pipe: Connection, device: str) -> None:
 
 
 @pytest.fixture
-def worker() -> Iterator[Start]:
+def worker(tmp_path: Path) -> Iterator[Start]:
     """Starts a worker, which tells the GPU that it works on."""
-    context = multiprocessing.get_context("fork")
+    # Not forked from this process: its threads may hold locks that nobody would release in the child.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "batchemo.engine"])
     started: list[BaseProcess] = []
 
     def start(device: str) -> tuple[BaseProcess, int | None]:
         here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there, device))
+        process = context.Process(target=_work, args=(there, device, torch.cuda.device_count(), tmp_path, dict(os.environ)))
         process.start()
         started.append(process)
         assert here.poll(120)
