@@ -41,10 +41,13 @@ def _digest(path: Path) -> str:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Makes a complete file visible as `path`, and sees to it that it stays so if the power fails."""
+    """Makes a complete file visible as `path`, in which nothing is lost if the power fails.
+
+    Its name may be, for the seconds until the system writes the folder: then the file is made again, as if it had never been. Waiting for
+    the folder as well doubled the time on the disk, 2.9 ms a file, which was a third of a picture's.
+    """
     _sync(temporary)
     temporary.replace(path)
-    _sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchemo.decode import open_source
+from batchemo.decoders import picture
 from batchemo.decoders.picture import read_picture
 from batchemo.errors import MediaError
 from batchemo.records import Medium
@@ -239,3 +240,24 @@ def test_huge_pictures_are_refused_undecoded(tmp_path: Path, size: tuple[int, in
     started = time.process_time()
     assert refusal(tmp_path / "a.png").kind == "too_large"
     assert time.process_time() - started < 0.5
+
+
+def test_a_picture_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    decode = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda content, flags: decoded.append(flags) or decode(content, flags))
+    path = tmp_path / "a.png"
+    PICTURE.save(path)
+    first = read_picture(path)
+    assert read_picture(path) is first
+    assert not first.flags.writeable
+    PICTURE.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path, compress_level=0)
+    np.testing.assert_array_equal(read_picture(path), PIXELS[:, ::-1])
+    assert len(decoded) == 2
+
+
+def test_a_large_picture_does_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "_MOST_KEPT_BYTES", PIXELS.nbytes - 1)
+    path = tmp_path / "a.png"
+    PICTURE.save(path)
+    assert read_picture(path) is not read_picture(path)

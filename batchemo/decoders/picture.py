@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _ORIENTATION = 0x0112
 _WHITE = 255
+_MOST_KEPT_BYTES = 64 * 2**20
+"""Of a picture that stays in memory after it was read."""
 _TURNS = {
     2: lambda p: p[:, ::-1],
     3: lambda p: p[::-1, ::-1],
@@ -50,11 +53,26 @@ class PictureSource:
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """RGB uint8 H x W x 3. Raises MediaError where the file is no picture, broken, or too large."""
+    """RGB uint8 H x W x 3, not to be changed. Raises MediaError where the file is no picture, broken, or too large."""
     try:
-        content = path.read_bytes()
+        known = path.stat()
+        pixels = _read(path, known.st_mtime_ns, known.st_size, known.st_ino)
     except OSError as error:
         raise unreadable(path, error) from error
+    if pixels.nbytes > _MOST_KEPT_BYTES:
+        _read.cache_clear()
+    return pixels
+
+
+@functools.lru_cache(maxsize=1)
+def _read(path: Path, *_identity: int) -> NDArray[np.uint8]:
+    """Kept until another is read: a picture is analysed, drawn on and cut into thumbnails one after the other."""
+    pixels = _decode(path, path.read_bytes())
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _decode(path: Path, content: bytes) -> NDArray[np.uint8]:
     if not content:
         raise MediaError("empty", f"{path} is empty (0 bytes); copy it again from its source")
     transparent, orientation = _header(path)
