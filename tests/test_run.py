@@ -293,7 +293,8 @@ def test_only_what_changed_is_done_again(videos: Path, tmp_path: Path) -> None:
     (videos / "bad.mp4").write_bytes(b"no video at all")
 
     def again(**flags: object) -> list[str]:
-        return sorted(run_here(videos, out=out, **flags).analysed)
+        report = run_here(videos, out=out, **flags)
+        return sorted([*report.analysed, *report.redrawn])
 
     assert again(annotate=False) == ["a.mp4", "b.mp4", "bad.mp4"]
     assert again(annotate=False) == []

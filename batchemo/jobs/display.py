@@ -59,9 +59,11 @@ def print_night(job: Job, night: Night, *, program: str, file: str) -> None:
     console = _console(stderr=True)
     figures = night.account.facts["figures"]
     failed = f", {figures['failed']} failed" if figures["failed"] else ""
-    earlier = len(night.report.rows) - len(night.report.analysed)
+    redrawn = len(night.report.redrawn)
+    earlier = len(night.report.rows) - len(night.report.analysed) - redrawn
     before = sum(row.run_id != night.report.run_id for row in night.report.failed)
-    kept = f"; {earlier} done before" if earlier else ""
+    kept = f"; {redrawn} drawn again" if redrawn else ""
+    kept += f"; {earlier} done before" if earlier else ""
     kept += f" ({before} of them failed)" if before else ""
     kept += f"; {len(night.report.pruned)} vanished, and their results with them" if night.report.pruned else ""
     kept += f"; {len(night.report.vanished)} vanished, whose results are kept (options.prune)" if night.report.vanished else ""
