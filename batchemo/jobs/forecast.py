@@ -21,8 +21,8 @@ _RUNS = 10
 @dataclasses.dataclass(frozen=True, slots=True)
 class Forecast:
     """Names of media by what would become of them. `again`: their content is the same, but options, weights or lost files ask for it;
-    `retried` failed before; of those `redrawn` only the annotated copies are made again.
-    Those that are `done` or `failed_before` are left alone; of those that have `vanished` results are there.
+    `retried` failed before; of those `redrawn` only the annotated copies are made again. Those that are `done` or
+    `failed_before` are left alone; of those that have `vanished` results are there.
 
     `seconds` is None where no past run tells; otherwise it is from the speed of `runs` runs. `problems` are those of the file that would
     only show at night.
