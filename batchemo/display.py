@@ -90,8 +90,10 @@ class Display:
             console.print(escape(told), highlight=False, soft_wrap=True)
             return
         total = summarise(out).total
-        kept = len(report.rows) - len(report.analysed)
-        before = f" ({kept} done before)" if kept else ""
+        kept = len(report.rows) - len(report.analysed) - len(report.redrawn)
+        counts = [(len(report.redrawn), "drawn again"), (kept, "done before")]
+        before = ", ".join(f"{count} {what}" for count, what in counts if count)
+        before = f" ({before})" if before else ""
         media = "1 medium" if len(report.rows) == 1 else f"{len(report.rows)} media"
         failed = f", [red]{len(report.failed)} failed[/red]," if report.failed else ""
         console.print(f"[bold]{media}[/bold]{before}{failed} in {report.seconds:.0f} s.", highlight=False)
@@ -145,7 +147,7 @@ class Display:
     def as_dict(report: Report) -> dict[str, Any]:
         """The report for JSON."""
         rows = [row.as_dict() for row in report.rows]
-        lists = {name: list(getattr(report, name)) for name in ("analysed", "vanished", "pruned")}
+        lists = {name: list(getattr(report, name)) for name in ("analysed", "redrawn", "vanished", "pruned")}
         return {"run_id": report.run_id, "seconds": report.seconds, **lists, "media": rows}
 
     def _started(self, planned: Plan, pulses: Path) -> None:

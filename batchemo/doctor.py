@@ -74,7 +74,7 @@ def _weights() -> str:
 def _figures(figures: dict[str, Any]) -> Iterator[str]:
     """What the weights file says of itself."""
     if {"accuracy", "split", "n"} <= figures.keys():
-        unseen = f" ({figures['accuracy_clean']:.1%} of those unseen in training)" if "accuracy_clean" in figures else ""
+        unseen = f" (about {figures['accuracy_clean']:.0%} of those unseen in training)" if "accuracy_clean" in figures else ""
         yield f"accuracy {figures['accuracy']:.1%}{unseen} of the {figures['n']:,} pictures of {figures['split']}"
     for key, title in (("macro_f1", "macro-F1"), ("ece_cross_fitted", "calibration error")):
         if key in figures:

@@ -36,6 +36,7 @@ from batchemo.report.site import remove_site, write_site
 from batchemo.shard import Shard
 from batchemo.standing import Copy, left_to_do, shows_faces
 from batchemo.storage import storage
+from batchemo.style import Style
 from batchemo.tables import files_of, thumbnails_folder
 from batchemo.weights import SHIPPED, read_weights_file
 from batchemo.work import Analysis
@@ -59,7 +60,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """What became of a run: the rows of all its media, in the order of their names, and which were analysed now.
+    """What became of a run: the rows of all its media, in the order of their names, and which were analysed now, or `redrawn` only.
 
     Of media that are not there any more, results are kept (`vanished`) or were removed (`pruned`). `page` is the one to look at.
     """
@@ -68,6 +69,7 @@ class Report:
     rows: tuple[MediaRow, ...]
     analysed: tuple[str, ...]
     seconds: float
+    redrawn: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
     pruned: tuple[str, ...] = ()
     page: Path | None = None
@@ -142,7 +144,7 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
         pulses = out / "runs" / run_id / _PULSES
         pulses.mkdir(parents=True)
         try:
-            _tell_of_hardware(options)
+            _tell_of_look(options)
             watch.started(planned, pulses)
             weights = read_weights_file(options.weights or SHIPPED)
             task = Analysis(out.absolute(), options.with_absolute_paths(), run_id, pulses.absolute(), weights.labels, weights.sha256)
@@ -172,8 +174,9 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
     page = write_page(out) if options.report and not job else None
     ordered = tuple(sorted(rows, key=lambda row: row.media))
     kept = tuple(row.media for row in planned.vanished if row.media not in pruned)
-    analysed = tuple(medium.name for medium in planned.todo)
-    return Report(run_id, ordered, analysed, time.monotonic() - began, kept, tuple(sorted(pruned)), page)
+    analysed = tuple(medium.name for medium in planned.todo if medium.name not in planned.redrawn)
+    redrawn = tuple(sorted(planned.redrawn))
+    return Report(run_id, ordered, analysed, time.monotonic() - began, redrawn, kept, tuple(sorted(pruned)), page)
 
 
 def write_page(out: Path) -> Path | None:
@@ -183,9 +186,15 @@ def write_page(out: Path) -> Path | None:
         return write_site(out).page if read_index(out) and not is_held(out) else None
 
 
-def _tell_of_hardware(options: RunOptions) -> None:
-    """Once, where this machine has none of what `--hardware` asks for; of a cluster's machines nothing is known here."""
-    if not options.hardware or not options.annotate or options.scheduler is not None:
+def _tell_of_look(options: RunOptions) -> None:
+    """Once, where the look that is asked for cannot be had. Of the hardware of a cluster's machines nothing is known here."""
+    if not options.annotate:
+        plain = Style(blur_faces=options.blur_faces).as_dict()  # which the page heeds as well
+        idle = [f"--{name}" for name, value in options.style().as_dict().items() if value != plain[name]]
+        if idle:
+            logging.getLogger("batchemo").warning("%s: without effect, as --no-annotate leaves annotated copies out", ", ".join(idle))
+        return
+    if not options.hardware or options.scheduler is not None:
         return
     from batchemo.encoders import NAMES, find_hardware  # noqa: PLC0415 (loads PyAV)
 
@@ -244,6 +253,7 @@ class _Account:
         self._folder.mkdir(parents=True)
         self._saved = time.monotonic()
         self._pruned = pruned
+        self._redrawn = planned.redrawn
         # What another shard's tables say may be old by the time that it is written.
         stored = {entry.row.media: entry.row for entry in read_inventory(out)}
         self._stored = {name: row for name, row in stored.items() if _is_ours(name, options.shard)}
@@ -280,8 +290,10 @@ class _Account:
         self._write_media()
         failed = [{"media": row.media, "error": row.error, "message": row.message} for row in rows if row.status == "failed"]
         self._facts |= {"ended": _now(), "how": ended, "failures": failed, "seconds_by_stage": _rounded(self._seconds)}
+        redrawn = sum(row.media in self._redrawn for row in rows)
         self._facts["media"] |= {
-            "analysed": len(rows) - self._facts["media"]["done_before"],
+            "analysed": len(rows) - self._facts["media"]["done_before"] - redrawn,
+            "redrawn": redrawn,
             "failed": len(failed),
             "frames": sum(row.n_frames_analysed for row in rows),
             "faces": sum(row.n_faces for row in rows),

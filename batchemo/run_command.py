@@ -21,8 +21,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 def run(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Pictures, videos, and folders of them.")],
     out: Annotated[Path, typer.Option("--out", envvar="BATCHEMO_OUT", metavar="DIR", help="The results folder; made if missing.")],
-    include: Annotated[list[str] | None, typer.Option(help="Only media whose name matches this pattern.", rich_help_panel=_READ)] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="No media whose name matches this pattern.", rich_help_panel=_READ)] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Only media whose name matches; may be repeated.", metavar="PATTERN", rich_help_panel=_READ)
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="No media whose name matches; may be repeated.", metavar="PATTERN", rich_help_panel=_READ)
+    ] = None,
     follow_symlinks: Annotated[
         bool | None, typer.Option("--follow-symlinks", help="Follow links in folders.", rich_help_panel=_READ)
     ] = None,
@@ -90,34 +94,29 @@ def run(
     annotate: Annotated[
         bool | None, typer.Option("--annotate/--no-annotate", help="Write annotated copies (default: annotate).", rich_help_panel=_WRITE)
     ] = None,
-    blur_faces: Annotated[
-        bool | None,
-        typer.Option(
-            "--blur-faces/--no-blur-faces",
-            help="Hide all faces that were found, in annotated copies and on the page. Look through them before you publish: faces that"
-            " were not found (below --min-face-px, turned away) still show, and voices are heard (default: no-blur-faces).",
-            rich_help_panel=_LOOK,
-        ),
-    ] = None,
     timeline: Annotated[
         bool | None,
         typer.Option(
             "--timeline/--no-timeline",
-            help="Add a strip below videos: who showed which emotion when, with a cursor (default: no-timeline).",
+            help="Strip below videos: who showed which emotion when (default: no-timeline).",
             rich_help_panel=_LOOK,
         ),
     ] = None,
-    codec: Annotated[
-        Codec | None, typer.Option(help="Of annotated videos; all browsers play h264 (default: h264).", rich_help_panel=_LOOK)
+    blur_faces: Annotated[
+        bool | None,
+        typer.Option(
+            "--blur-faces/--no-blur-faces",
+            help="Hide faces, on the page as well; those that were not found still show: look before you publish (default: no-blur-faces).",
+            rich_help_panel=_LOOK,
+        ),
     ] = None,
-    quality: Annotated[
-        Quality | None, typer.Option(help="Of annotated videos: how fine, and how large (default: medium).", rich_help_panel=_LOOK)
-    ] = None,
+    codec: Annotated[Codec | None, typer.Option(help="Of videos; every browser plays h264 (default: h264).", rich_help_panel=_LOOK)] = None,
+    quality: Annotated[Quality | None, typer.Option(help="Of videos; finer is larger (default: medium).", rich_help_panel=_LOOK)] = None,
     hardware: Annotated[
         bool | None,
         typer.Option(
             "--hardware/--no-hardware",
-            help="Encode by NVENC, Quick Sync, AMF or VideoToolbox where one works (default: no-hardware).",
+            help="Encode videos by the GPU where that works; see: batchemo doctor (default: no-hardware).",
             rich_help_panel=_LOOK,
         ),
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
 
     from batchemo.network import ExpressionNet
     from training.recipe import Recipe
+
+
+@pytest.fixture(autouse=True)
+def the_level_of_the_log_stays() -> Iterator[None]:
+    """Commands that are run within this process set it, `--quiet` ones so that the next test would see no warning."""
+    logger = logging.getLogger("batchemo")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture

@@ -182,6 +182,21 @@ def test_check_says_what_would_be_done_and_how_long_it_takes(tmp_path: Path) -> 
     assert json.loads(jobs("check", study.file, "--json").stdout)["retried"] == ["broken.jpg"]
 
 
+def test_a_night_tells_what_it_only_draws_again(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    study.add("mon", 2)
+    study.file.write_text(study.file.read_text().replace("annotate = false", "annotate = true"))
+    study.run()
+    (study.out / "annotated" / "mon-01.jpg.jpg").unlink()
+    told = jobs("check", study.file).stdout
+    assert "drawn again  mon-01.jpg" in told
+    assert "would analyse 0 media" in told
+    assert "1 would be drawn again, 1 are done" in " ".join(told.split())
+    ended = jobs("run", study.file)
+    assert "0 media analysed; 1 drawn again; 1 done before" in ended.stderr
+    assert study.accounts[-1]["media"]["redrawn"] == 1
+
+
 def test_check_finds_what_would_only_show_at_night(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.file.write_text('inputs = ["media"]\nout = "r"\n[notification]\ncommand = ["no-such-program"]\n[retention]\nruns = 3\n')

@@ -292,6 +292,15 @@ def test_nothing_is_wider_than_the_window(browser: Browser, page: str, width: in
     assert browser.run("return document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width", [390, 375, 360])
+def test_names_of_emotions_are_not_broken(browser: Browser, page: str, width: int) -> None:
+    browser.resize(width, 900)
+    open_medium(browser, page, HOSTILE[0])
+    heights = browser.run("return [...document.querySelectorAll('#medium .chip .name')].map((name) => name.offsetHeight)")
+    assert len(heights) == 7
+    assert len(set(heights)) == 1
+
+
 def test_a_page_that_keeps_means_alone_says_so(browser: Browser, results: Path) -> None:
     told = "return document.querySelector('.hint').textContent"
     site = write_site(results)

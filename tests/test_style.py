@@ -18,6 +18,7 @@ from batchemo import encoders, pipeline
 from batchemo.errors import MediaError
 from batchemo.options import merge_options
 from batchemo.records import EMOTIONS
+from batchemo.report.runs import read_last_run
 from batchemo.report.timelines import read_timeline
 from batchemo.run import Report, Watch, plan
 from batchemo.run import run as run_media
@@ -86,8 +87,11 @@ def test_another_style_draws_again_and_analyses_nothing(media: Path, results: Pa
     assert planned(media, results, timeline=True) == ([CLIP], [CLIP]), "a picture has no timeline"
     assert planned(media, results, blur_faces=True) == ([CLIP, PICTURE], [CLIP, PICTURE])
     report = go(media, results, timeline=True, codec="vp9", quality="low")
-    assert report.analysed == (CLIP,)
+    assert (report.analysed, report.redrawn) == ((), (CLIP,))
     assert not report.failed
+    last = read_last_run(results)
+    assert last is not None
+    assert (last.analysed, last.redrawn, last.kept) == (0, 1, 1)
     assert size(results / COPY)[0] == 160
     assert size(results / COPY)[1] > 180
     for name, table in tables(results).items():
@@ -185,6 +189,19 @@ def test_hardware_that_is_not_there_is_told_once(
     go(media, results, hardware=True)
     assert [record.message.split(";")[0] for record in caplog.records] == ["no encoder in hardware for H.264 works on this machine"]
     assert size(results / COPY) == (160, 160)
+
+
+def test_a_look_without_copies_is_told(media: Path, results: Path, caplog: pytest.LogCaptureFixture) -> None:
+    go(media, results, annotate=False, blur_faces=True)
+    assert not caplog.records, "the page heeds it"
+    go(media, results, annotate=False, timeline=True, quality="high")
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["--timeline, --quality"]
+
+
+def test_a_run_tells_what_it_drew_again(media: Path, results: Path) -> None:
+    command = [sys.executable, "-m", "batchemo", "run", str(media), "--out", str(results), "--timeline", "--no-report"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stderr
+    assert "2 media (1 drawn again, 1 done before) in " in told
 
 
 def test_dry_run_tells_what_is_drawn_again(media: Path, results: Path) -> None:

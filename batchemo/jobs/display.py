@@ -28,6 +28,7 @@ def print_forecast(job: Job, found: Forecast) -> None:
         "new": found.new,
         "changed": found.changed,
         "again": found.again,
+        "drawn again": found.redrawn,
         "failed before, to be tried again": found.retried,
         "failed before, left alone (options.retry_failed)": found.failed_before,
         "vanished, its results are removed" if job.options.prune else "vanished, its results are kept (options.prune)": found.vanished,
@@ -40,11 +41,12 @@ def print_forecast(job: Job, found: Forecast) -> None:
     todo = sum(map(len, (found.new, found.changed, found.again, found.retried)))
     counts = {"new": found.new, "changed": found.changed, "again": found.again, "failed before": found.retried}
     parts = ", ".join(f"{len(names)} {word}" for word, names in counts.items() if names)
+    drawn = f"{len(found.redrawn)} would be drawn again, " if found.redrawn else ""
     console.print(
-        f"[bold]{escape(job.name)}[/bold] would analyse {todo} media{f' ({parts})' if parts else ''} into {shown(str(job.out))}; "
+        f"[bold]{escape(job.name)}[/bold] would analyse {todo} media{f' ({parts})' if parts else ''} into {shown(str(job.out))}; {drawn}"
         f"{len(found.done)} are done{f', {len(found.failed_before)} failed before' if found.failed_before else ''}."
     )
-    if todo and found.seconds is not None:
+    if (todo or found.redrawn) and found.seconds is not None:
         # Starting takes some seconds, however little there is to do.
         long = "less than a minute" if found.seconds < 30 else _duration(found.seconds)
         console.print(f"That may take {long}, by the speed of {_count(found.runs, 'earlier run')}.")
@@ -59,9 +61,11 @@ def print_night(job: Job, night: Night, *, program: str, file: str) -> None:
     console = _console(stderr=True)
     figures = night.account.facts["figures"]
     failed = f", {figures['failed']} failed" if figures["failed"] else ""
-    earlier = len(night.report.rows) - len(night.report.analysed)
+    redrawn = len(night.report.redrawn)
+    earlier = len(night.report.rows) - len(night.report.analysed) - redrawn
     before = sum(row.run_id != night.report.run_id for row in night.report.failed)
-    kept = f"; {earlier} done before" if earlier else ""
+    kept = f"; {redrawn} drawn again" if redrawn else ""
+    kept += f"; {earlier} done before" if earlier else ""
     kept += f" ({before} of them failed)" if before else ""
     kept += f"; {len(night.report.pruned)} vanished, and their results with them" if night.report.pruned else ""
     kept += f"; {len(night.report.vanished)} vanished, whose results are kept (options.prune)" if night.report.vanished else ""

@@ -21,7 +21,8 @@ _RUNS = 10
 @dataclasses.dataclass(frozen=True, slots=True)
 class Forecast:
     """Names of media by what would become of them. `again`: their content is the same, but options, weights or lost files ask for it;
-    `retried` failed before. Those that are `done` or `failed_before` are left alone; of those that have `vanished` results are there.
+    `retried` failed before; of those `redrawn` only the annotated copies are made again. Those that are `done` or
+    `failed_before` are left alone; of those that have `vanished` results are there.
 
     `seconds` is None where no past run tells; otherwise it is from the speed of `runs` runs. `problems` are those of the file that would
     only show at night.
@@ -31,6 +32,7 @@ class Forecast:
     changed: tuple[str, ...]
     again: tuple[str, ...]
     retried: tuple[str, ...]
+    redrawn: tuple[str, ...]
     failed_before: tuple[str, ...]
     done: tuple[str, ...]
     vanished: tuple[str, ...]
@@ -46,9 +48,9 @@ class Forecast:
 def forecast(job: Job) -> Forecast:
     """Raises UsageError or WeightsError as a run would; writes nothing."""
     planned = plan(job.inputs, job.out, job.options)
-    sorted_in: dict[str, list[str]] = {name: [] for name in ("new", "changed", "again", "retried")}
+    sorted_in: dict[str, list[str]] = {name: [] for name in ("new", "changed", "again", "retried", "redrawn")}
     for medium in planned.todo:
-        sorted_in[_reason(job, medium)].append(medium.name)
+        sorted_in["redrawn" if medium.name in planned.redrawn else _reason(job, medium)].append(medium.name)
     accounts = [account for account in read_accounts(job.out, job.name) if _tells_speed(account)][-_RUNS:]
     return Forecast(
         **{name: tuple(found) for name, found in sorted_in.items()},

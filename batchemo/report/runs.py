@@ -31,6 +31,7 @@ class LastRun:
     how: str
     message: str
     analysed: int
+    redrawn: int
     kept: int
     before: str
     failing: tuple[str, ...]
@@ -62,6 +63,7 @@ def read_last_run(results: Path, *, done: Collection[str] = ()) -> LastRun | Non
         how=str(ended[0].get("how", "")) if ended else "done",
         message=str(ended[0].get("message", "")) if ended else "",
         analysed=_sum(last, "analysed"),
+        redrawn=_sum(last, "redrawn"),
         kept=_sum(last, "done_before"),
         before=min(str(account.get("started", "")) for account in before) if before else "",
         failing=tuple(sorted(failed - failed_before)) if before else (),

@@ -112,7 +112,7 @@ function lastRun(choose) {
     "div",
     { class: "card" },
     make("h2", {}, "The last run"),
-    make("p", {}, moment(run.started), run.job ? [", ", named(run.job)] : null, shardsOf(run), `: ${several(run.analysed, "medium", "media")} analysed, ${count(run.kept)} kept from before.`),
+    make("p", {}, moment(run.started), run.job ? [", ", named(run.job)] : null, shardsOf(run), `: ${several(run.analysed, "medium", "media")} analysed, ${run.redrawn ? `${count(run.redrawn)} drawn again, ` : ""}${count(run.kept)} kept from before.`),
     run.how === "done" ? null : make("p", { class: "problem" }, run.how ? `It ended early: ${run.message || run.how}` : "It did not come to its end. The same command goes on."),
     soft(run.before ? `The run before began ${moment(run.before)}.` : "No earlier run looked at the same media."),
     list("Failing since then", run.failing),
