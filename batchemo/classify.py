@@ -19,7 +19,7 @@ BATCH_SIZE = 64
 class Classifier:
     """Probabilities of `labels` for crops; half precision on CUDA, bfloat16 on processors that calculate with it.
 
-    bfloat16 took 1.3 ms a face where float32 took 2.2 (one thread of a Zen 4, batches of 16), and moved probabilities by .002 at most.
+    bfloat16 takes 1.9 ms a face where float32 takes 3.3 (one thread of a Zen 4, batches of 16), and moves probabilities by .002 at most.
 
     A batch that does not fit into the device's memory is halved, and the smaller size kept.
     """
