@@ -23,7 +23,7 @@ _DECORD_READS = ("mov", "matroska")
 """Containers that `auto` gives to decord. A damaged AVI makes it end the process (segmentation fault, decord 0.6.0)."""
 
 
-SEGMENT_SECONDS = 20.0
+SEGMENT_SECONDS = 8.0
 """Least length of the segments that a video is divided into: what a killed run repeats, what one worker takes at a time, and a hundred
 times what it costs to jump to a key frame."""
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from batchemo.cascade import Cascade
+from batchemo.changes import Area
 from batchemo.records import Faces
 
 MIN_FACE_PX = 40
@@ -42,6 +43,11 @@ class Detector:
         starts = range(0, len(frames), self._at_once)
         found = [faces.largest_first() for start in starts for faces in self._cascade.find(frames[start : start + self._at_once])]
         return found if self._keeps_all else [_centred(faces, frames[0].shape[1::-1]) for faces in found]
+
+    def detect_within(self, frame: NDArray[np.uint8], areas: Sequence[Area]) -> Faces:
+        """Faces in those `areas` of a frame (RGB uint8 H x W x 3), which share nothing, largest first."""
+        found = [self.detect([frame[top:bottom, left:right]])[0].shifted(left, top) for left, top, right, bottom in areas]
+        return Faces.joined(found).largest_first()
 
     def confirms(self, frame: NDArray[np.uint8], faces: Faces) -> bool:
         """Whether the last network sees a face where each of `faces` (one or more) of a frame (RGB uint8 H x W x 3) is said to be."""

@@ -7,6 +7,7 @@ transform, which moves its box and landmarks. A search comes at once where anyth
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from batchemo.changes import Area, ChangeFinder
 from batchemo.records import Faces, Frame, Sighting
 
 SEARCH_SECONDS = 0.48
@@ -54,6 +56,10 @@ class Finder(Protocol):
         """The faces of each frame."""
         ...
 
+    def detect_within(self, frame: NDArray[np.uint8], areas: Sequence[Area]) -> Faces:
+        """The faces in parts of a frame."""
+        ...
+
     def confirms(self, frame: NDArray[np.uint8], faces: Faces) -> bool:
         """Whether all `faces` (one or more) are where they are said to be."""
         ...
@@ -78,6 +84,7 @@ def follow(frames: Iterable[tuple[Frame, bool]], finder: Finder, *, search_last:
     `search_last` that holds for the last frames, too, after which others may follow elsewhere. At most `SEARCH_FRAMES` frames are held.
     """
     held: list[_Seen] = []
+    changes = ChangeFinder()
     searched_s = looked_s = before_s = 0.0
     for frame, cut in frames:
         seen = _seen(frame, cut)
@@ -92,7 +99,7 @@ def follow(frames: Iterable[tuple[Frame, bool]], finder: Finder, *, search_last:
         if carried is not None and not due:
             seen.faces = carried
         else:
-            (seen.faces,) = finder.detect([frame.pixels])
+            seen.faces = _searched(seen, carried, finder, changes)
             searched_s = looked_s = frame.time_s
             if not cut:
                 _correct(held, carried, seen)
@@ -106,6 +113,26 @@ def follow(frames: Iterable[tuple[Frame, bool]], finder: Finder, *, search_last:
         _correct(held, carried, last)
         held.append(last)
     yield from map(_sighting, held)
+
+
+def _searched(seen: _Seen, carried: Faces | None, finder: Finder, changes: ChangeFinder) -> Faces:
+    """What a search finds where `carried` faces are and something has changed; anywhere, where these are in doubt."""
+    areas = None
+    if carried is None:
+        changes.restart(seen.grey)
+    else:
+        areas = changes.areas(seen.grey, carried.boxes * seen.scale)
+    if areas is None:
+        (faces,) = finder.detect([seen.frame.pixels])
+        return faces
+    return finder.detect_within(seen.frame.pixels, [_enlarged(area, seen) for area in areas])
+
+
+def _enlarged(area: Area, seen: _Seen) -> Area:
+    """An area of the small picture in the frame."""
+    left, top, right, bottom = (side / seen.scale for side in area)
+    height, width = seen.frame.grey.shape
+    return int(left), int(top), min(width, math.ceil(right)), min(height, math.ceil(bottom))
 
 
 def _correct(held: list[_Seen], carried: Faces | None, found: _Seen) -> None:

@@ -161,10 +161,10 @@ def _block(spec: NetworkSpec, inputs: int, outputs: int, *, halve: bool, drop_pa
         return nn.Sequential(nn.MaxPool2d(2) if halve else nn.Identity(), *_conv_norm_relu(inputs, outputs))
     if spec.architecture == "mini-xception":
         return _SeparableBlock(inputs, outputs, halve=halve, drop_path=drop_path)
-    return _ResidualBlock(inputs, outputs, halve=halve, drop_path=drop_path, squeeze=spec.squeeze)
+    return ResidualBlock(inputs, outputs, halve=halve, drop_path=drop_path, squeeze=spec.squeeze)
 
 
-class _ResidualBlock(nn.Module):
+class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions added to a shortcut; a block that halves the resolution pools first, so both paths see the maxima."""
 
     def __init__(self, inputs: int, outputs: int, *, halve: bool, drop_path: float, squeeze: int) -> None:

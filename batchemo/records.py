@@ -146,6 +146,10 @@ class Faces:
     def subset(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Faces:
         return Faces(self.boxes[chosen], self.landmarks[chosen], self.scores[chosen], self.followed)
 
+    def shifted(self, right_px: float, down_px: float) -> Faces:
+        by = np.array([right_px, down_px], np.float32)
+        return Faces(self.boxes + np.tile(by, 2), self.landmarks + by, self.scores, self.followed)
+
     def largest_first(self) -> Faces:
         return self.subset(np.argsort(-(self.boxes[:, 2:] - self.boxes[:, :2]).prod(axis=1), kind="stable"))
 

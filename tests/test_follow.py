@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from batchemo.changes import Area
 from batchemo.follow import CONFIRM_SECONDS, SEARCH_FRAMES, SEARCH_SECONDS, follow
 from batchemo.records import Faces, Frame
 
@@ -32,6 +33,7 @@ class Searches:
         self.answers = answers
         self.doubt = doubt
         self.count = self.looks = 0
+        self.areas: list[list[Area]] = []
 
     def confirms(self, _frame: NDArray[np.uint8], faces: Faces) -> bool:
         assert len(faces)
@@ -44,6 +46,11 @@ class Searches:
         landmarks = np.array([LANDMARKS + box[:2] - BOX[:2] for box in boxes], np.float32).reshape(-1, 5, 2)
         faces = Faces(np.array(boxes, np.float32).reshape(-1, 4), landmarks, np.ones(len(boxes), np.float32))
         return [faces for _ in frames]
+
+    def detect_within(self, frame: NDArray[np.uint8], areas: Sequence[Area]) -> Faces:
+        self.areas.append(list(areas))
+        (faces,) = self.detect([frame])
+        return faces
 
 
 def followed(frames: Sequence[NDArray[np.uint8]], searches: Searches, *, fps: float = 25, cuts: Sequence[int] = ()) -> list[Faces]:
@@ -109,6 +116,22 @@ def test_where_there_is_no_face_nothing_is_looked_at(scene: NDArray[np.uint8]) -
     searches = Searches([])
     followed([scene] * 30, searches)
     assert searches.looks == 0
+
+
+def test_where_nothing_changes_searches_are_of_known_faces_alone(scene: NDArray[np.uint8]) -> None:
+    searches = Searches([BOX])
+    followed([scene] * 60, searches)
+    (area,) = searches.areas[0]
+    assert np.less_equal(area[:2], BOX[:2]).all()
+    assert np.greater_equal(area[2:], BOX[2:]).all()
+    assert 0 < len(searches.areas) < searches.count
+
+
+def test_a_doubted_face_is_searched_for_everywhere(scene: NDArray[np.uint8]) -> None:
+    searches = Searches([BOX], doubt=1)
+    followed([scene] * 10, searches)
+    assert searches.count == 2
+    assert not searches.areas
 
 
 def test_a_face_that_is_doubted_is_searched_for_at_once(scene: NDArray[np.uint8]) -> None:

@@ -1,0 +1,59 @@
+"""A folded network says what the network says, whatever its shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from batchemo.folded import FoldedNet, can_fold
+from batchemo.network import ExpressionNet, NetworkSpec
+
+CROPS = torch.from_numpy(np.random.default_rng(3).integers(0, 255, (9, 1, 48, 48), np.uint8))
+
+needs_onednn = pytest.mark.skipif(
+    not can_fold(ExpressionNet(NetworkSpec(blocks=(1,), widths=(16,)))), reason="no processor that networks are folded for"
+)
+
+
+def network(spec: NetworkSpec) -> ExpressionNet:
+    """One whose norms are not those of an untrained network, which change nothing."""
+    torch.manual_seed(5)
+    made = ExpressionNet(spec).eval()
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.running_var):
+                assert tensor is not None
+                nn.init.uniform_(tensor, 0.5, 1.5)
+            for tensor in (module.bias, module.running_mean):
+                assert tensor is not None
+                nn.init.uniform_(tensor, -0.3, 0.3)
+    return made
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    "spec",
+    [
+        NetworkSpec(),
+        NetworkSpec(stem=16, widths=(48, 96, 192, 384), blocks=(1, 2, 3, 2)),
+        NetworkSpec(stem=8, widths=(24, 40), blocks=(2, 1), classes=3),
+    ],
+)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.03)])
+@torch.inference_mode()
+def test_it_says_the_same(spec: NetworkSpec, dtype: torch.dtype, tolerance: float) -> None:
+    plain = network(spec)
+    expected = plain(CROPS)
+    found = FoldedNet(plain, dtype)(CROPS)
+    assert found.dtype == torch.float32
+    assert expected.std() > 0.01
+    torch.testing.assert_close(found, expected, atol=tolerance * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize(
+    "spec", [NetworkSpec(squeeze=4), NetworkSpec(architecture="vgg", drop_path=0), NetworkSpec(architecture="mini-xception")]
+)
+def test_what_it_does_not_know_is_left_alone(spec: NetworkSpec) -> None:
+    assert not can_fold(ExpressionNet(spec))
