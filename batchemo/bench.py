@@ -9,7 +9,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import av
@@ -19,6 +20,8 @@ import psutil
 from numpy.typing import NDArray
 from PIL import Image
 
+from batchemo.decode import open_source
+from batchemo.discover import find_media
 from batchemo.engine import InProcess, Workers, usable_cores
 from batchemo.errors import UsageError
 from batchemo.options import RunOptions
@@ -31,14 +34,18 @@ WIDTH, HEIGHT, FPS = 1280, 720, 30
 FACE = Path(__file__).parent / "face.jpg"
 """A face of 240 px: Eileen Collins, by NASA, in the public domain."""
 
+PICTURES = 200
+PICTURE_WIDTH, PICTURE_HEIGHT = 1152, 864
+"""A megapixel."""
+
 _MEGABYTE = 2**20
 _LOOK_SECONDS = 0.05
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Speed:
-    """One line of the table: `frames_per_second` by the clock, without the start; processor milliseconds a frame by stage; the most memory
-    that a process took."""
+    """One line of the table, a picture being a frame: `frames_per_second` by the clock, without the start; processor milliseconds a frame
+    by stage; the most memory that a process took."""
 
     what: str
     frames: int
@@ -54,21 +61,21 @@ class Speed:
         return max(self.stages_ms, key=lambda stage: self.stages_ms[stage], default="")
 
 
-def measure(medium: Path | None, *, seconds: float, min_face_px: int) -> Iterator[Speed]:
-    """Speeds for `medium`, or for clips of `seconds` of 1280 x 720 with one and with five faces: decoding alone, tables, and annotated
-    copies, in one process and in one a core. Raises UsageError where `medium` is no file."""
-    if medium is not None and not medium.is_file():
-        raise UsageError(f"{medium} is not a file; give a video, or nothing for made ones")
+def measure(given: Path | None, *, seconds: float, min_face_px: int) -> Iterator[Speed]:
+    """Speeds for a file or a folder, or for clips of `seconds` of 1280 x 720 with one and with five faces and for pictures of a megapixel:
+    decoding alone, tables, and annotated copies, in one process and in one a core. Raises UsageError where `given` holds no media."""
     with tempfile.TemporaryDirectory() as folder:
-        given = [("", medium)] if medium is not None else list(_made(Path(folder), seconds))
-        for name, path in given:
+        for name, path in [("", given)] if given is not None else list(_made(Path(folder), seconds)):
+            media = find_media([path], out=Path(folder) / "results")
+            if not media:
+                raise UsageError(f"{path} holds no pictures or videos; give one that does, or nothing for made ones")
             prefix = f"{name}, " if name else ""
-            yield _decoding(path, f"{prefix}decoding alone")
+            yield _decoding(media, f"{prefix}decoding alone")
             for processes in sorted({1, usable_cores()}):
                 for annotate in (False, True):
-                    what = f"{prefix}{'annotated copy' if annotate else 'tables'}"
+                    what = f"{prefix}{'annotated copies' if annotate else 'tables'}"
                     options = RunOptions(annotate=annotate, min_face_px=min_face_px)
-                    yield _analysis(path, what, options, processes)
+                    yield _analysis(media, what, options, processes)
 
 
 def fixed_seconds() -> dict[str, float]:
@@ -106,9 +113,25 @@ def make_clip(path: Path, *, faces: int, seconds: float) -> Path:
     return path
 
 
+def make_pictures(folder: Path, count: int) -> Path:
+    """Writes `count` JPEG pictures of a megapixel into a new `folder`: a face of 240 px somewhere before walls of noise."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    face = np.asarray(Image.open(FACE).convert("RGB"), np.uint8)
+    height, width = face.shape[:2]
+    for number in range(count):
+        noise = random.integers(0, 255, (PICTURE_HEIGHT // 8, PICTURE_WIDTH // 8, 3), np.uint8)
+        scene = np.asarray(cv2.resize(noise, (PICTURE_WIDTH, PICTURE_HEIGHT), interpolation=cv2.INTER_CUBIC), np.uint8)
+        top, left = random.integers(0, (PICTURE_HEIGHT - height, PICTURE_WIDTH - width))
+        scene[top : top + height, left : left + width] = face
+        Image.fromarray(scene).save(folder / f"{number:04}.jpg", quality=90)
+    return folder
+
+
 def _made(folder: Path, seconds: float) -> Iterator[tuple[str, Path]]:
     for count, name in ((1, "one face"), (5, "five faces")):
         yield name, make_clip(folder / f"{count}.mp4", faces=count, seconds=seconds)
+    yield "pictures", make_pictures(folder / "pictures", PICTURES)
 
 
 def _scene(wall: NDArray[np.uint8], face: NDArray[np.uint8], faces: int, index: int) -> NDArray[np.uint8]:
@@ -121,38 +144,39 @@ def _scene(wall: NDArray[np.uint8], face: NDArray[np.uint8], faces: int, index: 
     return scene
 
 
-def _decoding(path: Path, what: str) -> Speed:
-    from batchemo.decoders.pyav import PyAVSource  # noqa: PLC0415
-
+def _decoding(media: Sequence[Medium], what: str) -> Speed:
     began, cpu = time.perf_counter(), time.thread_time()
-    frames = sum(1 for frame in PyAVSource(path).frames() if frame.is_decoded)
+    frames = sum(1 for medium in media for frame in open_source(medium, decoder="pyav").frames() if frame.is_decoded)
     taken, used = time.perf_counter() - began, time.thread_time() - cpu
     return Speed(
         what, frames, 0, 1, frames / taken, {"decode": used / max(1, frames) * 1000}, psutil.Process().memory_info().rss // _MEGABYTE
     )
 
 
-def _analysis(path: Path, what: str, options: RunOptions, processes: int) -> Speed:
+def _analysis(media: Sequence[Medium], what: str, options: RunOptions, processes: int) -> Speed:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder)
         pulses = results / "pulses"
         pulses.mkdir()
         weights = read_weights_file(SHIPPED)
         task = Analysis(results, options, "bench", pulses, weights.labels, weights.sha256)
-        medium = Medium(path, path.name, path.name, "video")
         engine = InProcess() if processes == 1 else Workers(processes, timeout_s=options.timeout, max_memory_mb=None)
         with _Watcher(pulses) as watcher:
-            (outcome,) = engine.run(task, [medium])
-    return _speed(outcome, what, processes, watcher)
+            outcomes = list(engine.run(task, media))
+    return _speed(outcomes, what, processes, watcher)
 
 
-def _speed(outcome: Outcome, what: str, processes: int, watcher: _Watcher) -> Speed:
-    row = outcome.row
-    if row.status == "failed":
-        raise UsageError(row.message)
-    count = max(1, row.n_frames_analysed)
-    stages = {stage: spent / count * 1000 for stage, spent in outcome.seconds.items() if stage != "start"}
-    return Speed(what, row.n_frames_analysed, row.n_faces, processes, count / watcher.seconds, stages, watcher.most_mb)
+def _speed(outcomes: Sequence[Outcome], what: str, processes: int, watcher: _Watcher) -> Speed:
+    for outcome in outcomes:
+        if outcome.row.status == "failed":
+            raise UsageError(outcome.row.message)
+    frames, faces = (sum(getattr(outcome.row, name) for outcome in outcomes) for name in ("n_frames_analysed", "n_faces"))
+    count = max(1, frames)
+    spent: Counter[str] = Counter()
+    for outcome in outcomes:
+        spent.update(outcome.seconds)
+    stages = {stage: seconds / count * 1000 for stage, seconds in spent.items() if stage != "start"}
+    return Speed(what, frames, faces, processes, count / watcher.seconds, stages, watcher.most_mb)
 
 
 class _Watcher:

@@ -167,9 +167,11 @@ def verify(
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
 
-@app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo bench", "batchemo bench clip.mp4"))
+@app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo bench", "batchemo bench clip.mp4", "batchemo bench pictures/"))
 def bench(
-    medium: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="A video; without one, clips are made.")] = None,
+    medium: Annotated[
+        Path | None, typer.Argument(metavar="[INPUT]", help="A video, or a folder; without one, clips and pictures are made.")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="Length of the clips that are made.", metavar="S")] = 60.0,
     min_face_px: Annotated[int, typer.Option(min=20, help="Smallest face that is searched for, in px.", metavar="N")] = 40,
     as_json: Json = False,

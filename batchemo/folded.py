@@ -28,7 +28,7 @@ class FoldedNet:
 
     def __init__(self, network: ExpressionNet, dtype: torch.dtype) -> None:
         self._dtype = dtype
-        self._read = network.read
+        self._head = cast(nn.Linear, network.head)
         stem = list(network.stem)
         self._stem = [_conv(each, of, INPUT_PX, dtype) for each, of in zip(stem[::3], stem[1::3], strict=True)]
         self._blocks: list[_Block] = []
@@ -48,7 +48,7 @@ class FoldedNet:
         for block in self._blocks:
             x = functional.max_pool2d(x, 2) if block.halves else x
             x = block.second.added_to(x if block.shortcut is None else block.shortcut(x, "none"), block.first(x, "relu"))
-        return self._read(x.float())
+        return cast(Tensor, self._head(x.float().mean(dim=(2, 3))))
 
 
 def can_fold(network: ExpressionNet) -> bool:

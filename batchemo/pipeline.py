@@ -34,7 +34,7 @@ from batchemo.standing import left_to_do
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import annotated_path, rewrite_row, table_path, thumbnails_folder
 from batchemo.thumbnails import write_thumbnails
-from batchemo.weights import SHIPPED, Weights, load_weights
+from batchemo.weights import SHIPPED, load_weights
 
 _BATCH_FRAMES = 16
 _BATCH_BYTES = 64 * 2**20
@@ -56,7 +56,7 @@ class Models:
     detector: Detector
     follows: bool
     classifier: Classifier
-    weights: Weights
+    weights_sha256: str
 
 
 @functools.lru_cache(maxsize=2)
@@ -68,7 +68,7 @@ def load_models(*, device: str, weights: Path | None, detector: DetectorKind, mi
         Detector(min_face_px=min_face_px, kind=detector, device=place),
         detector == "fast" and place.type == "cpu",
         Classifier(loaded, device=place, batch_size=batch_size),
-        loaded,
+        loaded.sha256,
     )
 
 
@@ -84,7 +84,7 @@ def analyse(medium: Medium, results: Path, *, options: RunOptions, weights_sha25
     watch = Stopwatch()
     with watch.stage("start"):
         models = models_of(options)
-    labels, digest = models.weights.labels, models.weights.sha256
+    labels, digest = models.classifier.labels, models.weights_sha256
     with Assembly(medium, results, options=options, labels=labels, weights_sha256=digest, run_id=run_id, watch=watch) as assembly:
         if assembly.readable:
             try:

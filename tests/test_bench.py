@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batchemo.bench import make_clip, measure
+from batchemo.bench import make_clip, make_pictures, measure
 from batchemo.decode import open_source
 from batchemo.errors import UsageError
 from batchemo.records import Medium
@@ -23,13 +23,13 @@ def test_a_clip_of_ones_own_is_measured_stage_by_stage() -> None:
     found = json.loads(ended.stdout)
     assert set(found["fixed_seconds"]) == {"help", "start"}
     speeds = {(speed["what"], speed["processes"]): speed for speed in found["speeds"]}
-    assert {what for what, _ in speeds} == {"decoding alone", "tables", "annotated copy"}
+    assert {what for what, _ in speeds} == {"decoding alone", "tables", "annotated copies"}
     tables = speeds["tables", 1]
     assert tables["frames"] == 96
     assert tables["faces"] > 0
     assert {"decode", "search and follow", "classify"} <= set(tables["stages_ms"])
     assert tables["limit"] == max(tables["stages_ms"], key=tables["stages_ms"].get)
-    assert "encode" in speeds["annotated copy", 1]["stages_ms"]
+    assert "encode" in speeds["annotated copies", 1]["stages_ms"]
 
 
 def test_made_clips_have_the_faces_they_say(tmp_path: Path) -> None:
@@ -38,6 +38,12 @@ def test_made_clips_have_the_faces_they_say(tmp_path: Path) -> None:
     assert [frame.pixels.shape for frame in frames] == [(720, 1280, 3)] * 6
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is not a file"):
+def test_a_folder_of_pictures_is_measured(tmp_path: Path) -> None:
+    speeds = list(measure(make_pictures(tmp_path / "pictures", 4), seconds=1, min_face_px=40))
+    assert {(speed.what, speed.frames) for speed in speeds} == {("decoding alone", 4), ("tables", 4), ("annotated copies", 4)}
+    assert {speed.faces for speed in speeds if speed.what != "decoding alone"} == {4}
+
+
+def test_a_folder_without_media_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no pictures or videos"):
         next(measure(tmp_path, seconds=1, min_face_px=40))
