@@ -38,6 +38,7 @@ def _examine() -> Iterator[Finding]:
     yield _finding("weights", _weights)
     yield _finding("torch", _torch)
     yield _finding("GPU", _gpu, needed=False)
+    yield _finding("precision", _precision)
     yield _finding("face detector", _detector)
     yield _finding("pictures", lambda: f"OpenCV {_version('opencv-python-headless')}, Pillow {_version('pillow')}")
     yield _finding("videos", _pyav)
@@ -97,6 +98,16 @@ def _gpu() -> str:
             "none that torch can use, so runs use the CPU; an NVIDIA GPU needs its driver and a torch for it, see pytorch.org/get-started"
         )
     return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+
+
+def _precision() -> str:
+    from batchemo.classify import choose_precision
+    from batchemo.devices import choose_device
+    from batchemo.weights import read_weights_file
+
+    device = choose_device("auto")
+    place = "this CPU" if device.type == "cpu" else "the GPU"
+    return f"expressions are read in {choose_precision(read_weights_file(), device)} on {place}"
 
 
 def _detector() -> str:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from batchemo.errors import WeightsError
 
 if TYPE_CHECKING:
+    from batchemo.integers import Ranges
     from batchemo.network import ExpressionNet
 
 SHIPPED = Path(__file__).parent / "weights" / "fer2013.safetensors"
@@ -27,6 +28,7 @@ class WeightsFile:
 
     `temperature` divides the logits before the softmax, so that probabilities are calibrated (Guo et al. 2017).
     `figures` says how well the network did, on what. `sha256` is that of the file, `network_json` the network's shape.
+    `ranges` are what `batchemo.integers` needs; None where they were not measured.
     """
 
     path: Path
@@ -35,6 +37,7 @@ class WeightsFile:
     sha256: str
     figures: dict[str, Any]
     network_json: str
+    ranges: Ranges | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Weights:
     temperature: float
     sha256: str
     figures: dict[str, Any]
+    ranges: Ranges | None = None
 
 
 def read_weights_file(path: Path = SHIPPED) -> WeightsFile:
@@ -71,8 +75,9 @@ def read_weights_file(path: Path = SHIPPED) -> WeightsFile:
             raise WeightsError(f"{path}: not weights of batchemo; make some with: python -m training fit --help")
         labels = tuple(str(label) for label in json.loads(metadata["labels"]))
         figures = json.loads(metadata["figures"])
-        return WeightsFile(path, labels, float(metadata["temperature"]), digest, figures, metadata["network"])
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        ranges = {name: (float(least), float(most)) for name, (least, most) in json.loads(metadata.get("ranges", "{}")).items()} or None
+        return WeightsFile(path, labels, float(metadata["temperature"]), digest, figures, metadata["network"], ranges)
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: damaged weights, or none at all ({error}); give others with --weights FILE") from error
 
 
@@ -80,6 +85,7 @@ def load_weights(path: Path = SHIPPED) -> Weights:
     """Reads `path` into a network on the CPU. Raises WeightsError like `read_weights_file`."""
     from safetensors.torch import load_file
 
+    from batchemo.integers import points
     from batchemo.network import ExpressionNet, NetworkSpec
 
     file = read_weights_file(path)
@@ -96,10 +102,20 @@ def load_weights(path: Path = SHIPPED) -> Weights:
         raise WeightsError(f"{path}: damaged weights ({error}); give others with --weights FILE") from error
     if len(file.labels) != network.spec.classes:
         raise WeightsError(f"{path}: {len(file.labels)} labels for {network.spec.classes} classes")
-    return Weights(network.eval(), file.labels, file.temperature, file.sha256, file.figures)
+    if file.ranges is not None and set(file.ranges) != set(points(network)):
+        raise WeightsError(f"{path}: damaged weights (its ranges are of another network); give others with --weights FILE")
+    return Weights(network.eval(), file.labels, file.temperature, file.sha256, file.figures, file.ranges)
 
 
-def save_weights(path: Path, network: ExpressionNet, *, labels: tuple[str, ...], temperature: float, figures: dict[str, Any]) -> str:
+def save_weights(
+    path: Path,
+    network: ExpressionNet,
+    *,
+    labels: tuple[str, ...],
+    temperature: float,
+    figures: dict[str, Any],
+    ranges: Ranges | None = None,
+) -> str:
     """Writes `path`, tensors in half precision, and `<path>.sha256` beside it (as `sha256sum -c` reads it); returns the hash."""
     from safetensors.torch import save
 
@@ -112,6 +128,7 @@ def save_weights(path: Path, network: ExpressionNet, *, labels: tuple[str, ...],
         "labels": json.dumps(labels),
         "temperature": repr(temperature),
         "figures": json.dumps(figures),
+        **({} if ranges is None else {"ranges": json.dumps(ranges)}),
     }
     content = save(tensors, metadata)
     digest = hashlib.sha256(content).hexdigest()

@@ -14,8 +14,9 @@ from batchemo.atomic import write_text
 from batchemo.errors import DataError
 from batchemo.options import RunOptions
 from batchemo.weights import Weights, WeightsFile, read_weights_file
-from training.dataset import choose_split, read_splits
+from training.dataset import choose_split, clean_part, read_splits
 from training.measurement import measure
+from training.precision import compare
 
 CARD = "MODEL_CARD.md"
 
@@ -34,7 +35,7 @@ _SAME_WITHIN = 1e-3
 def measure_for_card(
     weights: Weights, data: Path, *, votes: Path | None, device: torch.device, report: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Figures of `measurement.measure` on PublicTest, degraded as well, floats rounded to five digits.
+    """Figures of `measurement.measure` on PublicTest, degraded as well, and as `int8` those of `precision.compare`, rounded to five digits.
 
     Raises DataError where the data at `data` are not those on which the weights file says it was measured, or have no
     Training that would tell which of them are unseen.
@@ -46,7 +47,8 @@ def measure_for_card(
     if figures["clean"] is None:
         raise DataError(f"{data}: all pictures of {SPLIT} stand in Training as well; a model card needs unseen ones")
     check_same(figures, weights.figures)
-    return figures
+    clean = clean_part(splits[SPLIT], splits["Training"]).numpy()
+    return figures | {"int8": _rounded(compare(weights, splits[SPLIT], clean=clean))}
 
 
 def check_same(figures: dict[str, Any], stored: dict[str, Any]) -> None:
@@ -89,7 +91,7 @@ def render(file: WeightsFile, figures: dict[str, Any]) -> str:
         name=file.path.stem,
         file=file,
         stored=_UNKNOWN | file.figures,
-        figures={"ferplus": None, "degraded": None} | figures,
+        figures={"ferplus": None, "degraded": None, "int8": None} | figures,
         default=next(point for point in figures["coverage"] if point["threshold"] == uncertain_below),
         confused=_most_confused(figures),
     )

@@ -23,6 +23,7 @@ from training.console import say
 from training.evaluation import evaluate
 from training.fitting import Epoch, fit, predict
 from training.material import Material
+from training.precision import with_ranges
 from training.recipe import Recipe
 
 WEIGHTS = "weights.safetensors"
@@ -74,7 +75,7 @@ def finish(
     device: torch.device,
     labels: tuple[str, ...] = EMOTIONS,
 ) -> None:
-    """Calibrates and evaluates `network` as it will be stored, and writes `path` with its hash."""
+    """Calibrates and evaluates `network` as it will be stored, measures its ranges, and writes `path` with its hash."""
     stored = half_precision(network)
     logits, truth = predict(stored.to(device), material.held_back.pixels, device).numpy(), material.held_back.labels.numpy()
     clean = material.clean.numpy()
@@ -90,9 +91,7 @@ def finish(
         "multiply_adds": multiply_adds(stored.cpu()),
         "parameters": sum(parameter.numel() for parameter in stored.parameters()),
     }
-    with tempfile.TemporaryDirectory() as scratch:
-        source = Path(scratch) / path.name
-        place(source, path, save_weights(source, network, labels=labels, temperature=temperature, figures=figures))
+    write(path, with_ranges(Weights(stored, labels, temperature, "", figures), material.training, material.held_back))
     say(
         f"{material.name}: accuracy {measured['accuracy']:.2%}, {measured['clean']['accuracy']:.2%} of those unseen in training, "
         f"macro-F1 {measured['macro_f1']:.3f}, ECE {measured['ece_cross_fitted']:.3f} (cross-fitted), temperature {temperature:.3f}"
@@ -106,6 +105,19 @@ def load(weights: Path | None) -> Weights:
     if loaded.labels != EMOTIONS:
         raise WeightsError(f"{path} tells apart {', '.join(loaded.labels)}, where FER2013 has {', '.join(EMOTIONS)}; give other weights")
     return loaded
+
+
+def write(path: Path, weights: Weights) -> None:
+    """Writes `path`, whole or not at all, and its hash."""
+    told: dict[str, Any] = {
+        "labels": weights.labels,
+        "temperature": weights.temperature,
+        "figures": weights.figures,
+        "ranges": weights.ranges,
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / path.name
+        place(source, path, save_weights(source, weights.network, **told))
 
 
 def place(source: Path, target: Path, sha256: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -18,14 +19,27 @@ def ship(
     votes: Votes = None,
     device: Device = "auto",
 ) -> None:
-    """Make a weights file the one inside the package, with its model card. Prints its new path."""
+    """Make a weights file the one inside the package, with its model card. Prints its new path.
+
+    Where it has no ranges for integers of eight bits, they are measured first, and the file in the package has them.
+    """
     from batchemo.devices import choose_device
+    from batchemo.integers import points
     from batchemo.weights import SHIPPED
     from training.card import measure_for_card, write_card
-    from training.runs import load, place
+    from training.material import gather
+    from training.precision import with_ranges
+    from training.runs import load, place, write
 
     loaded = load(weights)
-    figures = measure_for_card(loaded, data, votes=votes, device=choose_device(device), report=say)
-    place(weights, SHIPPED, loaded.sha256)
+    with tempfile.TemporaryDirectory() as scratch:
+        source = weights
+        if loaded.ranges is None and points(loaded.network):
+            material = gather(data, votes, seed=0)
+            source = Path(scratch) / weights.name
+            write(source, with_ranges(loaded, material.training, material.held_back))
+            loaded = load(source)
+        figures = measure_for_card(loaded, data, votes=votes, device=choose_device(device), report=say)
+        place(source, SHIPPED, loaded.sha256)
     say(f"wrote {write_card(SHIPPED, figures)}")
     print(SHIPPED)
