@@ -34,7 +34,7 @@ from batchemo.run import Report, Watch, plan
 from batchemo.run import run as run_media
 from batchemo.tables import PER_MEDIUM
 from batchemo.verify import verify
-from batchemo.weights import SHIPPED, read_weights_file
+from batchemo.weights import SHIPPED, load_weights, read_weights_file, save_weights
 from batchemo.work import Analysis
 
 SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
@@ -201,6 +201,19 @@ def test_an_annotated_copy_of_what_was_there_before_does_not_stay(media: Path, t
     assert not (out / "annotated" / "sub" / "b.png.jpg").exists()
     assert (out / "annotated" / "sub" / "c.png.jpg").is_file()
     assert not verify(out).problems
+
+
+def test_an_annotated_copy_of_what_other_weights_saw_does_not_stay(media: Path, tmp_path: Path) -> None:
+    out, weights = tmp_path / "out", tmp_path / "other.safetensors"
+    shipped = load_weights()
+    save_weights(weights, shipped.network, labels=shipped.labels, temperature=2 * shipped.temperature, figures=shipped.figures)
+    run_here(media, out=out)
+    run_here(media, out=out, annotate=False, force=True)
+    assert len(list((out / "annotated").rglob("*.jpg"))) == 3
+    run_here(media, out=out, annotate=False, weights=weights)
+    assert not list((out / "annotated").rglob("*.jpg"))
+    assert len(run_here(media, out=out, weights=weights).redrawn) == 3
+    assert len(list((out / "annotated").rglob("*.jpg"))) == 3
 
 
 # The disk and the clock
