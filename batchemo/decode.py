@@ -59,6 +59,15 @@ def open_source(medium: Medium, *, decoder: Decoder = "auto", segment: Segment |
     return _AutoSource(medium)
 
 
+def may_suit_decord(medium: Medium) -> bool:
+    """Whether `auto` may give `medium` to decord, as far as can be told without looking into its file: one of more bytes than a short clip
+    has when decoded is none."""
+    try:
+        return medium.kind == "video" and _decord_installed() and medium.path.stat().st_size <= MAX_DECODED_BYTES
+    except OSError:
+        return False
+
+
 def _decord_installed() -> bool:
     return importlib.util.find_spec("decord") is not None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import logging
 import os
@@ -55,7 +54,7 @@ class Workers:
     """`count` processes with one thread each, by joblib's loky; long videos are shared among them where there are few media.
 
     When a worker dies, or is ended because it has made no progress for `timeout_s` seconds or uses more than `max_memory_mb`, the jobs that
-    were in work are tried once more, each alone; the medium of one that ends its worker again has failed, and the run goes on.
+    were in work are tried again, each alone; the medium of one that ends its worker at each try has failed, and the run goes on.
     """
 
     def __init__(self, count: int, *, device: str = "auto", timeout_s: float, max_memory_mb: int | None) -> None:
@@ -83,11 +82,16 @@ class Workers:
             board.abandon()
 
     def _alone(self, task: Task, board: Board, job: Job) -> Iterator[Outcome]:
-        logging.getLogger("batchemo").warning("a worker died; trying %s again, alone", job.medium.name)
-        job = dataclasses.replace(job, again=True)
-        jobs = iter([job])
-        cause = yield from self._until_crash(task, board, lambda: next(jobs, None), 1)
-        outcome = board.died(job, cause) if job.key in {each.key for each in board.running} else None
+        following = board.after_death(job)
+        cause = None
+        while following is not None:
+            logging.getLogger("batchemo").warning("a worker died; trying %s again, alone", job.medium.name)
+            job = following
+            cause = yield from self._until_crash(task, board, functools.partial(next, iter([job]), None), 1)
+            if job.key not in {each.key for each in board.running}:
+                return
+            following = board.after_death(job)
+        outcome = board.died(job, cause)
         if outcome is not None:
             yield outcome
 
@@ -171,7 +175,7 @@ class Guard:
 
     def _reason(self, beat: Beat, path: Path, *, idle_s: float) -> MediaError | None:
         if idle_s > self._timeout_s:
-            return MediaError("timeout", f"{path}: no progress within {self._timeout_s:g} s, twice; allow more with --timeout")
+            return MediaError("timeout", f"{path}: no progress within {self._timeout_s:g} s, at each try; allow more with --timeout")
         if self._max_memory_mb is None or beat.host != HOST:
             return None
         try:
@@ -180,7 +184,9 @@ class Guard:
             return None
         if used_mb <= self._max_memory_mb:
             return None
-        return MediaError("memory", f"{path}: takes more than {self._max_memory_mb} MB of memory, twice; allow more with --max-memory")
+        return MediaError(
+            "memory", f"{path}: takes more than {self._max_memory_mb} MB of memory, at each try; allow more with --max-memory"
+        )
 
 
 def choose_engine(workers: int | None, media: Sequence[Medium], *, device: str, timeout_s: float, max_memory_mb: int | None) -> Engine:

@@ -151,7 +151,7 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
             for medium in planned.todo:
                 if medium.name not in planned.redrawn:  # of tracks that are numbered anew
                     shutil.rmtree(thumbnails_folder(out, medium.output), ignore_errors=True)
-            copies = {medium.name: Copy.of(medium, out, options) for medium in planned.todo}
+            copies = {medium.name: Copy.of(medium, out, options, weights_sha256=weights.sha256) for medium in planned.todo}
             for outcome in engine_of(options, planned.todo).run(task, planned.todo):
                 copies[outcome.row.media].remove_if_it_does_not_fit(outcome.row)
                 rows.append(outcome.row)

@@ -57,21 +57,22 @@ def _has_tables(medium: Medium, entry: Entry, results: Path, options: RunOptions
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Copy:
-    """An annotated copy as it was before a run, and the hash of what it was drawn from, if with the same options."""
+    """An annotated copy as it was before a run, and the hash of what it was drawn from, if with the same options and weights."""
 
     path: Path
     identity: tuple[int, int] | None
     sha256: str
 
     @classmethod
-    def of(cls, medium: Medium, out: Path, options: RunOptions) -> Copy:
+    def of(cls, medium: Medium, out: Path, options: RunOptions, *, weights_sha256: str) -> Copy:
         path, entry = annotated_path(out, medium), read_entry(out, medium.output)
-        same = entry is not None and entry.metadata.get("options") == options.shaping()
+        made_of = {"options": options.shaping(), "weights_sha256": weights_sha256}
+        same = entry is not None and all(entry.metadata.get(key) == value for key, value in made_of.items())
         same = same and not (options.blur_faces and entry is not None and shows_faces(entry, out))
         return cls(path, _identity(path), entry.row.sha256 if entry is not None and same else "")
 
     def remove_if_it_does_not_fit(self, row: MediaRow) -> None:
-        """A medium that has changed and was analysed without a new copy, because it failed or none was asked for, keeps none."""
+        """A medium that was analysed anew, and otherwise, without a new copy, because it failed or none was asked for, keeps none."""
         fits = row.status == "done" and row.sha256 == self.sha256
         if self.identity is not None and not fits and _identity(self.path) == self.identity:
             self.path.unlink(missing_ok=True)

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """All of a medium, or one `step` of it; `again`: it has ended a worker, and is done with the decoder that does so least."""
+    """All of a medium, or one `step` of it; `deaths`: how many workers have died when it was, or may have been, in work."""
 
     medium: Medium
     step: Step | None = None
-    again: bool = False
+    deaths: int = 0
 
     @property
     def part(self) -> str:
@@ -53,6 +53,10 @@ class Task(Protocol):
     def run_id(self) -> str: ...
 
     def __call__(self, job: Job, *, wanted: Wanted = ...) -> Outcome | Done: ...
+
+    def tries(self, job: Job) -> int:
+        """How often at most a job is handed out."""
+        ...
 
     def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> Film:
         """`medium` to be read in these parts."""
@@ -81,6 +85,12 @@ class Analysis:
             return self._do(job, pulse)
         finally:
             pulse.end()
+
+    def tries(self, job: Job) -> int:
+        """Twice in the same way, as whoever died beside it must not change its rows; then by PyAV what decord may have had."""
+        from batchemo.decode import may_suit_decord  # noqa: PLC0415 (loads the decoders)
+
+        return 3 if self.options.decoder == "auto" and job.step is None and may_suit_decord(job.medium) else 2
 
     def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> Film:
         from batchemo.film import Film  # noqa: PLC0415
@@ -132,7 +142,7 @@ class Analysis:
         options = self.options
         if isinstance(job.step, Divide) and self._with_tables(job.medium) is not None:
             return Done(None, {}, (Segment(),))  # its copy is drawn by one process
-        if job.again and options.decoder == "auto" and not isinstance(job.step, Divide):
+        if job.deaths > 1 and options.decoder == "auto":
             options = options.model_copy(update={"decoder": "pyav"})
         if job.step is None:
             return pipeline.analyse(
@@ -231,15 +241,22 @@ class Board:
         return self._closed(film, film.fail(error))
 
     def died(self, job: Job, cause: MediaError | None = None) -> Outcome | None:
-        """Takes back a job that has ended its worker, or whose worker was ended for `cause`: the first time it is handed out `again`, the
-        second time its medium has failed."""
-        if not job.again:
+        """Takes back a job that has ended its worker, or whose worker was ended for `cause`: it is handed out again, or its medium has
+        failed."""
+        following = self.after_death(job)
+        if following is not None:
             logging.getLogger("batchemo").warning("a worker died; trying %s again", job.medium.name)
-            self.put_back([dataclasses.replace(job, again=True)])
+            self.put_back([following])
             return None
-        error = cause or MediaError("crashed", f"{job.medium.path} killed its worker twice (a defect of a decoder, or no memory left)")
+        error = cause or MediaError(
+            "crashed", f"{job.medium.path} killed its worker at each try (a defect of a decoder, or no memory left)"
+        )
         joint = ";" if cause is None else ", or"
         return self.fail(job, MediaError(error.kind, f"{error}{joint} leave it out with --exclude"))
+
+    def after_death(self, job: Job) -> Job | None:
+        """The job as it is tried after a worker has died; None where it has been tried often enough."""
+        return dataclasses.replace(job, deaths=job.deaths + 1) if job.deaths + 1 < self._task.tries(job) else None
 
     def put_back(self, jobs: Sequence[Job]) -> None:
         """Jobs that were running and have not been done are handed out again."""

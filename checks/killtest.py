@@ -78,7 +78,7 @@ def _killtest(folder: Path, *, kills: int, seed: int) -> str:
 
 
 def _start(media: Path, out: Path, folder: Path) -> Command:
-    return Command("run", media, "--out", out, "--workers", "2", "--decoder", "pyav", folder=folder)
+    return Command("run", media, "--out", out, "--workers", "2", folder=folder)
 
 
 def _kill(run: Command, target: str, decide: random.Random) -> bool:

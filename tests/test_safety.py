@@ -30,12 +30,14 @@ from batchemo.atomic import temporary_name
 from batchemo.discover import find_media
 from batchemo.errors import MediaError, StorageError
 from batchemo.options import merge_options
+from batchemo.parts import Divide
+from batchemo.records import Outcome
 from batchemo.run import Report, Watch, plan
 from batchemo.run import run as run_media
 from batchemo.tables import PER_MEDIUM
 from batchemo.verify import verify
-from batchemo.weights import SHIPPED, read_weights_file
-from batchemo.work import Analysis
+from batchemo.weights import SHIPPED, load_weights, read_weights_file, save_weights
+from batchemo.work import Analysis, Job
 
 SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 
@@ -168,13 +170,29 @@ def test_what_kills_every_worker_is_not_tried_every_night(media: Path, tmp_path:
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary_name(place.with_name(f"{place.name}.parquet")).write_bytes(b"half")
     task = Analysis(out, options, "run-1", tmp_path, weights.labels, weights.sha256)
-    outcome = task.give_up(killer, MediaError("crashed", f"{killer.path} killed its worker twice"))
+    outcome = task.give_up(killer, MediaError("crashed", f"{killer.path} killed its worker at each try"))
     assert (outcome.row.status, outcome.row.error, outcome.row.sha256 != "") == ("failed", "crashed", True)
     assert [path.parent.name for path in out.rglob("*.part")] == [Path("frames", others[0].output).parent.name]
     planned = plan([media], out, options)
     assert [row.error for row in planned.done] == ["crashed"]
     assert len(planned.todo) == len(others)
     assert not run_here(media, out=out, retry_failed=True).failed
+
+
+def test_who_was_in_work_when_a_worker_died_has_the_rows_that_nobody_disturbed(media: Path, tmp_path: Path) -> None:
+    """The two decoders' greys differ: only what has ended a worker alone, too, is read by the other one."""
+    pytest.importorskip("decord")
+    out, weights = tmp_path / "out", read_weights_file(SHIPPED)
+    write_clip(media / "clip.mp4")
+    clip, still = (next(each for each in find_media([media], out=out) if each.kind == kind) for kind in ("video", "image"))
+
+    def task(**flags: Any) -> Analysis:
+        return Analysis(out, merge_options(flags, environment={}), "run-1", tmp_path, weights.labels, weights.sha256)
+
+    done = [task()(Job(clip, deaths=deaths)) for deaths in range(3)]
+    assert [each.row.decoder for each in done if isinstance(each, Outcome)] == ["decord", "decord", "pyav"]
+    assert (task().tries(Job(clip)), task().tries(Job(still)), task(decoder="pyav").tries(Job(clip))) == (3, 2, 2)
+    assert task().tries(Job(clip, Divide())) == 2
 
 
 def test_media_parquet_is_made_again_from_the_tables(media: Path, tmp_path: Path) -> None:
@@ -201,6 +219,19 @@ def test_an_annotated_copy_of_what_was_there_before_does_not_stay(media: Path, t
     assert not (out / "annotated" / "sub" / "b.png.jpg").exists()
     assert (out / "annotated" / "sub" / "c.png.jpg").is_file()
     assert not verify(out).problems
+
+
+def test_an_annotated_copy_of_what_other_weights_saw_does_not_stay(media: Path, tmp_path: Path) -> None:
+    out, weights = tmp_path / "out", tmp_path / "other.safetensors"
+    shipped = load_weights()
+    save_weights(weights, shipped.network, labels=shipped.labels, temperature=2 * shipped.temperature, figures=shipped.figures)
+    run_here(media, out=out)
+    run_here(media, out=out, annotate=False, force=True)
+    assert len(list((out / "annotated").rglob("*.jpg"))) == 3
+    run_here(media, out=out, annotate=False, weights=weights)
+    assert not list((out / "annotated").rglob("*.jpg"))
+    assert len(run_here(media, out=out, weights=weights).redrawn) == 3
+    assert len(list((out / "annotated").rglob("*.jpg"))) == 3
 
 
 # The disk and the clock
