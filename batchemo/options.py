@@ -120,9 +120,9 @@ def validate_options(values: Mapping[str, Any], origins: Mapping[str, str]) -> R
         first = error.errors()[0]
         name = str(first["loc"][0])
         where = origins.get(name, "the options")
-        raise UsageError(
-            f"--{name.replace('_', '-')} {values.get(name)!r} (from {where}): {_problem(first)}; see: batchemo run --help"
-        ) from error
+        given = values.get(name)
+        told = f"{given:g}" if isinstance(given, float) else repr(given)
+        raise UsageError(f"--{name.replace('_', '-')} {told} (from {where}): {_problem(first)}; see: batchemo run --help") from error
 
 
 def _problem(error: ErrorDetails) -> str:

@@ -119,7 +119,9 @@ def check_annotated(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps:
         yield "annotated", f"shows frame {frames.indices[at]} at {times[at]:.3f} s, the tables have it at {frames.times_s[at]:.3f} s"
     end_s = frames.times_s[0] + times[-1] + float(shown[-1][1] * base)
     # Its last frame is shown until the source ends, or for a while where that is far away or not known.
-    if row.status == "done" and sample_fps is None and not row.duration_s - _LENGTH_S <= end_s <= row.duration_s + _LONGEST_S:
+    far = row.duration_s - frames.times_s[-1] > _LONGEST_S
+    long_enough = far or end_s >= row.duration_s - _LENGTH_S
+    if row.status == "done" and sample_fps is None and not (long_enough and end_s <= row.duration_s + _LONGEST_S):
         yield "annotated", f"lasts {end_s:.2f} s, its source {row.duration_s:.2f} s"
 
 

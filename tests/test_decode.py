@@ -533,6 +533,18 @@ def test_the_grey_picture_is_that_of_the_colours(tmp_path: Path, kind: str) -> N
     assert np.abs(frame.grey.astype(int) - scene).mean() < 3
 
 
+@pytest.mark.parametrize(("codec", "kind"), [("libx264", "yuv420p10le"), ("libx264", "yuv444p10le"), ("ffv1", "gbrp10le")])
+def test_deep_frames_are_held_in_no_more_memory_than_others(tmp_path: Path, codec: str, kind: str) -> None:
+    flat, deep = (write_clip(tmp_path / f"{each}.mkv", codec=codec, pixel_format=each, size=(96, 64)) for each in ("yuv420p", kind))
+    frames, expected = read(deep)[0], read(flat)[0]
+    assert len(frames) == len(expected)
+    for frame, other in zip(frames, expected, strict=True):
+        assert shown(frame) == shown(other)
+        assert np.abs(frame.pixels.astype(int) - other.pixels).mean() < 3
+        picture: Any = frame.picture
+        assert {component.bits for component in picture._frame.format.components} == {8}
+
+
 def test_two_frames_of_one_time_are_one_that_is_shown_and_a_row(tmp_path: Path) -> None:
     """As some writers and any damage leave them: a player would show only one of them."""
     path = write_clip(tmp_path / "a.mp4", STEADY[:10], codec="mpeg4", tick=TICK)

@@ -197,6 +197,23 @@ def test_a_night_tells_what_it_only_draws_again(tmp_path: Path) -> None:
     assert study.accounts[-1]["media"]["redrawn"] == 1
 
 
+def test_drawing_again_is_no_time_of_analysis(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    study.file.write_text(study.file.read_text().replace("annotate = false", "annotate = true"))
+    study.add("mon", 2)
+    study.run()
+    copy = study.out / "annotated" / "mon-01.jpg.jpg"
+    copy.unlink()
+    assert "That may take" not in jobs("check", study.file).stdout
+    study.add("tue", 1)
+    told = " ".join(jobs("check", study.file).stdout.split())
+    assert "by the speed of 1 earlier run; drawing again comes on top of that." in told
+    study.run()
+    assert (study.accounts[-1]["media"]["analysed"], study.accounts[-1]["media"]["redrawn"]) == (1, 1)
+    study.add("wed", 1)
+    assert "by the speed of 1 earlier run." in " ".join(jobs("check", study.file).stdout.split()), "last night's time is that of both"
+
+
 def test_check_finds_what_would_only_show_at_night(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.file.write_text('inputs = ["media"]\nout = "r"\n[notification]\ncommand = ["no-such-program"]\n[retention]\nruns = 3\n')

@@ -83,6 +83,7 @@ def test_weights_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
         ("batch_size", 0, "greater than or equal to 1"),
         ("min_face_px", 5, "greater than or equal to 20"),
         ("sample_fps", -1, "greater than 0"),
+        ("sample_fps", 0.0, "greater than 0"),
         ("uncertain_below", 1.5, "less than or equal to 1"),
         ("decoder", "vlc", "'auto', 'decord' or 'pyav'"),
         ("device", "tpu", "auto, cpu, cuda or cuda:N"),
@@ -96,7 +97,7 @@ def test_wrong_values_name_the_option_and_where_it_was_given(tmp_path: Path, sou
     with pytest.raises(UsageError) as caught:
         merge(tmp_path, {source: {name: value}})
     message = str(caught.value)
-    for part in (f"--{name.replace('_', '-')}", repr(value) if source != "environment" else str(value), origin, reason):
+    for part in (f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else repr(value), origin, reason):
         assert part in message
     assert "\n" not in message
 

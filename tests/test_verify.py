@@ -30,6 +30,7 @@ from batchemo.fingerprint import fingerprint_of
 from batchemo.inventory import read_inventory
 from batchemo.options import merge_options
 from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
+from batchemo.recount import check_annotated
 from batchemo.run import Watch
 from batchemo.run import run as run_media
 from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
@@ -188,6 +189,29 @@ def test_results_of_a_real_run_are_whole(tmp_path: Path) -> None:
         looked = verify(tmp_path / "out", deep=deep)
         assert not looked.problems
         assert (looked.media, looked.failed) == (4, 2)
+
+
+@pytest.mark.parametrize(("more_s", "kinds"), [(0, []), (1, ["annotated"]), (9, ["annotated"]), (-12, ["annotated"])])
+def test_the_copy_is_as_long_as_its_source(results: Path, more_s: float, kinds: list[str]) -> None:
+    (entry,) = [each for each in read_inventory(results) if each.row.media == CLIP]
+    row = dataclasses.replace(entry.row, duration_s=entry.row.duration_s + more_s)
+    problems = check_annotated(results / "annotated" / f"{CLIP}.mp4", row, read_frames(results, entry), sample_fps=None)
+    assert [kind for kind, _ in problems] == kinds
+
+
+def test_a_frame_that_claims_to_last_for_days_has_a_whole_copy(tmp_path: Path) -> None:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    write_clip(folder / "days.mp4")
+    content = bytearray((folder / "days.mp4").read_bytes())
+    lasts = content.index(b"stts") + 16
+    content[lasts : lasts + 4] = b"\x7f\xff\xff\xff"
+    (folder / "days.mp4").write_bytes(content)
+    run_media(
+        [folder], tmp_path / "out", merge_options({"workers": 1}, environment={}), Watch(lambda _plan, _pulses: None, lambda _row: None)
+    )
+    looked = verify(tmp_path / "out")
+    assert (looked.problems, looked.failed) == ((), 0)
 
 
 @pytest.mark.parametrize(
@@ -422,7 +446,7 @@ def test_the_command(results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     code, out, err = call(results)
     assert (code, len(out.splitlines())) == (3, 1)
     assert in_table("faces") in out
-    assert "1 problems in 21 frames" in err
+    assert "1 problem in 21 frames" in err
     code, out, err = call(results, "--json")
     assert code == 3
     (problem,) = json.loads(out)["problems"]

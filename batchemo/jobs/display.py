@@ -46,10 +46,11 @@ def print_forecast(job: Job, found: Forecast) -> None:
         f"[bold]{escape(job.name)}[/bold] would analyse {todo} media{f' ({parts})' if parts else ''} into {shown(str(job.out))}; {drawn}"
         f"{len(found.done)} are done{f', {len(found.failed_before)} failed before' if found.failed_before else ''}."
     )
-    if (todo or found.redrawn) and found.seconds is not None:
+    if todo and found.seconds is not None:
         # Starting takes some seconds, however little there is to do.
         long = "less than a minute" if found.seconds < 30 else _duration(found.seconds)
-        console.print(f"That may take {long}, by the speed of {_count(found.runs, 'earlier run')}.")
+        more = "; drawing again comes on top of that" if found.redrawn else ""
+        console.print(f"That may take {long}, by the speed of {_count(found.runs, 'earlier run')}{more}.")
     elif todo:
         console.print("How long that takes nobody knows: no earlier run of this job had media like these.")
     for problem in found.problems:

@@ -24,8 +24,8 @@ class Forecast:
     `retried` failed before; of those `redrawn` only the annotated copies are made again. Those that are `done` or
     `failed_before` are left alone; of those that have `vanished` results are there.
 
-    `seconds` is None where no past run tells; otherwise it is from the speed of `runs` runs. `problems` are those of the file that would
-    only show at night.
+    `seconds` of analysis are None where no past run tells; otherwise they are from the speed of `runs` runs. What is only redrawn is not
+    among them. `problems` are those of the file that would only show at night.
     """
 
     new: tuple[str, ...]
@@ -52,12 +52,13 @@ def forecast(job: Job) -> Forecast:
     for medium in planned.todo:
         sorted_in["redrawn" if medium.name in planned.redrawn else _reason(job, medium)].append(medium.name)
     accounts = [account for account in read_accounts(job.out, job.name) if _tells_speed(account)][-_RUNS:]
+    analysed = [medium for medium in planned.todo if medium.name not in planned.redrawn]
     return Forecast(
         **{name: tuple(found) for name, found in sorted_in.items()},
         failed_before=_names(row for row in planned.done if row.status == "failed"),
         done=_names(row for row in planned.done if row.status == "done"),
         vanished=_names(planned.vanished),
-        seconds=_seconds(planned.todo, [account.facts["figures"] for account in accounts]),
+        seconds=_seconds(analysed, [account.facts["figures"] for account in accounts]),
         runs=len(accounts),
         problems=tuple(_problems(job)),
     )
@@ -77,7 +78,9 @@ def _reason(job: Job, medium: Medium) -> str:
 
 
 def _tells_speed(account: Account) -> bool:
-    return account.facts.get("how") == "done" and account.facts.get("figures", {}).get("media", 0) > 0
+    """Nights that drew as well tell no speed of analysis: their time is that of both."""
+    analysed = account.facts.get("figures", {}).get("media", 0) > 0
+    return account.facts.get("how") == "done" and analysed and not account.facts.get("media", {}).get("redrawn", 0)
 
 
 def _seconds(media: Sequence[Medium], figures: Sequence[dict[str, Any]]) -> float | None:
