@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.consistency import FrameRows
-from batchemo.decode import Decoder, open_source
+from batchemo.decode import Decoder, open_source, segments_of
 from batchemo.decoders.container import Count
 from batchemo.decoders.pyav import PyAVSource
 from batchemo.decoders.sampling import Sampler
 from batchemo.errors import MediaError
-from batchemo.records import MediaRow, Medium
+from batchemo.records import MediaRow, Medium, Segment
 
 _SAME_S = 1e-6
 """Two times closer than this are one; containers count in steps of at least 11 us."""
@@ -65,20 +65,34 @@ def check_count(count: Count | None, row: MediaRow, frames: FrameRows, *, sample
 
 
 def check_again(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> Found:
-    """The frames in the tables against those that decoding the medium again gives."""
+    """The frames in the tables against those that decoding the medium again gives, in segments or at one go: which of them it was is not
+    in the tables, and where a segment begins amid damage, what can be decoded there depends on it."""
     if row.status == "failed" and row.error not in _PARTIAL:
         return
     medium = Medium(path, row.media, row.media, row.kind)
+    whole = [Segment()]
+    ways = [whole] if row.decoder == "decord" else [segments_of(medium, decoder="pyav"), whole]
+    problems = list(_check_again(medium, ways[0], row, frames, sample_fps=sample_fps))
+    if problems and ways[0] != ways[-1] and not any(_check_again(medium, whole, row, frames, sample_fps=sample_fps)):
+        return
+    yield from problems
+
+
+def _check_again(medium: Medium, segments: Sequence[Segment], row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> Found:
     decoder: Decoder = "decord" if row.decoder == "decord" else "pyav"
-    source = open_source(medium, decoder=decoder)
     seen: list[tuple[int, float]] = []
     lost: list[float] = []
+    decoded = width = height = 0
     try:
-        for frame in source.frames(sample_fps=sample_fps):
-            if not frame.is_decoded:
-                lost.append(frame.time_s)
-            else:
-                seen.append((frame.index, frame.time_s))
+        for segment in segments:
+            source = open_source(medium, decoder=decoder, segment=segment)
+            for frame in source.frames(sample_fps=sample_fps):
+                if not frame.is_decoded:
+                    lost.append(frame.time_s)
+                else:
+                    seen.append((frame.index + decoded, frame.time_s))
+            decoded += source.found.decoded
+            width, height = width or source.found.width, height or source.found.height
     except MediaError as error:
         yield "decoding", f"cannot be decoded again: {error}"
         return
@@ -86,8 +100,8 @@ def check_again(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: flo
     yield from _compare(np.sort(lost), np.sort(frames.lost_s), "decoding again", what="undecodable frames")
     if [index for index, _ in seen] != frames.indices.tolist():
         yield "decoding", "has frames of other numbers when it is decoded again"
-    if (source.found.width, source.found.height) != (row.width, row.height):
-        yield "decoding", f"is {source.found.width} x {source.found.height} pixels, its row says {row.width} x {row.height}"
+    if (width, height) != (row.width, row.height):
+        yield "decoding", f"is {width} x {height} pixels, its row says {row.width} x {row.height}"
 
 
 def check_annotated(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> Found:

@@ -20,13 +20,16 @@ from batchemo.annotation import annotate
 from batchemo.decode import open_source, segments_of
 from batchemo.engine import InProcess, Workers
 from batchemo.errors import MediaError
-from batchemo.options import RunOptions
+from batchemo.options import RunOptions, merge_options
 from batchemo.parts import Done, Read, load_part, part_path, remove_parts
 from batchemo.pulse import Wanted
 from batchemo.records import EMOTIONS, Frame, MediaRow, Medium, Outcome, Segment
+from batchemo.run import Watch
+from batchemo.run import run as run_media
 from batchemo.stopwatch import Stopwatch
 from batchemo.style import Style
 from batchemo.tables import table_path, thumbnails_folder
+from batchemo.verify import verify
 from batchemo.weights import SHIPPED, read_weights_file
 from batchemo.work import Analysis, Job
 
@@ -101,6 +104,25 @@ def test_damage_in_a_segment_is_told_in_its_place(film: Medium, tmp_path: Path) 
         assert len(frames) == segment.frames
         times = sorted(frame.time_s for frame in frames)
         assert segment.start is None or times[0] > (segment.before_s or 0)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 20.0])
+def test_verify_decodes_again_as_the_run_did(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Where the key frame that a segment begins with is damaged, fewer frames can be decoded than at one go."""
+    with av.open(str(film.path)) as container:
+        hurt = [packet for packet in container.demux(container.streams.video[0]) if packet.size][24]
+    content = bytearray(film.path.read_bytes())
+    content[hurt.pos + 20 : hurt.pos + hurt.size] = bytes(hurt.size - 20)
+    path = tmp_path / "hurt.mp4"
+    path.write_bytes(content)
+    medium = Medium(path, "hurt.mp4", "hurt.mp4", "video")
+    in_parts = [frame for part in segments_of(medium, decoder="pyav") for frame in seen(open_source(medium, segment=part).frames())]
+    assert in_parts != seen(open_source(medium, decoder="pyav").frames())
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "SEGMENT_SECONDS", seconds)
+        options = merge_options({"workers": 1, "decoder": "pyav", "annotate": False, "report": False}, environment={})
+        run_media([path], tmp_path / "out", options, Watch(lambda _plan, _pulses: None, lambda _row: None))
+    assert verify(tmp_path / "out", deep=True).problems == ()
 
 
 def test_containers_that_cannot_be_jumped_into_are_one_segment(tmp_path: Path) -> None:
