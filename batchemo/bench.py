@@ -162,7 +162,7 @@ def _analysis(media: Sequence[Medium], what: str, options: RunOptions, processes
         task = Analysis(results, options, "bench", pulses, weights.labels, weights.sha256)
         engine = InProcess() if processes == 1 else Workers(processes, timeout_s=options.timeout, max_memory_mb=None)
         with _Watcher(pulses) as watcher:
-            outcomes = list(engine.run(task, media))
+            outcomes = [watcher.timed(outcome) for outcome in engine.run(task, media)]
     return _speed(outcomes, what, processes, watcher)
 
 
@@ -180,7 +180,8 @@ def _speed(outcomes: Sequence[Outcome], what: str, processes: int, watcher: _Wat
 
 
 class _Watcher:
-    """Watches an analysis from beside: `seconds` since its first frame, which leaves out the start, and the most memory of one process."""
+    """Watches an analysis from beside: `seconds` from its first frame to its last outcome, which leaves out the start of the first
+    worker and the end of all, and the most memory of one process."""
 
     def __init__(self, pulses: Path) -> None:
         self._pulses = pulses
@@ -195,8 +196,11 @@ class _Watcher:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def timed(self, outcome: Outcome) -> Outcome:
         self.seconds = time.perf_counter() - self._began
+        return outcome
+
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
 

@@ -65,7 +65,7 @@ class ChangeFinder:
 
 
 def _cells(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Means of the cells, those at the right and lower edges stretched over what is left there."""
+    """Means of the cells, which are a little smaller where a side is no multiple of theirs: the margin is wider than what that shifts."""
     height, width = (max(1, -(-side // _CELL_PX)) for side in grey.shape)
     return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.float32)
 

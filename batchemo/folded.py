@@ -5,15 +5,15 @@ Left to itself torch brings the weights into that order in every call, which tak
 
 from __future__ import annotations
 
+import functools
 import platform
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from batchemo.network import INPUT_PX, ExpressionNet, ResidualBlock, standardise
+from batchemo.network import INPUT_PX, ExpressionNet, NetworkSpec, ResidualBlock, fold, standardise
 
 _FACES = 16
 """Batch for which oneDNN is asked to choose the order; others work as well."""
@@ -53,8 +53,21 @@ class FoldedNet:
 
 def can_fold(network: ExpressionNet) -> bool:
     """Whether this processor and this architecture (residual, without gates) are ones that `FoldedNet` knows."""
-    known = network.spec.architecture == "resnet" and not network.spec.squeeze
-    return known and platform.machine() in {"x86_64", "AMD64"} and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return network.spec.is_plain_resnet and platform.machine() in {"x86_64", "AMD64"} and _works()
+
+
+@functools.cache
+def _works() -> bool:
+    """Whether this torch has the operators, in the form that is called here: they belong to its own compiler, which may change them."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            small = ExpressionNet(NetworkSpec(stem=8, widths=(16,), blocks=(1,))).eval()
+            FoldedNet(small, torch.float32)(torch.zeros(1, 1, INPUT_PX, INPUT_PX))
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return True
 
 
 class _Conv(NamedTuple):
@@ -82,10 +95,8 @@ class _Block(NamedTuple):
 
 
 def _conv(conv: nn.Module, norm: nn.Module, side_px: int, dtype: torch.dtype) -> _Conv:
-    conv, norm = cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm)
-    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-    weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias)
-    padding = list(cast("tuple[int, ...]", conv.padding))
+    weight, bias = fold(conv, norm)
+    padding = [weight.shape[2] // 2] * 2
     reorder = torch.ops.mkldnn._reorder_convolution_weight
-    size = [_FACES, conv.in_channels, side_px, side_px]
-    return _Conv(reorder(weight.detach().to(dtype), padding, [1, 1], [1, 1], 1, size), bias.detach().to(dtype), padding)
+    size = [_FACES, weight.shape[1], side_px, side_px]
+    return _Conv(reorder(weight.to(dtype), padding, [1, 1], [1, 1], 1, size), bias.to(dtype), padding)

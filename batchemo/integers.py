@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import fuse_conv_bn_eval
 
-from batchemo.network import INPUT_PX, ExpressionNet, standardise
+from batchemo.network import INPUT_PX, ExpressionNet, NetworkSpec, fold, standardise
 
 Ranges = dict[str, tuple[float, float]]
 """Least and largest output of each of a network's `points`."""
@@ -33,14 +32,26 @@ _BATCHES = 16
 
 @functools.cache
 def native() -> bool:
-    """Whether the processor multiplies integers of eight bits natively (AVX512-VNNI), and torch has oneDNN. Older torch cannot tell."""
+    """Whether the processor multiplies integers of eight bits natively (AVX512-VNNI), and torch has it do so. Older torch cannot tell."""
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(found.get("avx512_vnni") and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return bool(found.get("avx512_vnni") and torch.backends.mkldnn.is_available() and _works())  # type: ignore[no-untyped-call]
+
+
+def _works() -> bool:
+    """Whether this torch has the operators, in the form that is called here: they belong to its own compiler, which may change them."""
+    blank = torch.zeros(1, 1, INPUT_PX, INPUT_PX)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            small = ExpressionNet(NetworkSpec(stem=8, widths=(16,), blocks=(1,))).eval()
+            IntegerNetwork(small, dict.fromkeys(points(small), (-1.0, 1.0)))(blank)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return True
 
 
 def points(network: ExpressionNet) -> tuple[str, ...]:
     """The modules whose outputs become integers; none where the network is not a resnet without gates."""
-    if network.spec.architecture != "resnet" or network.spec.squeeze:
+    if not network.spec.is_plain_resnet:
         return ()
     found = [f"stem.{index}" for index, module in enumerate(network.stem) if isinstance(module, nn.ReLU)]
     for index, block in enumerate(network.stages):
@@ -85,7 +96,7 @@ class IntegerNetwork:
     def __init__(self, network: ExpressionNet, ranges: Ranges) -> None:
         conv, norm, _, conv2, norm2, _ = network.stem
         inner, form = _Form.above_zero(ranges["stem.2"]), _Form.above_zero(ranges["stem.5"])
-        weight, bias = _fold(conv, norm)
+        weight, bias = fold(conv, norm)
         # The half makes cutting off a rounding.
         self._first = weight / inner.scale, bias / inner.scale + 0.5
         side_px = INPUT_PX
@@ -139,7 +150,7 @@ class _Convolution(NamedTuple):
     @classmethod
     def pack(cls, conv: nn.Module, norm: nn.Module, *, side_px: int, inputs: _Form, outputs: _Form) -> _Convolution:
         """For pictures of `side_px` x `side_px`; others are read as well, perhaps not as quickly."""
-        weight, bias = _fold(conv, norm)
+        weight, bias = fold(conv, norm)
         padding = weight.shape[2] // 2
         scales = weight.abs().amax(dim=(1, 2, 3)).clamp_min(_SMALLEST_SCALE) / _LARGEST_WEIGHT
         whole = (weight / scales[:, None, None, None]).round().to(torch.int8)
@@ -190,8 +201,3 @@ def _halve(x: Tensor) -> Tensor:
     """Maxima of 2 x 2. `functional.max_pool2d` refuses pictures of integers as large as these."""
     rows = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
     return torch.maximum(rows[..., ::2], rows[..., 1::2])
-
-
-def _fold(conv: Any, norm: Any) -> tuple[Tensor, Tensor]:
-    fused = fuse_conv_bn_eval(conv, norm)
-    return fused.weight.detach(), fused.bias.detach()

@@ -14,11 +14,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import fuse_conv_bn_eval
 
 INPUT_PX = 48
 """Side of the crops that the network is trained on: FER2013's."""
@@ -59,6 +60,11 @@ class NetworkSpec:
             raise ValueError(f"squeeze belongs to a resnet; set it to 0 for a {self.architecture}")
         if self.drop_path and self.architecture == "vgg":
             raise ValueError("a vgg has no other path than the one that drop_path drops; set it to 0")
+
+    @property
+    def is_plain_resnet(self) -> bool:
+        """Residual blocks without gates: what `folded` and `integers` know."""
+        return self.architecture == "resnet" and not self.squeeze
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -125,6 +131,12 @@ def standardise(crops: Tensor) -> Tensor:
     scaled = crops.float() / 255 if crops.dtype == torch.uint8 else crops.float()
     spread, mean = torch.std_mean(scaled, dim=(1, 2, 3), keepdim=True, correction=0)
     return (scaled - mean) / spread.clamp_min(_STANDARD_DEVIATION_FLOOR)
+
+
+def fold(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that does what `conv` and, after it, `norm` do in evaluation."""
+    fused = fuse_conv_bn_eval(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm))
+    return fused.weight.detach(), cast(Tensor, fused.bias).detach()
 
 
 def multiply_adds(network: ExpressionNet, side_px: int = INPUT_PX) -> int:

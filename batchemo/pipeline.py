@@ -56,7 +56,6 @@ class Models:
     detector: Detector
     follows: bool
     classifier: Classifier
-    weights_sha256: str
 
 
 @functools.lru_cache(maxsize=2)
@@ -68,7 +67,6 @@ def load_models(*, device: str, weights: Path | None, detector: DetectorKind, mi
         Detector(min_face_px=min_face_px, kind=detector, device=place),
         detector == "fast" and place.type == "cpu",
         Classifier(loaded, device=place, batch_size=batch_size),
-        loaded.sha256,
     )
 
 
@@ -84,8 +82,8 @@ def analyse(medium: Medium, results: Path, *, options: RunOptions, weights_sha25
     watch = Stopwatch()
     with watch.stage("start"):
         models = models_of(options)
-    labels, digest = models.classifier.labels, models.weights_sha256
-    with Assembly(medium, results, options=options, labels=labels, weights_sha256=digest, run_id=run_id, watch=watch) as assembly:
+    labels = models.classifier.labels
+    with Assembly(medium, results, options=options, labels=labels, weights_sha256=weights_sha256, run_id=run_id, watch=watch) as assembly:
         if assembly.readable:
             try:
                 with _blaming(medium):

@@ -15,6 +15,7 @@ from patterns import Done
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from batchemo import integers
 from batchemo.classify import Classifier, choose_precision
 from batchemo.errors import WeightsError
 from batchemo.integers import IntegerNetwork, Ranges, measure_ranges, native, points
@@ -34,7 +35,7 @@ OTHERS = {
     "mini-xception": dataclasses.replace(SPEC, architecture="mini-xception"),
 }
 
-calculates_so = pytest.mark.skipif(not native(), reason="this processor has no AVX512-VNNI, or torch cannot tell")
+calculates_so = pytest.mark.skipif(not torch.cpu.get_capabilities().get("avx512_vnni"), reason="this processor has no AVX512-VNNI")
 
 
 def crops(count: int, seed: int = 0) -> torch.Tensor:
@@ -219,3 +220,13 @@ def test_the_card_says_what_integers_cost(fitted: ExpressionNet, data: Path, tmp
     assert f"accuracy {100 * figures['int8']['accuracy']:.1f}, clean part" in text
     assert f"{100 * figures['int8']['agreement']:.2f} % stay the same" in text
     assert "eight bits" not in render(read_weights_file(path), figures | {"int8": None})
+
+
+@calculates_so
+def test_a_torch_without_the_operators_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(*_: object) -> None:
+        raise RuntimeError("expected at most 14 arguments")
+
+    assert native()
+    monkeypatch.setattr(IntegerNetwork, "__call__", changed)
+    assert not integers._works()
