@@ -160,6 +160,8 @@ def _train_epoch(learner: _Learner, recipe: Recipe, lessons: _Lessons, *, epoch:
         for group in learner.optimizer.param_groups:
             peak = recipe.muon_rate if group.get("orthogonal") else recipe.learning_rate
             group["lr"] = _learning_rate(recipe, epoch + step / steps, peak=peak)
+        if recipe.mirror_weight:
+            pictures, targets, votes = torch.cat([pictures, pictures.flip(3)]), torch.cat([targets, targets]), torch.cat([votes, votes])
         with _precision(recipe, device):
             maps = learner.network.maps(pictures.to(device).contiguous(memory_format=torch.channels_last))
             logits = learner.network.read(maps)
@@ -169,6 +171,8 @@ def _train_epoch(learner: _Learner, recipe: Recipe, lessons: _Lessons, *, epoch:
                 f"the loss became {loss.item()} in epoch {epoch + 1}; lower learning_rate in the recipe and start in a new folder"
             )
         total += loss.item()
+        if recipe.mirror_weight:
+            loss = loss + recipe.mirror_weight * _mirror_loss(logits)
         if recipe.votes_weight:
             loss = loss + recipe.votes_weight * functional.cross_entropy(learner.vote_head(maps.mean(dim=(2, 3)).float()), votes.to(device))
         learner.optimizer.zero_grad(set_to_none=True)
@@ -176,6 +180,12 @@ def _train_epoch(learner: _Learner, recipe: Recipe, lessons: _Lessons, *, epoch:
         learner.optimizer.step()
         learner.average.update_parameters(learner.network)
     return total / steps
+
+
+def _mirror_loss(logits: Tensor) -> Tensor:
+    """Mean over pictures of half the symmetric divergence (Jeffreys) between the first half of 2N x classes and the second, in nats."""
+    one, other = logits.float().log_softmax(1).chunk(2)
+    return ((one.exp() - other.exp()) * (one - other)).sum(1).mean() / 2
 
 
 def _accuracy(network: ExpressionNet, faces: FaceSet, *, side_px: int, device: torch.device) -> float:
