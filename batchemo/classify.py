@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from batchemo.folded import FoldedNet, can_fold
-from batchemo.integers import IntegerNetwork, native
+from batchemo.integers import IntegerNetwork, pays
 from batchemo.weights import Weights, WeightsFile
 
 Precision = Literal["int8", "bfloat16", "float16", "float32"]
@@ -75,12 +75,12 @@ def choose_precision(weights: Weights | WeightsFile, device: torch.device) -> Pr
     """The quickest that the device calculates with natively and the weights allow: half on CUDA; on CPUs integers of eight bits, for
     weights that have ranges, or bfloat16.
 
-    On one thread of a Zen 4 a face takes 2.9 ms in float32, 1.55 in bfloat16 and .9 in int8 (batches of 16). Of a face's probabilities
-    the one that moves most moves by .002 on average in bfloat16, by .006 in int8 (PublicTest).
+    On one thread of a Zen 4 a face takes 2.9 ms in float32, 1.55 in bfloat16 and .9 in int8 (batches of 16); of a Zen 3 5.3 in float32
+    and 2.0 in int8. Of a face's probabilities the one that moves most moves by .002 on average in bfloat16, by .006 in int8 (PublicTest).
     """
     if device.type == "cuda":
         return "float16"
-    if device.type == "cpu" and weights.ranges is not None and native():
+    if device.type == "cpu" and weights.ranges is not None and pays():
         return "int8"
     return "bfloat16" if device.type == "cpu" and _has_bfloat16() else "float32"
 

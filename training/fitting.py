@@ -160,8 +160,6 @@ def _train_epoch(learner: _Learner, recipe: Recipe, lessons: _Lessons, *, epoch:
         for group in learner.optimizer.param_groups:
             peak = recipe.muon_rate if group.get("orthogonal") else recipe.learning_rate
             group["lr"] = _learning_rate(recipe, epoch + step / steps, peak=peak)
-        if recipe.mirror_weight:
-            pictures, targets, votes = torch.cat([pictures, pictures.flip(3)]), torch.cat([targets, targets]), torch.cat([votes, votes])
         with _precision(recipe, device):
             maps = learner.network.maps(pictures.to(device).contiguous(memory_format=torch.channels_last))
             logits = learner.network.read(maps)
@@ -195,7 +193,8 @@ def _accuracy(network: ExpressionNet, faces: FaceSet, *, side_px: int, device: t
 
 
 def _batches(recipe: Recipe, lessons: _Lessons, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Augmented pictures, target probabilities and votes of one epoch: a function of seed and epoch alone."""
+    """Augmented pictures, target probabilities and votes of one epoch: a function of seed and epoch alone. Where mirror images count, they
+    follow on the pictures."""
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
     order = torch.randperm(len(lessons), generator=generator)
     mixing = recipe.augmentation.mixup_alpha > 0 and epoch < recipe.epochs * (1 - recipe.plain_share)
@@ -205,6 +204,8 @@ def _batches(recipe: Recipe, lessons: _Lessons, epoch: int) -> Iterator[tuple[Te
         targets, votes = lessons.targets[chosen], lessons.votes[chosen]
         if mixing:
             pictures, targets, votes = mix(pictures, targets, votes, alpha=recipe.augmentation.mixup_alpha, generator=generator)
+        if recipe.mirror_weight:
+            pictures, targets, votes = torch.cat((pictures, pictures.flip(3))), targets.repeat(2, 1), votes.repeat(2, 1)
         yield pictures, targets, votes
 
 

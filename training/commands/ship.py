@@ -36,9 +36,11 @@ def ship(
         source = weights
         if loaded.ranges is None and points(loaded.network):
             material = gather(data, votes, seed=0)
-            source = Path(scratch) / weights.name
-            write(source, with_ranges(loaded, material.training, material.held_back))
-            loaded = load(source)
+            ranged = with_ranges(loaded, material.training, material.held_back)
+            if ranged.ranges is not None:
+                source = Path(scratch) / weights.name
+                write(source, ranged)
+                loaded = load(source)
         figures = measure_for_card(loaded, data, votes=votes, device=choose_device(device), report=say)
         place(source, SHIPPED, loaded.sha256)
     say(f"wrote {write_card(SHIPPED, figures)}")
