@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from av.container import OutputContainer
 from av.packet import Packet
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ from batchemo.atomic import publish, replacing, temporary_name
 from batchemo.clock import Clock, read_clock
 from batchemo.encoders import APPLES_HEVC, Encoder, encoder_of
 from batchemo.errors import MediaError, cause
+from batchemo.planes import SRGB, Colours, Planes
 from batchemo.sound import Sound, open_sound
 
 _LOG = logging.getLogger("batchemo")
@@ -34,10 +36,6 @@ _MP4 = {"movflags": "+faststart", "movie_timescale": "90000"}
 _STRETCH = "nut"
 """Container of a part of a video: it keeps any clock exactly."""
 
-# ITU-T H.273: what cv2's COLOR_RGB2YUV_I420 makes of sRGB pixels.
-_MATRIX_SMPTE170M = 6
-_PRIMARIES_BT709 = 1
-_TRANSFER_SRGB = 13
 _RANGE_LIMITED = 1
 
 
@@ -61,8 +59,8 @@ class VideoWriter:
     """Writes an MP4 of frames drawn from `source`, which lends it the times and the first audio stream.
 
     A context manager: `path` appears, complete, when the block ends without an exception, and not at all when it raises or
-    writes no frame. Frames come by `write`, upright and `width` x `height`; odd sides gain one pixel, the last one repeated at
-    the right or bottom, since colours of videos come in pairs. Times are exact in the ticks of the source's container. Sound
+    writes no frame. Frames come by `write`, upright and `width` x `height`, which are even since colours of videos come in pairs; the video
+    says that their `colours` are meant. Times are exact in the ticks of the source's container. Sound
     keeps its place relative to the pictures: AAC, MP3 and Opus are copied, anything else becomes AAC; where it is broken the video
     goes on without the rest of it, with a warning. A video that is not `whole` is a stretch without sound, for `join_videos`. The
     `encoder` is H.264's where none is given. `threads` are its own: one, because each of batchemo's processes owns one core.
@@ -77,6 +75,7 @@ class VideoWriter:
         source: Path,
         width: int,
         height: int,
+        colours: Colours = SRGB,
         encoder: Encoder | None = None,
         threads: int = 1,
         whole: bool = True,
@@ -84,15 +83,16 @@ class VideoWriter:
         self._path = path
         self._temporary = temporary_name(path)
         self._source = source
-        self._shape = (height, width, 3)
+        self._sides = (width, height)
         self._size = f"{width} x {height} pixels"
+        self._colours = colours
         self._encoder = encoder or encoder_of("h264", quality="medium", hardware=False)
         self._threads = threads
         self._whole = whole
         self._clock = Clock()
         self._files = contextlib.ExitStack()
         self._sound: Sound | None = None
-        self._waiting: tuple[int, NDArray[np.uint8]] | None = None
+        self._waiting: tuple[int, VideoFrame] | None = None
         self._durations: dict[int, int] = {}
         self._last_step = 0
 
@@ -111,13 +111,13 @@ class VideoWriter:
             raise
         return self
 
-    def write(self, pixels: NDArray[np.uint8], time_s: float) -> None:
-        """Adds a frame, RGB uint8 H x W x 3, shown from `time_s` seconds after the first frame of the source.
+    def write(self, planes: Planes, time_s: float) -> None:
+        """Adds a frame, shown from `time_s` seconds after the first frame of the source; its planes belong to the writer from now on.
 
-        Raises ValueError where the shape is another than the writer's or the time does not come after the last one.
+        Raises ValueError where the size is another than the writer's or the time does not come after the last one.
         """
-        if pixels.shape != self._shape:
-            raise ValueError(f"{self._path}: a frame of {pixels.shape} in a video of {self._shape}")
+        if planes.size != self._sides:
+            raise ValueError(f"{self._path}: a frame of {planes.size} in a video of {self._sides}")
         stamp = self._clock.stamp(time_s)
         if self._waiting is not None and stamp <= self._waiting[0]:
             raise ValueError(f"{self._path}: a frame at {time_s} s does not come after the one before it")
@@ -125,7 +125,7 @@ class VideoWriter:
             if self._waiting is not None:
                 self._last_step = stamp - self._waiting[0]
                 self._encode_waiting(self._last_step)
-            self._waiting = (stamp, _yuv(pixels))
+            self._waiting = (stamp, self._framed(planes))
             self._mux_sound(until=stamp * self._clock.tick)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -142,12 +142,11 @@ class VideoWriter:
         kind, options = ("mp4", _MP4) if self._whole else (_STRETCH, {})
         container = av.open(str(self._temporary.absolute()), "w", format=kind, container_options=options)
         self._files.callback(_close_quietly, container)
-        height, width = self._shape[:2]
         stream = container.add_stream(self._encoder.name, rate=self._clock.rate, options=dict(self._encoder.options))
         if not isinstance(stream, VideoStream):
             raise ValueError(f"{self._encoder.name} encodes no videos")
         video = stream
-        video.width, video.height = width + width % 2, height + height % 2
+        video.width, video.height = self._sides
         video.pix_fmt = self._encoder.pixel_format
         video.time_base = self._clock.tick
         context = video.codec_context
@@ -155,18 +154,21 @@ class VideoWriter:
             context.codec_tag = self._encoder.tag
         context.time_base = self._clock.tick
         context.thread_count = self._threads
-        context.color_range, context.colorspace = _RANGE_LIMITED, _MATRIX_SMPTE170M
-        context.color_primaries, context.color_trc = _PRIMARIES_BT709, _TRANSFER_SRGB
+        context.color_range = _RANGE_LIMITED
+        context.colorspace, context.color_primaries, context.color_trc = self._colours
         return container, video
+
+    def _framed(self, planes: Planes) -> VideoFrame:
+        frame = VideoFrame.from_numpy_buffer(planes.meaning(self._colours).packed(), format="yuv420p")
+        frame.time_base, frame.color_range = self._clock.tick, _RANGE_LIMITED
+        frame.colorspace, frame.color_primaries, frame.color_trc = self._colours
+        return frame
 
     def _encode_waiting(self, duration: int) -> None:
         if self._waiting is None:
             return
-        stamp, yuv = self._waiting
-        frame = av.VideoFrame.from_ndarray(yuv, format="yuv420p")
-        frame.pts, frame.time_base = stamp, self._clock.tick
-        frame.color_range, frame.colorspace = _RANGE_LIMITED, _MATRIX_SMPTE170M
-        frame.color_primaries, frame.color_trc = _PRIMARIES_BT709, _TRANSFER_SRGB
+        stamp, frame = self._waiting
+        frame.pts = stamp
         self._durations[stamp] = duration
         self._mux_video(self._video.encode(frame))
 
@@ -267,12 +269,6 @@ def _explained(path: Path, what: str, encoder: str) -> Iterator[None]:
             "not_encodable",
             f"{path}: {what} cannot be encoded by {encoder} ({cause(error)}); do without with --no-annotate, or choose another --codec",
         ) from error
-
-
-def _yuv(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = pixels.shape[:2]
-    even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else pixels
-    return cv2.cvtColor(even, cv2.COLOR_RGB2YUV_I420).astype(np.uint8, copy=False)
 
 
 def _close_quietly(container: OutputContainer) -> None:

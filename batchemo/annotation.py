@@ -6,19 +6,18 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from batchemo.annotate import VideoWriter, write_picture
 from batchemo.clock import read_clock
 from batchemo.decode import Decoder, open_source
-from batchemo.drawing import draw
+from batchemo.drawing import Brush, draw
 from batchemo.encoders import encoder_of
 from batchemo.layout import KEEP_SECONDS, Layout
 from batchemo.marking import Marking
-from batchemo.records import Medium, Segment
+from batchemo.planes import Planes
+from batchemo.records import Frame, Medium, Segment
 from batchemo.stopwatch import Stopwatch
 from batchemo.strip import Strip, read_courses
 from batchemo.style import Style
@@ -57,29 +56,36 @@ def annotate(
         for frame in watch.each("decode", source.frames(sample_fps=sample_fps)):
             if not frame.is_decoded:
                 continue
-            with watch.stage("decode"):
-                pixels = frame.pixels
+            if medium.kind == "image":
+                _annotate_picture(frame, path, marking, labels, watch)
+                continue
             with watch.stage("draw"):
+                planes = frame.planes
                 if artist is None:
-                    strip = _strip(medium, faces, pixels, labels, sample_fps, uncertain_below) if style.timeline else None
-                    artist = _Artist(labels, marking, Layout(labels, width=pixels.shape[1], height=pixels.shape[0]), strip)
+                    width, height = source.found.width, source.found.height
+                    strip = _strip(medium, faces, (width, height), labels, sample_fps, uncertain_below) if style.timeline else None
+                    artist = _Artist(labels, marking, Layout(labels, width=width, height=height), strip)
                     artist.look_back(frame.time_s)
-                drawn = artist.draw(pixels, frame.index + index_offset, frame.time_s)
+                drawn = artist.draw(planes, frame.index + index_offset, frame.time_s)
             with watch.stage("encode"):
-                if medium.kind == "image":
-                    write_picture(path, drawn)
-                    continue
                 if video is None:
                     video = stack.enter_context(_writer(medium, path, drawn, style, whole=segment is None))
                 video.write(drawn, frame.time_s)
             beat()
 
 
+def _annotate_picture(frame: Frame, path: Path, marking: Marking, labels: Sequence[str], watch: Stopwatch) -> None:
+    with watch.stage("draw"):
+        drawn = draw(frame.pixels, marking.of(frame.index, frame.time_s), labels=labels)
+    with watch.stage("encode"):
+        write_picture(path, drawn)
+
+
 class _Artist:
     """Draws frames of one size."""
 
     def __init__(self, labels: Sequence[str], marking: Marking, layout: Layout, strip: Strip | None) -> None:
-        self._labels = labels
+        self._brush = Brush(labels, layout)
         self._marking = marking
         self._layout = layout
         self._strip = strip
@@ -89,29 +95,28 @@ class _Artist:
         for index, shown_s in self._marking.before(time_s, since_s=time_s // KEEP_SECONDS * KEEP_SECONDS):
             self._layout.place(self._marking.of(index, shown_s), time_s=shown_s)
 
-    def draw(self, pixels: NDArray[np.uint8], index: int, time_s: float) -> NDArray[np.uint8]:
-        marks = self._marking.of(index, time_s)
-        if not len(marks) and not len(marks.hidden) and self._strip is None:
-            return pixels
-        return draw(pixels, marks, labels=self._labels, layout=self._layout, strip=self._strip, time_s=time_s)
+    def draw(self, planes: Planes, index: int, time_s: float) -> Planes:
+        """A copy with what is known of the frame, and the strip below it."""
+        drawn = planes.copy(rows=0 if self._strip is None else self._strip.height)
+        self._brush.draw(drawn, self._marking.of(index, time_s), time_s=time_s)
+        if self._strip is not None:
+            drawn.put(self._strip.at(time_s), 0, planes.size[1])
+        return drawn
 
 
-def _writer(medium: Medium, path: Path, drawn: NDArray[np.uint8], style: Style, *, whole: bool) -> VideoWriter:
+def _writer(medium: Medium, path: Path, drawn: Planes, style: Style, *, whole: bool) -> VideoWriter:
     encoder = encoder_of(style.codec, quality=style.quality, hardware=style.hardware)
-    height, width = drawn.shape[:2]
-    return VideoWriter(path, source=medium.path, width=width, height=height, encoder=encoder, whole=whole)
+    width, height = drawn.size
+    return VideoWriter(path, source=medium.path, width=width, height=height, colours=drawn.colours, encoder=encoder, whole=whole)
 
 
 def _strip(
-    medium: Medium, faces: Path, pixels: NDArray[np.uint8], labels: Sequence[str], sample_fps: float | None, uncertain_below: float
-) -> Strip | None:
-    """None for a picture, which has no time."""
-    if medium.kind == "image":
-        return None
+    medium: Medium, faces: Path, size: tuple[int, int], labels: Sequence[str], sample_fps: float | None, uncertain_below: float
+) -> Strip:
     end_s = read_clock(medium.path).length_s or _last_s(faces)
     step_s = max(_BIN_SECONDS, 1.5 / sample_fps if sample_fps else 0.0)
     courses = read_courses(faces, labels, bins=min(_MOST_BINS, max(1, int(end_s / step_s))), end_s=end_s)
-    height, width = pixels.shape[:2]
+    width, height = size
     return Strip(courses, labels, width=width, height=height, end_s=end_s, uncertain_below=uncertain_below)
 
 

@@ -1,9 +1,9 @@
-"""Draws what is known of a frame onto its pixels: boxes, names and a small chart of probabilities for each face."""
+"""Draws what is known of a frame onto it: boxes, names and a small chart of probabilities for each face."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from batchemo.layout import BAR_EMS, Area, Layout, Mark, Sizes, chart_shape, chip_pad
 from batchemo.lettering import blend, lettering
 from batchemo.palette import PANEL, QUIET, TROUGH, WHITE, Colour, colours, ink_on
+from batchemo.planes import Planes
 from batchemo.records import Marks
-from batchemo.strip import Strip
-from batchemo.veil import veil
+from batchemo.veil import place_of, veil
 
 _PANEL_OPACITY = 0.76
 _DASHES = 5
@@ -27,7 +27,6 @@ def draw(
     *,
     labels: Sequence[str],
     layout: Layout | None = None,
-    strip: Strip | None = None,
     time_s: float = 0.0,
 ) -> NDArray[np.uint8]:
     """Returns a copy of `pixels` (RGB uint8 H x W x 3) with a box, a name and a chart for each of `faces`, and nobody to be recognized at
@@ -37,16 +36,73 @@ def draw(
     number of the track; box and name have that label's colour, and each bar of the chart has its own. Where a face is uncertain, the box
     is dashed, and the name has a question mark and no ground of that colour. Charts keep clear of every face and of each other; a face
     beside which the picture has no room goes without one, and a picture smaller than a word gets boxes only. Frames of a video, at
-    `time_s`, share a `layout`, and a `strip` that stands below them, if there is one.
+    `time_s`, share a `layout`.
 
     Raises ValueError where `labels` and probabilities differ in number.
     """
+    layout = layout or Layout(labels, width=pixels.shape[1], height=pixels.shape[0])
+    marks = _place(faces, labels, layout, time_s)
+    canvas = pixels.copy()
+    _paint(canvas, faces.hidden, marks, colours(labels), layout)
+    return canvas
+
+
+class Brush:
+    """Draws the same onto the planes of a video's frames, which share a `layout`; only what is drawn on is turned into colours and back."""
+
+    def __init__(self, labels: Sequence[str], layout: Layout) -> None:
+        self._labels = labels
+        self._layout = layout
+        _, _, width, height = layout.picture
+        self._canvas = np.empty((height + height % 2, width + width % 2, 3), np.uint8)
+
+    def draw(self, planes: Planes, faces: Marks, *, time_s: float) -> None:
+        """Onto `planes`, which may be larger than the layout's picture at the right and below. Raises ValueError as `draw` does."""
+        marks = _place(faces, self._labels, self._layout, time_s)
+        areas = [_even(area) for area in _drawn_on(faces.hidden, marks, self._layout) if area.size]
+        for area in areas:
+            _part(self._canvas, area)[:] = planes.rgb(*area)
+        _, _, width, height = self._layout.picture
+        _paint(self._canvas[:height, :width], faces.hidden, marks, colours(self._labels), self._layout)
+        self._canvas[height:], self._canvas[:, width:] = self._canvas[height - 1], self._canvas[:, width - 1 : width]
+        for area in areas:
+            planes.put(_part(self._canvas, area), area.left, area.top)
+
+
+def _place(faces: Marks, labels: Sequence[str], layout: Layout, time_s: float) -> list[Mark]:
     if len(faces) and faces.probabilities.shape[1] != len(labels):
         raise ValueError(f"{len(labels)} labels for {faces.probabilities.shape[1]} probabilities")
-    canvas = pixels.copy() if strip is None else strip.below(pixels, time_s)
-    layout = layout or Layout(labels, width=pixels.shape[1], height=pixels.shape[0])
-    veil(canvas[: pixels.shape[0]], faces.hidden)
-    marks, palette = layout.place(faces, time_s=time_s), colours(labels)
+    return layout.place(faces, time_s=time_s)
+
+
+def _drawn_on(hidden: NDArray[np.float32], marks: Sequence[Mark], layout: Layout) -> Iterator[Area]:
+    """Where `_paint` changes anything."""
+    _, _, width, height = layout.picture
+    for box in hidden:
+        yield Area(*place_of(box, width=width, height=height))
+    line = layout.sizes.line + 2 * layout.sizes.edge
+    for mark in marks:
+        left, top, right, bottom = mark.box
+        yield Area(left, top, right, min(bottom, top + line))
+        yield Area(left, max(top, bottom - line), right, bottom)
+        yield Area(left, top, min(right, left + line), bottom)
+        yield Area(max(left, right - line), top, right, bottom)
+        yield from (area for area in (mark.chart, mark.chip) if area is not None)
+
+
+def _even(area: Area) -> Area:
+    """The smallest around it whose corners are even."""
+    return Area(area.left // 2 * 2, area.top // 2 * 2, -(-area.right // 2) * 2, -(-area.bottom // 2) * 2)
+
+
+def _part(canvas: NDArray[np.uint8], area: Area) -> NDArray[np.uint8]:
+    return canvas[area.top : area.bottom, area.left : area.right]
+
+
+def _paint(
+    canvas: NDArray[np.uint8], hidden: NDArray[np.float32], marks: Sequence[Mark], palette: Sequence[Colour], layout: Layout
+) -> None:
+    veil(canvas, hidden)
     for mark in marks:
         _draw_box(canvas, mark, palette[mark.best], layout.sizes)
     for mark in marks:
@@ -55,7 +111,6 @@ def draw(
     for mark in marks:
         if mark.chip is not None:
             _draw_chip(canvas, mark.chip, mark, palette[mark.best], layout.sizes)
-    return canvas
 
 
 def _draw_box(canvas: NDArray[np.uint8], mark: Mark, colour: Colour, sizes: Sizes) -> None:
@@ -69,14 +124,14 @@ def _draw_box(canvas: NDArray[np.uint8], mark: Mark, colour: Colour, sizes: Size
 
 
 def _frame(canvas: NDArray[np.uint8], area: Area, line: int, colour: Colour) -> None:
-    region = canvas[area.top : area.bottom, area.left : area.right]
+    region = _part(canvas, area)
     region[:line] = region[-line:] = colour
     region[:, :line] = region[:, -line:] = colour
 
 
 def _dashes(canvas: NDArray[np.uint8], area: Area, line: int, colour: Colour) -> None:
     """A frame of `_DASHES` pieces a side, which begin and end at its corners."""
-    region = canvas[area.top : area.bottom, area.left : area.right]
+    region = _part(canvas, area)
     for sides in (region, region.swapaxes(0, 1)):
         borders = np.linspace(0, sides.shape[1], 2 * _DASHES).round().astype(int).tolist()
         for start, end in zip(borders[::2], borders[1::2], strict=True):
@@ -84,7 +139,7 @@ def _dashes(canvas: NDArray[np.uint8], area: Area, line: int, colour: Colour) ->
 
 
 def _draw_chip(canvas: NDArray[np.uint8], chip: Area, mark: Mark, colour: Colour, sizes: Sizes) -> None:
-    region = canvas[chip.top : chip.bottom, chip.left : chip.right]
+    region = _part(canvas, chip)
     pad = chip_pad(mark.chip_size)
     if mark.uncertain:
         region[:] = PANEL
@@ -115,7 +170,7 @@ def _draw_chart(
 ) -> None:
     best = mark.best
     keep, add = _backdrop(names, best, sizes)
-    region = canvas[chart.top : chart.bottom, chart.left : chart.right]
+    region = _part(canvas, chart)
     region[:] = cv2.add(cv2.multiply(region, keep, scale=1 / 255), add)
     region[:, : sizes.stripe] = palette[best]
     for index, probability in enumerate(mark.probabilities.tolist()):

@@ -1,16 +1,19 @@
-"""What the stages pass to each other. Imports nothing of ours but errors, so that cycles are impossible."""
+"""What the stages pass to each other. Imports nothing of ours but errors and planes, so that cycles are impossible."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError
+
+if TYPE_CHECKING:
+    from batchemo.planes import Planes
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Labels of the shipped weights, in FER2013's order."""
@@ -47,6 +50,10 @@ class Picture(Protocol):
 
     def grey(self) -> NDArray[np.uint8]:
         """H x W, luma of BT.601 or what the video has for it, 0 to 255."""
+        ...
+
+    def planes(self) -> Planes | None:
+        """As the video has it; None where that is nothing that could be drawn on."""
         ...
 
 
@@ -95,6 +102,16 @@ class Frame:
 
         height, width = (max(1, side // shrink) for side in self.picture.shape[:2])
         return np.asarray(cv2.resize(self.picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+    @property
+    def planes(self) -> Planes:
+        """The planes that the video has, or such of its pixels; not to be changed. Raises ValueError for a frame that is not decoded."""
+        found = None if self.picture is None or isinstance(self.picture, np.ndarray) else self.picture.planes()
+        if found is not None:
+            return found
+        from batchemo.planes import Planes  # noqa: PLC0415 (not needed where only rows are read)
+
+        return Planes.of(self.pixels)
 
     @property
     def grey(self) -> NDArray[np.uint8]:

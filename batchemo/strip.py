@@ -47,7 +47,7 @@ class Strip:
         rows = max(1, len(courses)) * row
         legend = _legend(_entries(courses, labels, uncertain_below), width=max(0, width - 2 * pad), sizes=sizes)
         total = rows + legend.shape[0] + 3 * pad
-        self._picture = np.empty((total + total % 2, width, 3), np.uint8)
+        self._picture = np.empty((total + total % 2, width + width % 2, 3), np.uint8)
         self._picture[:] = PANEL
         self._top, self._bottom = pad, pad + rows
         for number, (name, course) in enumerate(zip(names, courses, strict=True)):
@@ -59,20 +59,20 @@ class Strip:
             room[:] = bar[None, : room.shape[1]]
         self._picture[2 * pad + rows : 2 * pad + rows + legend.shape[0], pad : pad + legend.shape[1]] = legend
 
-    def below(self, pixels: NDArray[np.uint8], time_s: float) -> NDArray[np.uint8]:
-        """A new picture: `pixels`, and the strip with its cursor at `time_s` below them."""
-        height = pixels.shape[0]
-        height += height % 2  # H.264's colours come in pairs, so that the seam may not fall into one
-        canvas = np.empty((height + self._picture.shape[0], *pixels.shape[1:]), np.uint8)
-        canvas[: pixels.shape[0]] = pixels
-        canvas[height:] = self._picture
-        canvas[pixels.shape[0] : height] = PANEL
+    @property
+    def height(self) -> int:
+        """In px, even, as a video's colours come in pairs."""
+        return len(self._picture)
+
+    def at(self, time_s: float) -> NDArray[np.uint8]:
+        """The strip with its cursor at `time_s`, RGB uint8 H x W x 3, of even sides."""
+        picture = self._picture.copy()
         share = min(max(time_s / self._end_s, 0.0), 1.0) if self._end_s > 0 else 0.0
         at = self._left + round(share * (self._right - self._left - 1))
-        line = canvas[height + self._top - 1 : height + self._bottom + 1]
+        line = picture[self._top - 1 : self._bottom + 1]
         line[:, max(0, at - self._line) : at + self._line] = PANEL
         line[:, at - self._line // 2 : at + max(1, self._line // 2)] = WHITE
-        return canvas
+        return picture
 
 
 def read_courses(faces: Path, labels: Sequence[str], *, bins: int, end_s: float) -> list[Course]:

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
-from batchemo.decoders.container import open_video
+from batchemo.decoders.container import convertible, open_video
 from batchemo.decoders.picture import read_picture
 from batchemo.errors import MediaError
 from batchemo.records import Medium
@@ -98,7 +98,7 @@ def _seen(medium: Medium, views: Sequence[_View]) -> Iterator[tuple[_View, NDArr
         return
     for view, frame in _frames(medium.path, views):
         turns = round(frame.rotation / _RIGHT_ANGLE)
-        yield view, np.rot90(frame.to_ndarray(format="rgb24", threads=1), turns)
+        yield view, np.rot90(convertible(frame).to_ndarray(format="rgb24", threads=1), turns)
 
 
 def _frames(path: Path, views: Sequence[_View]) -> Iterator[tuple[_View, VideoFrame]]:

@@ -18,12 +18,19 @@ def veil(canvas: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
     """Replaces what lies in and around each of `boxes` (float32 N x 4, px) of `canvas` (RGB uint8 H x W x 3) by a few colours that flow
     into each other."""
     height, width = canvas.shape[:2]
-    for left, top, right, bottom in boxes.tolist():
-        aside, above = MARGIN * (right - left), MARGIN * (bottom - top)
-        x1, x2 = np.clip([round(left - aside), round(right + aside)], 0, width).tolist()
-        y1, y2 = np.clip([round(top - above), round(bottom + above)], 0, height).tolist()
+    for box in boxes:
+        x1, y1, x2, y2 = place_of(box, width=width, height=height)
         region = canvas[y1:y2, x1:x2]
         if region.size:
             # Averages of whole cells: nothing finer is left that could be sharpened again.
             few = cv2.resize(region, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA)
             region[:] = cv2.resize(few, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
+
+
+def place_of(box: NDArray[np.float32], *, width: int, height: int) -> tuple[int, int, int, int]:
+    """What of a picture of that size is replaced for `box` (float32 4): left, top, right, bottom in px."""
+    left, top, right, bottom = box.tolist()
+    aside, above = MARGIN * (right - left), MARGIN * (bottom - top)
+    x1, x2 = np.clip([round(left - aside), round(right + aside)], 0, width).tolist()
+    y1, y2 = np.clip([round(top - above), round(bottom + above)], 0, height).tolist()
+    return x1, y1, x2, y2

@@ -11,6 +11,7 @@ import pytest
 from batchemo import encoders
 from batchemo.annotate import VideoWriter, join_videos
 from batchemo.encoders import NAMES, Encoder, encoder_of, find_hardware
+from batchemo.planes import Planes
 from batchemo.style import Codec, Quality
 
 WIDTH, HEIGHT, FPS, FRAMES = 128, 96, 25, 12
@@ -48,7 +49,7 @@ def times() -> list[float]:
 def write(path: Path, source: Path, encoder: Encoder, *, frames: range = range(FRAMES), whole: bool = True) -> Path:
     with VideoWriter(path, source=source, width=WIDTH, height=HEIGHT, encoder=encoder, whole=whole) as writer:
         for index in frames:
-            writer.write(scene(index), times()[index])
+            writer.write(Planes.of(scene(index)), times()[index])
     return path
 
 

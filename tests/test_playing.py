@@ -13,6 +13,7 @@ from browser import CHROMIUM, DRIVER, Browser, browsing
 
 from batchemo.annotate import VideoWriter, join_videos
 from batchemo.encoders import encoder_of
+from batchemo.planes import Planes
 from batchemo.style import Codec
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's packages chromium and chromium-driver")
@@ -56,7 +57,7 @@ def write(path: Path, source: Path, codec: Codec, frames: range, *, whole: bool)
     encoder = encoder_of(codec, quality="medium", hardware=False)
     with VideoWriter(path, source=source, width=WIDTH, height=HEIGHT, encoder=encoder, whole=whole) as writer:
         for index in frames:
-            writer.write(np.full((HEIGHT, WIDTH, 3), COLOURS[index >= FRAMES // 2], np.uint8), index / FPS)
+            writer.write(Planes.of(np.full((HEIGHT, WIDTH, 3), COLOURS[index >= FRAMES // 2], np.uint8)), index / FPS)
     return path
 
 

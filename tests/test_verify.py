@@ -29,6 +29,7 @@ from batchemo.errors import LockedError, UsageError
 from batchemo.fingerprint import fingerprint_of
 from batchemo.inventory import read_inventory
 from batchemo.options import merge_options
+from batchemo.planes import Planes
 from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
 from batchemo.recount import check_annotated
 from batchemo.run import Watch
@@ -112,7 +113,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
             continue
         with VideoWriter(annotated_path(out, medium), source=medium.path, width=SIZE[0], height=SIZE[1]) as writer:
             for each in readings:
-                writer.write(np.zeros((SIZE[1], SIZE[0], 3), np.uint8), each.time_s)
+                writer.write(Planes.of(np.zeros((SIZE[1], SIZE[0], 3), np.uint8)), each.time_s)
     write_table(pa.Table.from_pylist([row.as_dict() for row in rows], schema=MEDIA), table_path(out, "media"))
     (out / "runs" / "run-1").mkdir(parents=True)
     (out / "runs" / "run-1" / "run.json").write_text(json.dumps({"options": {"annotate": True}}))

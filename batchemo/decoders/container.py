@@ -13,6 +13,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -35,6 +36,10 @@ _OPENING = {"format_whitelist": ",".join(sorted(_FORMATS)), "protocol_whitelist"
 
 _DIVIDED = ("mov", "matroska")
 """Containers that say for each packet when it is shown, and find their way to it."""
+
+_MATRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
+"""Of colours (ITU-T H.273, table 4), those that FFmpeg 8 converts; with any other it refuses."""
+_UNSPECIFIED = 2
 
 _FALLBACK_STEP_S = 1 / 25
 """Time to the next frame where neither the container nor the stream knows."""
@@ -215,6 +220,13 @@ def _stated_end_s(container: InputContainer, stream: VideoStream) -> float:
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     except ValueError:
         return 0.0
+
+
+def convertible(frame: VideoFrame) -> VideoFrame:
+    """`frame`, taken for one that does not say what its colours mean where FFmpeg could not make RGB of those that it says."""
+    if frame.colorspace not in _MATRICES:
+        frame.colorspace = _UNSPECIFIED
+    return frame
 
 
 def step_s(duration: int | None, stream: VideoStream) -> float:

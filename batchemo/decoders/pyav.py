@@ -20,10 +20,11 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from batchemo.decoders.container import Count, check_size, missing_frames, open_video, step_s
+from batchemo.decoders.container import Count, check_size, convertible, missing_frames, open_video, step_s
 from batchemo.decoders.sampling import Sampler
 from batchemo.decoders.source import Found
 from batchemo.errors import MediaError, typed
+from batchemo.planes import Colours, Planes
 from batchemo.records import Frame, Segment
 
 _RIGHT_ANGLE = 90
@@ -31,6 +32,8 @@ _FALLBACK_BASE = Fraction(1, 1_000_000)
 _WITH_LUMA = frozenset("yuv420p yuvj420p yuv422p yuvj422p yuv444p yuvj444p nv12 nv21 gray".split())
 """Formats whose first plane is the grey picture, one byte a pixel."""
 _FULL_RANGE = 2
+_HIGH_DYNAMIC_RANGE = frozenset({16, 18})
+"""Transfers PQ and HLG (ITU-T H.273), whose values mean light that a copy of 8 bits does not show."""
 _LUMA_BLACK, _LUMA_STEPS = 16, 219
 """Where luma begins, and how far it goes, in most videos (ITU-R BT.601)."""
 _GAIN = 255 / _LUMA_STEPS
@@ -176,7 +179,7 @@ class PyAVSource:
 
     def _frames_of(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         try:
-            return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
+            return [convertible(frame) for frame in packet.decode() if isinstance(frame, VideoFrame)]
         except av.error.EOFError:
             return []
         except av.error.FFmpegError as error:
@@ -196,6 +199,7 @@ class _Picture:
 
     def __init__(self, frame: VideoFrame, size: tuple[int, int], converters: _Converters) -> None:
         self._frame = _flat(frame, converters[_FLATTENING])
+        self._flattened = self._frame is not frame
         self._size = size
         self._converters = converters
         self._quarter_turns = round(frame.rotation / _RIGHT_ANGLE) % 4
@@ -215,18 +219,34 @@ class _Picture:
             self._grey = self._read_grey()
         return self._grey
 
+    def planes(self) -> Planes | None:
+        frame = self._frame
+        colours = Colours(int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc))
+        if self._flattened or frame.format.name != "yuv420p" or frame.color_range == _FULL_RANGE:
+            return None
+        if (frame.width, frame.height) != self._size or any(side % 2 for side in self._size):
+            return None
+        if not colours.known or colours.transfer in _HIGH_DYNAMIC_RANGE:
+            return None
+        luma, blue, red = (self._upright(_read_plane(frame, index)) for index in range(3))
+        return Planes(luma, blue, red, colours)
+
     def _read_grey(self) -> NDArray[np.uint8]:
         frame = self._frame
         if frame.format.name not in _WITH_LUMA or (frame.width, frame.height) != self._size:
             return np.asarray(cv2.cvtColor(self.rgb(), cv2.COLOR_RGB2GRAY), np.uint8)
-        plane = frame.planes[0]
-        luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
+        luma = _read_plane(frame, 0)
         if frame.format.name.startswith("yuvj") or frame.color_range == _FULL_RANGE:
             return self._upright(luma)
         return self._upright(np.asarray(cv2.addWeighted(luma, _GAIN, luma, 0, -_LUMA_BLACK * _GAIN), np.uint8))
 
     def _upright(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.ascontiguousarray(np.rot90(pixels, self._quarter_turns)) if self._quarter_turns else pixels
+
+
+def _read_plane(frame: VideoFrame, index: int) -> NDArray[np.uint8]:
+    plane = frame.planes[index]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
 def _flat(frame: VideoFrame, converter: VideoReformatter) -> VideoFrame:
