@@ -10,6 +10,7 @@ import typer
 from batchemo.errors import BatchemoError
 from training.commands.average import average
 from training.commands.card import card
+from training.commands.cross import cross
 from training.commands.evaluate import evaluate
 from training.commands.explore import explore
 from training.commands.export import export
@@ -25,7 +26,7 @@ from training.console import say
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Train the network of batchemo on FER2013."
 )
-for verb in (fit, prepare, evaluate, average, finetune, sweep, export, explore, card, ship, looks, tracking):
+for verb in (fit, prepare, evaluate, average, cross, finetune, sweep, export, explore, card, ship, looks, tracking):
     app.command()(verb)
 
 

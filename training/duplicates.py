@@ -8,6 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+from torch.nn import functional
+
 from batchemo.atomic import replacing
 from batchemo.records import EMOTIONS
 from training.dataset import FaceSet
@@ -25,6 +32,13 @@ class Place(NamedTuple):
 Group = tuple[Place, ...]
 """The places of one picture, two or more, in the order of the splits."""
 
+_LOOK_PX = 16
+_ALIKE = 0.95
+"""Correlation of two pictures at 16 x 16 px above which they are copies of one: 50 such pairs of FER2013, looked at, all were."""
+_FAINT = 1.0
+"""Contrast, as a standard deviation in grey levels, below which a picture looks like any that is blank."""
+_AT_ONCE = 1024
+
 
 def find_duplicates(splits: Mapping[str, FaceSet]) -> list[Group]:
     """Groups of pictures that are identical, pixel by pixel. Copies that were compressed or cut anew are not found."""
@@ -34,6 +48,23 @@ def find_duplicates(splits: Mapping[str, FaceSet]) -> list[Group]:
         for number, (picture, label, name) in enumerate(zip(faces.pixels.numpy(), faces.labels.tolist(), names, strict=True)):
             places.setdefault(picture.tobytes(), []).append(Place(split, number, name, EMOTIONS[label]))
     return [tuple(group) for group in places.values() if len(group) > 1]
+
+
+def group_alike(pixels: Tensor) -> Tensor:
+    """The group of each picture (uint8 N x 1 x S x S), int64 N: copies are in one, also those that were compressed or cut a little anew.
+
+    In FER2013's Training 2,271 pictures have an identical one, and 1,747 more a copy like that; four in five copies have the same label.
+    """
+    small = functional.interpolate(pixels.float(), size=(_LOOK_PX, _LOOK_PX), mode="area").flatten(1)
+    centred = small - small.mean(dim=1, keepdim=True)
+    looks = functional.normalize(functional.pad(centred, (0, 1), value=_FAINT * _LOOK_PX))
+    pairs = [torch.empty(0, 2, dtype=torch.int64)]
+    for first in range(0, len(looks), _AT_ONCE):
+        near = looks[first : first + _AT_ONCE] @ looks[first:].T > _ALIKE
+        pairs.append(near.nonzero() + first)
+    one, other = torch.cat(pairs).T.numpy()
+    _, groups = connected_components(coo_matrix((np.ones(len(one), np.bool_), (one, other)), shape=(len(looks),) * 2), directed=False)
+    return torch.from_numpy(groups).long()
 
 
 def conflicting(group: Group) -> bool:

@@ -56,18 +56,20 @@ def fit(
     device: torch.device,
     report: Callable[[Epoch], None],
     start: ExpressionNet | None = None,
+    unseen: Tensor | None = None,
 ) -> ExpressionNet:
     """Trains on `faces` and returns the network with averaged weights of the last epoch, on the CPU.
 
     After each epoch the whole state is written to `folder`; called again with the same recipe, it goes on from there and
     ends with the same weights as if it had never stopped. No epoch is picked: `validation` only informs. With `start` its
     weights are the first ones, instead of random ones; where the recipe's network is larger, it grows (`training.growing`).
+    `unseen` are out-of-fold probabilities of `faces` (float32 N x 7, `training.unseen`), which a recipe with an `unseen_share` takes.
     Raises DataError where `folder` holds the checkpoint of another recipe, of other pictures or first weights, where there are too few
     pictures for a batch, and where the loss is no longer a number.
     """
     if len(faces) < recipe.batch_size:
         raise DataError(f"{len(faces)} pictures do not fill one batch of {recipe.batch_size}; lower batch_size in the recipe")
-    lessons = _lessons(recipe, faces)
+    lessons = _lessons(recipe, faces, unseen)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     network = ExpressionNet(recipe.network).to(device).to(memory_format=torch.channels_last)
@@ -140,7 +142,21 @@ class _Lessons:
         return len(self.pixels)
 
 
-def _lessons(recipe: Recipe, faces: FaceSet) -> _Lessons:
+def _lessons(recipe: Recipe, faces: FaceSet, unseen: Tensor | None) -> _Lessons:
+    lessons = _labels_and_votes(recipe, faces)
+    if not recipe.unseen_share:
+        return lessons
+    if unseen is None:
+        raise DataError(
+            "the recipe learns from readings of unseen pictures; give the file of them that python -m training cross writes with --unseen, "
+            "or set unseen_share to 0"
+        )
+    if unseen.shape != lessons.targets.shape:
+        raise DataError(f"readings of unseen pictures must be {tuple(lessons.targets.shape)}, not {tuple(unseen.shape)}")
+    return dataclasses.replace(lessons, targets=torch.lerp(lessons.targets, unseen, recipe.unseen_share))
+
+
+def _labels_and_votes(recipe: Recipe, faces: FaceSet) -> _Lessons:
     one_hot = functional.one_hot(faces.labels, recipe.network.classes).float()
     if not recipe.needs_votes:
         return _Lessons(faces.pixels, one_hot, torch.empty(len(faces), 0))
@@ -275,7 +291,9 @@ def _resume(path: Path, learner: _Learner, *, recipe: Recipe, origin: _Origin) -
     if stored != dataclasses.asdict(recipe):
         raise DataError(f"{path} belongs to another recipe; give another folder with --out, or remove it")
     if state.get("data", origin.data) != origin.data:
-        raise DataError(f"{path} belongs to other pictures; give those with --data and --votes, or another folder with --out")
+        raise DataError(
+            f"{path} belongs to other pictures or targets; give those with --data, --votes and --unseen, or another folder with --out"
+        )
     if state.get("start", origin.start) != origin.start:
         raise DataError(f"{path} began with other weights; give those with --start, or another folder with --out")
     learner.network.load_state_dict(state["network"])

@@ -63,6 +63,8 @@ class Recipe:
     """Share of P(label | FER+ votes) in the target; the rest is the label."""
     votes_weight: float = 0.0
     """Weight of the loss of a second head that predicts the votes, in training only."""
+    unseen_share: float = 0.0
+    """Share in the target of what a network that has not seen the picture makes of it (`training.unseen`); the rest is as without it."""
     mirror_weight: float = 0.0
     """Weight of how far a picture's reading and its mirror image's lie apart; above 0 both are learnt from, at twice the cost."""
     ema_decay: float = 0.999
@@ -80,6 +82,8 @@ class Recipe:
             raise ValueError("epochs must be 1 or more, batch_size 2 or more, learning_rate above 0")
         if not 0 <= self.votes_share <= 1 or self.votes_weight < 0 or self.mirror_weight < 0:
             raise ValueError("votes_share must be 0 to 1, votes_weight and mirror_weight 0 or more")
+        if not 0 <= self.unseen_share <= 1:
+            raise ValueError("unseen_share must be 0 to 1")
         for key, choices in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
             if getattr(self, key) not in choices:
                 raise ValueError(f"{key} must be {' or '.join(choices)}, not {getattr(self, key)!r}")

@@ -43,11 +43,20 @@ def origin_of(recipe: Recipe, path: Path, start: Weights | None, material: Mater
         "seed": recipe.seed,
         "trained_on": len(material.training),
         "learned_from_votes": recipe.needs_votes,
+        **({"unseen_share": recipe.unseen_share} if recipe.unseen_share else {}),
         **({"start_sha256": start.sha256} if start else {}),
     }
 
 
-def teach(recipe: Recipe, material: Material, *, folder: Path, device: torch.device, start: ExpressionNet | None) -> ExpressionNet:
+def teach(
+    recipe: Recipe,
+    material: Material,
+    *,
+    folder: Path,
+    device: torch.device,
+    start: ExpressionNet | None,
+    unseen: torch.Tensor | None = None,
+) -> ExpressionNet:
     """Fits and tells how it goes; Ctrl-C is exit 130."""
     say(f"{len(material.training)} pictures to train on, {len(material.held_back)} to calibrate and evaluate on: {material.name}")
     say(f"{recipe.epochs} epochs on {device}, in {folder}")
@@ -60,6 +69,7 @@ def teach(recipe: Recipe, material: Material, *, folder: Path, device: torch.dev
             device=device,
             report=lambda done: say(progress(recipe, done)),
             start=start,
+            unseen=unseen,
         )
     except KeyboardInterrupt:
         say("interrupted; the same command goes on after the last whole epoch")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from batchemo.errors import typed
+from batchemo.errors import DataError, typed
 from training.console import say
 from training.options import RECIPE, Data, Device
 
@@ -25,6 +25,9 @@ def fit(
     start: Annotated[
         Path | None, typer.Option("--start", help="Begin with these weights, not with random ones; a larger network grows from them.")
     ] = None,
+    unseen: Annotated[
+        Path | None, typer.Option("--unseen", help="What cross wrote: readings to learn from, as the recipe's unseen_share says.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Train a network, calibrate and evaluate it, and write OUT/weights.safetensors.
@@ -35,13 +38,24 @@ def fit(
     from training.material import gather
     from training.recipe import read_recipe
     from training.runs import WEIGHTS, changed, finish, load, origin_of, teach
+    from training.unseen import read_unseen
 
     chosen = changed(read_recipe(recipe), epochs=epochs, seed=seed)
+    if unseen is not None and not chosen.unseen_share:
+        raise DataError(f"{recipe}: its unseen_share is 0: nothing is learnt from {unseen}; set unseen_share = 0.5, or leave out --unseen")
+    readings = read_unseen(unseen) if unseen is not None else None
     folder = out if out is not None else Path("runs") / recipe.stem
     target = choose_device(device)
     started_from = load(start) if start is not None else None
     material = gather(data, votes, chosen.seed)
-    network = teach(chosen, material, folder=folder, device=target, start=started_from.network if started_from else None)
+    network = teach(
+        chosen,
+        material,
+        folder=folder,
+        device=target,
+        start=started_from.network if started_from else None,
+        unseen=readings.of(material.training) if readings else None,
+    )
     path = folder / WEIGHTS
     finish(path, network, material, origin=origin_of(chosen, recipe, started_from, material), device=target)
     say(f"next: python -m training evaluate {typed(path)} --data {typed(data)}")
