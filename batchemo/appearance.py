@@ -35,6 +35,9 @@ _SIDEWAYS, _FROM, _TO = 0.5, 0.25, 0.9
 _MIN_CLOTHES = 0.6
 """Share of that place that must lie in the picture."""
 
+_GOES_ON = 0.5
+"""Overlap (IoU) with a face of the frame before from which it is clearly the same."""
+
 _REDDEST, _BLUEST, _RANGE = 1.2, 0.4, 1.6
 """Logarithms of red and of blue over green where colours stop being told apart, and how far down they are."""
 
@@ -54,6 +57,21 @@ def describe(pixels: NDArray[np.uint8], faces: Faces, crops: FaceCrops) -> NDArr
             look[FACE_SIZE:-_LUMA_BINS] = np.sqrt(_CHROMA_WEIGHT) * _chroma(clothes)
             look[-_LUMA_BINS:] = np.sqrt(_LUMA_WEIGHT) * _luma(clothes)
     return looks
+
+
+def tells_more(faces: Faces, before: Faces | None) -> bool:
+    """Whether looks are needed to say who is who among `faces`, in whose last frame there were those `before`.
+
+    They are not where all have been followed, each clearly from one of those, and none before another.
+    """
+    if before is None or not faces.followed or len(faces) != len(before):
+        return True
+    if not len(faces):
+        return False
+    if np.count_nonzero(faces.overlap(faces)) > len(faces):
+        return True
+    nearest = faces.overlap(before)
+    return bool((nearest.max(axis=1) < _GOES_ON).any() or len(set(nearest.argmax(axis=1).tolist())) < len(faces))
 
 
 def thumbnail(crop: NDArray[np.uint8]) -> NDArray[np.float32]:

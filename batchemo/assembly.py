@@ -9,8 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from batchemo import __version__
 from batchemo.decoders.source import Found
 from batchemo.errors import MediaError, typed, unreadable
@@ -86,8 +84,7 @@ class Assembly:
                 if reading.index < 0:
                     self._timeline.write_undecodable(reading)
                 else:
-                    looks = reading.looks if reading.looks is not None else np.empty((len(reading.faces), 0), np.float32)
-                    ids = self._tracker.update(reading.time_s, reading.faces, looks, cut=reading.cut or cut)
+                    ids = self._tracker.update(reading.time_s, reading.faces, reading.looks, cut=reading.cut or cut)
                     cut = False
                     self._timeline.write(reading, ids, index=reading.index + index_offset)
             yield reading

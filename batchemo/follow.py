@@ -144,7 +144,7 @@ def _correct(held: list[_Seen], carried: Faces | None, found: _Seen) -> None:
 
 def _draw_towards(held: list[_Seen], carried: Faces, found: Faces) -> None:
     """Shares the distance of each carried face from where it is found among the held frames, whose faces are those, in their order."""
-    overlap = _overlap(carried, found)
+    overlap = carried.overlap(found)
     for index in range(len(carried)):
         other = int(overlap[index].argmax()) if len(found) else -1
         if other < 0 or overlap[index, other] < _SAME_FACE or overlap[:, other].argmax() != index:
@@ -175,22 +175,8 @@ def _known(faces: Faces, others: Faces) -> NDArray[np.bool_]:
     """Which faces share their place with one of `others`."""
     if not len(others):
         return np.zeros(len(faces), np.bool_)
-    shared, sizes = _shared(faces, others)
-    return np.asarray((shared / np.minimum(*sizes)).max(axis=1) > _SAME_PLACE)
-
-
-def _overlap(faces: Faces, others: Faces) -> NDArray[np.float32]:
-    """IoU of each with each of `others`."""
-    shared, sizes = _shared(faces, others)
-    return np.asarray(shared / (sizes[0] + sizes[1] - shared))
-
-
-def _shared(faces: Faces, others: Faces) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """What N boxes have in common with M others, N x M, and the sizes of both, N x 1 and 1 x M; px squared."""
-    low = np.maximum(faces.boxes[:, None, :2], others.boxes[None, :, :2])
-    high = np.minimum(faces.boxes[:, None, 2:], others.boxes[None, :, 2:])
-    own, theirs = (np.prod(each.boxes[:, 2:] - each.boxes[:, :2], axis=1) for each in (faces, others))
-    return np.clip(high - low, 0, None).prod(axis=2), (own[:, None], theirs[None])
+    shared, own, theirs = faces.shared(others)
+    return np.asarray((shared / np.minimum(own, theirs)).max(axis=1) > _SAME_PLACE)
 
 
 def _seen(frame: Frame, cut: bool) -> _Seen:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.annotation import annotate
-from batchemo.appearance import describe
+from batchemo.appearance import describe, tells_more
 from batchemo.assembly import Assembly
 from batchemo.classify import Classifier
 from batchemo.crops import cut_crops
@@ -260,13 +260,16 @@ def _read_segment(medium: Medium, segment: Segment, models: Models, options: Run
 def _with_looks(part: Part, medium: Medium, options: RunOptions, watch: Stopwatch) -> Part:
     """The part with the looks of its faces: they are not stored, so they are seen once more."""
     source = open_source(medium, decoder=options.decoder, segment=part.segment)
-    known = {reading.index: reading for reading in part.readings if len(reading.faces)}
+    decoded = [reading.faces for reading in part.readings if reading.index >= 0]
+    indices = [reading.index for reading in part.readings if reading.index >= 0]
+    befores = _befores(decoded, None)
+    known = {index: faces for index, faces, before in zip(indices, decoded, befores, strict=True) if tells_more(faces, before)}
     looks = {}
     for frame in watch.each("decode", source.frames(sample_fps=options.sample_fps)):
-        reading = known.get(frame.index)
-        if reading is not None and frame.is_decoded:
+        faces = known.get(frame.index)
+        if faces is not None and frame.is_decoded:
             with watch.stage("crop"):
-                looks[frame.index] = _looks(frame, reading.faces, cut_crops(frame.grey, reading.faces))
+                looks[frame.index] = _looks(frame, faces, cut_crops(frame.grey, faces))
     readings = tuple(dataclasses.replace(reading, looks=looks.get(reading.index)) for reading in part.readings)
     return dataclasses.replace(part, readings=readings)
 
@@ -276,9 +279,11 @@ def _readings(
 ) -> Iterator[Reading]:
     """What is seen in each frame, those that cannot be decoded in their places between the others."""
     lost: list[Frame] = []
+    before = None
     seen = _faces(_decodable(watch.each("decode", frames), lost), models, shots, search_last=search_last)
     for batch in _batches(watch.each("search and follow", seen), lambda each: each.frame):
-        for reading in _read(batch, models, watch, appearance=appearance):
+        for reading in _read(batch, before, models, watch, appearance=appearance):
+            before = reading.faces
             while lost and lost[0].time_s < reading.time_s:
                 yield _nothing(lost.pop(0), models)
             yield reading
@@ -306,11 +311,15 @@ def _faces(frames: Iterable[Frame], models: Models, shots: ShotFinder, *, search
             yield Sighting(frame, faces, cut)
 
 
-def _read(batch: Sequence[Sighting], models: Models, watch: Stopwatch, *, appearance: bool) -> Iterator[Reading]:
-    """Expressions and looks, the faces of all frames of the batch classified together."""
+def _read(batch: Sequence[Sighting], before: Faces | None, models: Models, watch: Stopwatch, *, appearance: bool) -> Iterator[Reading]:
+    """Expressions and, where they tell more, looks, all faces of the batch classified together. `before` are those of the frame before."""
     with watch.stage("crop"):
         crops = [cut_crops(seen.frame.grey, seen.faces) for seen in batch]
-        looks = [_looks(seen.frame, seen.faces, crop) if appearance else None for seen, crop in zip(batch, crops, strict=True)]
+        befores = _befores([seen.faces for seen in batch], before)
+        looks = [
+            _looks(seen.frame, seen.faces, crop) if appearance and tells_more(seen.faces, last) else None
+            for seen, crop, last in zip(batch, crops, befores, strict=True)
+        ]
     with watch.stage("classify"):
         probabilities = models.classifier.classify(np.concatenate([crop.pixels for crop in crops]))
     start = 0
@@ -318,6 +327,11 @@ def _read(batch: Sequence[Sighting], models: Models, watch: Stopwatch, *, appear
         own = probabilities[start : start + len(crop)]
         yield Reading(seen.frame.index, seen.frame.time_s, seen.faces, crop.face_px, crop.sharpness, own, look, seen.cut)
         start += len(crop)
+
+
+def _befores(faces: Sequence[Faces], before: Faces | None) -> list[Faces | None]:
+    """For each frame the faces of the one before it; of the first these are `before`."""
+    return [before, *faces[:-1]]
 
 
 def _looks(frame: Frame, faces: Faces, crops: FaceCrops) -> NDArray[np.float32] | None:

@@ -167,6 +167,18 @@ class Faces:
         by = np.array([right_px, down_px], np.float32)
         return Faces(self.boxes + np.tile(by, 2), self.landmarks + by, self.scores, self.followed)
 
+    def shared(self, others: Faces) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """What N boxes have in common with M others, N x M, and the sizes of both, N x 1 and 1 x M; px squared."""
+        low = np.maximum(self.boxes[:, None, :2], others.boxes[None, :, :2])
+        high = np.minimum(self.boxes[:, None, 2:], others.boxes[None, :, 2:])
+        own, theirs = (np.prod(each.boxes[:, 2:] - each.boxes[:, :2], axis=1) for each in (self, others))
+        return np.clip(high - low, 0, None).prod(axis=2), own[:, None], theirs[None]
+
+    def overlap(self, others: Faces) -> NDArray[np.float32]:
+        """IoU of each of N boxes with each of M others, N x M."""
+        shared, own, theirs = self.shared(others)
+        return np.asarray(shared / (own + theirs - shared))
+
     def largest_first(self) -> Faces:
         return self.subset(np.argsort(-(self.boxes[:, 2:] - self.boxes[:, :2]).prod(axis=1), kind="stable"))
 
@@ -207,7 +219,7 @@ class Reading:
     """What one look at a frame tells, before anybody knows whose faces these are; `index` is -1 for a frame that cannot be decoded.
 
     Of its N faces: `face_px` and `sharpness` float32 N as in `FaceCrops`, `probabilities` float32 N x classes, `looks` float32 N x D
-    (see `batchemo.looks`; None where they are not known). `cut`: a shot begins with it.
+    (see `batchemo.appearance`; None where nobody has looked). `cut`: a shot begins with it.
     """
 
     index: int

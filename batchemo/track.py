@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from batchemo.appearance import LOOK_SIZE
 from batchemo.records import Faces
 
 GAP_SECONDS = 0.5
@@ -67,7 +68,7 @@ class _Tracks:
     """What is known of T tracks, in the order of their beginning.
 
     `boxes` T x 4 (px), `velocity` T x 2 (px a second), `seen_s` T, `here`: last seen in this shot, `awake`: and lately,
-    `views` T x V x D: looks, of which `n_views` T are there.
+    `views` T x V x `LOOK_SIZE`: looks, of which `n_views` T are there.
     """
 
     ids: NDArray[np.int32]
@@ -80,12 +81,12 @@ class _Tracks:
     n_views: NDArray[np.intp]
 
     @classmethod
-    def begun(cls, ids: NDArray[np.int32], boxes: NDArray[np.float64], looks: NDArray[np.float32], time_s: float) -> _Tracks:
+    def begun(cls, ids: NDArray[np.int32], boxes: NDArray[np.float64], time_s: float) -> _Tracks:
+        """Tracks without any view."""
         count = len(ids)
         there = np.ones(count, np.bool_)
-        views = np.zeros((count, _VIEWS, looks.shape[1]), np.float32)
-        views[:, 0] = looks
-        return cls(ids, boxes, np.zeros((count, 2)), np.full(count, time_s), there, there.copy(), views, np.ones(count, np.intp))
+        views = np.zeros((count, _VIEWS, LOOK_SIZE), np.float32)
+        return cls(ids, boxes, np.zeros((count, 2)), np.full(count, time_s), there, there.copy(), views, np.zeros(count, np.intp))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -115,16 +116,17 @@ class Tracker:
         """Tracks begun so far."""
         return self._begun
 
-    def update(self, time_s: float, faces: Faces, looks: NDArray[np.float32], *, cut: bool) -> NDArray[np.int32]:
+    def update(self, time_s: float, faces: Faces, looks: NDArray[np.float32] | None, *, cut: bool) -> NDArray[np.int32]:
         """Track ids, int32 N, of the N faces of the next frame, with which a shot may begin; times must not decrease.
 
-        `looks` float32 N x D, of unit length, as `appearance.describe` gives them; D may be 0 without appearance.
+        `looks` float32 N x `LOOK_SIZE`, of unit length, as `appearance.describe` gives them, or None where nobody has looked: there motion
+        decides.
         """
         step = time_s - self._time_s if self._time_s is not None else 0.0
         self._time_s = time_s
         boxes = faces.boxes.astype(np.float64)
         if not self.appearance:
-            looks = np.empty((len(boxes), 0), np.float32)
+            looks = None
         tracks = self._tracks
         if tracks is None:
             return self._begin(boxes, looks, time_s)
@@ -140,18 +142,18 @@ class Tracker:
         known = owners >= 0
         ids[known] = tracks.ids[owners[known]]
         _see(tracks, owners, boxes, time_s)
-        if self.appearance:
+        if looks is not None:
             clear = known & (crowding < _CROWDED)
             _remember(tracks, owners[clear], looks[clear])
         if not known.all():
-            ids[~known] = self._begin(boxes[~known], looks[~known], time_s)
+            ids[~known] = self._begin(boxes[~known], None if looks is None else looks[~known], time_s)
         return ids
 
     def _owners(
         self,
         tracks: _Tracks,
         boxes: NDArray[np.float64],
-        looks: NDArray[np.float32],
+        looks: NDArray[np.float32] | None,
         crowding: NDArray[np.float64],
         time_s: float,
         step: float,
@@ -160,9 +162,9 @@ class Tracker:
         owners = np.full(len(boxes), -1, np.intp)
         score = _motion_score(tracks.boxes, tracks.velocity, time_s - tracks.seen_s, boxes, step)
         score[~tracks.awake] = -np.inf
-        if self.appearance:
+        if looks is not None:
             lost = score <= _ANYWHERE
-            similar = _similarity(tracks.views, looks)
+            similar = _similarity(tracks, looks)
             weight = _LOOK_WEIGHT * np.clip(1 - crowding / _COVERED, _COVERED_WEIGHT, 1)
             score = np.maximum(score, _ANYWHERE) + np.maximum(weight * (similar - _LOOK_EVEN), -_MOST_AGAINST)
             unsure = (similar < _rivals(similar) + _MARGIN) & (similar < _UNMISTAKABLE)
@@ -172,12 +174,15 @@ class Tracker:
         owners[columns[possible]] = rows[possible]
         return owners
 
-    def _begin(self, boxes: NDArray[np.float64], looks: NDArray[np.float32], time_s: float) -> NDArray[np.int32]:
+    def _begin(self, boxes: NDArray[np.float64], looks: NDArray[np.float32] | None, time_s: float) -> NDArray[np.int32]:
         if not len(boxes):
             return np.empty(0, np.int32)
         ids = np.arange(self._begun + 1, self._begun + len(boxes) + 1, dtype=np.int32)
         self._begun += len(boxes)
-        fresh = _Tracks.begun(ids, boxes, looks, time_s)
+        fresh = _Tracks.begun(ids, boxes, time_s)
+        if looks is not None:
+            fresh.views[:, 0] = looks
+            fresh.n_views[:] = 1
         if self._tracks is None:
             self._tracks = fresh
             return ids
@@ -234,11 +239,12 @@ def _rivals(similar: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _remember(tracks: _Tracks, rows: NDArray[np.intp], looks: NDArray[np.float32]) -> None:
-    """Adds looks, N x D, to the views of the tracks `rows`, N: as a new view, or blended into the one most alike."""
+    """Adds looks, N x `LOOK_SIZE`, to the views of the tracks `rows`, N: as a new view, or blended into the one most alike."""
     similar = np.einsum("nvd,nd->nv", tracks.views[rows], looks)
     nearest = similar.argmax(axis=1)
     close = similar[np.arange(len(rows)), nearest]
     fresh = (close < _NEW_VIEW) & (close >= _DOUBTFUL_VIEW) & (tracks.n_views[rows] < _VIEWS)
+    fresh |= tracks.n_views[rows] == 0
     place = np.where(fresh, tracks.n_views[rows], nearest)
     rate = np.where(fresh, 1.0, np.where(close >= _DOUBTFUL_VIEW, _VIEW_RATE, 0.0))[:, None].astype(np.float32)
     blended = (1 - rate) * tracks.views[rows, place] + rate * looks
@@ -246,10 +252,12 @@ def _remember(tracks: _Tracks, rows: NDArray[np.intp], looks: NDArray[np.float32
     tracks.n_views[rows] += fresh
 
 
-def _similarity(views: NDArray[np.float32], looks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of the most alike view, T x N, for T x V x D views and N x D looks; views that are not there are zeros."""
-    count, kept, size = views.shape
-    return np.asarray((views.reshape(-1, size) @ looks.T).reshape(count, kept, len(looks)).max(axis=1))
+def _similarity(tracks: _Tracks, looks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of N looks to the most alike view of each of T tracks, T x N; to one that has none, what speaks neither for it nor against it."""
+    count, kept, size = tracks.views.shape
+    similar = (tracks.views.reshape(-1, size) @ looks.T).reshape(count, kept, len(looks)).max(axis=1)
+    similar[tracks.n_views == 0] = _LOOK_EVEN
+    return np.asarray(similar)
 
 
 def _sizes(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

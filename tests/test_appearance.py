@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batchemo.appearance import FACE_SIZE, LOOK_SIZE, describe
+from batchemo.appearance import FACE_SIZE, LOOK_SIZE, describe, tells_more
 from batchemo.crops import EYE_DISTANCE, EYE_TO_MOUTH, EYES_CENTRE, cut_crops
 from batchemo.records import Faces
 
@@ -98,3 +99,37 @@ def test_a_look_is_the_same_alone_and_among_others_and_in_another_process() -> N
     )
     told = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == alone.tobytes().hex()
+
+
+LEFT, RIGHT = [10.0, 10.0, 50.0, 60.0], [100.0, 10.0, 140.0, 60.0]
+
+
+def followed(*boxes: list[float]) -> Faces:
+    return dataclasses.replace(faces_at(list(boxes)), followed=True)
+
+
+def moved(box: list[float], px: float) -> list[float]:
+    return [box[0] + px, box[1], box[2] + px, box[3]]
+
+
+def test_no_look_is_needed_of_faces_that_were_clearly_followed() -> None:
+    assert not tells_more(followed(moved(LEFT, 3), moved(RIGHT, -3)), followed(LEFT, RIGHT))
+    assert not tells_more(followed(moved(RIGHT, 3), moved(LEFT, 3)), faces_at([LEFT, RIGHT])), "in whatever order"
+    assert not tells_more(followed(), followed())
+
+
+@pytest.mark.parametrize(
+    ("faces", "before"),
+    [
+        (faces_at([LEFT]), followed(LEFT)),
+        (followed(LEFT), None),
+        (followed(LEFT, RIGHT), followed(LEFT)),
+        (followed(LEFT), followed(LEFT, RIGHT)),
+        (followed(moved(LEFT, 25)), followed(LEFT)),
+        (followed(LEFT, moved(LEFT, 20)), followed(LEFT, moved(LEFT, 20))),
+        (followed(moved(LEFT, 8), moved(LEFT, 49)), followed(moved(LEFT, 8), moved(RIGHT, 60))),
+    ],
+    ids=["searched", "the first", "one more", "one less", "far away", "one before the other", "another instead"],
+)
+def test_a_look_is_needed_where_somebody_may_be_another(faces: Faces, before: Faces | None) -> None:
+    assert tells_more(faces, before)

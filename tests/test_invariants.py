@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchemo.appearance import LOOK_SIZE
 from batchemo.consistency import check_tables, read_frames
 from batchemo.inventory import read_inventory
 from batchemo.options import RunOptions, merge_options
@@ -38,21 +39,21 @@ def faces_of(boxes: list[tuple[float, float, float, float]]) -> Faces:
 
 
 def looks_of(boxes: list[tuple[float, float, float, float]]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    looks = np.random.default_rng([int(sum(box)) for box in boxes] or 0).normal(size=(len(boxes), 8)).astype(np.float32)
+    looks = np.random.default_rng([int(sum(box)) for box in boxes] or 0).normal(size=(len(boxes), LOOK_SIZE)).astype(np.float32)
     return looks / np.linalg.norm(looks, axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("appearance", [True, False])
 @SLOW
-@given(frames=st.lists(FRAME, max_size=30))
-def test_tracks(frames: list[tuple[float, bool, list[Any]]], appearance: bool) -> None:
+@given(frames=st.lists(FRAME, max_size=30), unseen=st.sets(st.integers(0, 29)))
+def test_tracks(frames: list[tuple[float, bool, list[Any]]], appearance: bool, unseen: set[int]) -> None:
     tracker = Tracker(appearance=appearance)
     time_s = 0.0
     seen: dict[int, float] = {}
-    for step, cut, boxes in frames:
+    for number, (step, cut, boxes) in enumerate(frames):
         time_s += step
         before = tracker.count
-        ids = tracker.update(time_s, faces_of(boxes), looks_of(boxes), cut=cut).tolist()
+        ids = tracker.update(time_s, faces_of(boxes), None if number in unseen else looks_of(boxes), cut=cut).tolist()
         assert len(ids) == len(boxes) == len(set(ids)), "one track for each face, and no track twice in a frame"
         new = sorted(track for track in ids if track > before)
         assert new == list(range(before + 1, tracker.count + 1)), "ids count up, without gaps"

@@ -22,6 +22,7 @@ from batchemo.engine import InProcess, Workers
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions, merge_options
 from batchemo.parts import Done, Read, load_part, part_path, remove_parts
+from batchemo.planes import Planes
 from batchemo.pulse import Wanted
 from batchemo.records import EMOTIONS, Frame, MediaRow, Medium, Outcome, Segment
 from batchemo.run import Watch
@@ -199,8 +200,8 @@ def test_several_workers_draw_what_one_process_draws(
     drawn: list[tuple[float, int]] = []
 
     class Recorder(contextlib.nullcontext["Recorder"]):
-        def write(self, pixels: np.ndarray, time_s: float) -> None:
-            drawn.append((time_s, zlib.crc32(pixels)))
+        def write(self, planes: Planes, time_s: float) -> None:
+            drawn.append((time_s, zlib.crc32(planes.packed())))
 
     def draw(segment: Segment | None, index_offset: int) -> None:
         annotate(

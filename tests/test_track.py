@@ -93,6 +93,22 @@ def test_after_a_cut_only_the_look_counts() -> None:
     assert update(tracker, 0.08, [(3, (100, 50))], cut=True) == [3]
 
 
+def test_where_nobody_has_looked_motion_decides() -> None:
+    tracker = Tracker()
+    update(tracker, 0, [(1, (100, 50)), (2, (300, 50))])
+    for step in range(1, 6):
+        assert tracker.update(step / 25, boxed([(100 + 4 * step, 50), (300 - 4 * step, 50)]), None, cut=False).tolist() == [1, 2]
+    assert update(tracker, 0.24, [(2, (100, 50)), (1, (300, 50))], cut=True) == [2, 1], "looks are known as before"
+
+
+def test_a_track_that_nobody_had_looked_at_is_known_once_somebody_has() -> None:
+    tracker = Tracker()
+    assert tracker.update(0, boxed([(100, 50)]), None, cut=False).tolist() == [1]
+    assert update(tracker, 0.04, [(1, (101, 50))]) == [1]
+    assert update(tracker, 0.08, [(2, (101, 50))], cut=True) == [2]
+    assert update(tracker, 0.12, [(1, (300, 50))], cut=True) == [1]
+
+
 def test_a_look_between_two_people_is_not_sure() -> None:
     tracker = Tracker()
     update(tracker, 0, [(1, (100, 50)), (2, (300, 50))])
