@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.annotation import annotate
-from batchemo.appearance import describe, tells_more
+from batchemo.appearance import Lookout, describe
 from batchemo.assembly import Assembly
 from batchemo.classify import Classifier
 from batchemo.crops import cut_crops
@@ -260,10 +260,9 @@ def _read_segment(medium: Medium, segment: Segment, models: Models, options: Run
 def _with_looks(part: Part, medium: Medium, options: RunOptions, watch: Stopwatch) -> Part:
     """The part with the looks of its faces: they are not stored, so they are seen once more."""
     source = open_source(medium, decoder=options.decoder, segment=part.segment)
-    decoded = [reading.faces for reading in part.readings if reading.index >= 0]
-    indices = [reading.index for reading in part.readings if reading.index >= 0]
-    befores = _befores(decoded, None)
-    known = {index: faces for index, faces, before in zip(indices, decoded, befores, strict=True) if tells_more(faces, before)}
+    lookout = Lookout()
+    decoded = [reading for reading in part.readings if reading.index >= 0]
+    known = {reading.index: reading.faces for reading in decoded if lookout.wants(reading.faces, reading.time_s)}
     looks = {}
     for frame in watch.each("decode", source.frames(sample_fps=options.sample_fps)):
         faces = known.get(frame.index)
@@ -279,11 +278,10 @@ def _readings(
 ) -> Iterator[Reading]:
     """What is seen in each frame, those that cannot be decoded in their places between the others."""
     lost: list[Frame] = []
-    before = None
+    lookout = Lookout() if appearance else None
     seen = _faces(_decodable(watch.each("decode", frames), lost), models, shots, search_last=search_last)
     for batch in _batches(watch.each("search and follow", seen), lambda each: each.frame):
-        for reading in _read(batch, before, models, watch, appearance=appearance):
-            before = reading.faces
+        for reading in _read(batch, models, lookout, watch):
             while lost and lost[0].time_s < reading.time_s:
                 yield _nothing(lost.pop(0), models)
             yield reading
@@ -311,14 +309,13 @@ def _faces(frames: Iterable[Frame], models: Models, shots: ShotFinder, *, search
             yield Sighting(frame, faces, cut)
 
 
-def _read(batch: Sequence[Sighting], before: Faces | None, models: Models, watch: Stopwatch, *, appearance: bool) -> Iterator[Reading]:
-    """Expressions and, where they tell more, looks, all faces of the batch classified together. `before` are those of the frame before."""
+def _read(batch: Sequence[Sighting], models: Models, lookout: Lookout | None, watch: Stopwatch) -> Iterator[Reading]:
+    """Expressions and, where `lookout` wants them, looks; the faces of all frames of the batch are classified together."""
     with watch.stage("crop"):
         crops = [cut_crops(seen.frame.grey, seen.faces) for seen in batch]
-        befores = _befores([seen.faces for seen in batch], before)
         looks = [
-            _looks(seen.frame, seen.faces, crop) if appearance and tells_more(seen.faces, last) else None
-            for seen, crop, last in zip(batch, crops, befores, strict=True)
+            _looks(seen.frame, seen.faces, crop) if lookout is not None and lookout.wants(seen.faces, seen.frame.time_s) else None
+            for seen, crop in zip(batch, crops, strict=True)
         ]
     with watch.stage("classify"):
         probabilities = models.classifier.classify(np.concatenate([crop.pixels for crop in crops]))
@@ -327,11 +324,6 @@ def _read(batch: Sequence[Sighting], before: Faces | None, models: Models, watch
         own = probabilities[start : start + len(crop)]
         yield Reading(seen.frame.index, seen.frame.time_s, seen.faces, crop.face_px, crop.sharpness, own, look, seen.cut)
         start += len(crop)
-
-
-def _befores(faces: Sequence[Faces], before: Faces | None) -> list[Faces | None]:
-    """For each frame the faces of the one before it; of the first these are `before`."""
-    return [before, *faces[:-1]]
 
 
 def _looks(frame: Frame, faces: Faces, crops: FaceCrops) -> NDArray[np.float32] | None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batchemo.appearance import FACE_SIZE, LOOK_SIZE, describe, tells_more
+from batchemo.appearance import FACE_SIZE, LOOK_SIZE, Lookout, describe
 from batchemo.crops import EYE_DISTANCE, EYE_TO_MOUTH, EYES_CENTRE, cut_crops
 from batchemo.records import Faces
 
@@ -112,10 +112,18 @@ def moved(box: list[float], px: float) -> list[float]:
     return [box[0] + px, box[1], box[2] + px, box[3]]
 
 
+def wants(faces: Faces, before: Faces | None, *, after_s: float = 0.04) -> bool:
+    """Whether looks are wanted of `faces`, which come after those `before`, which somebody has looked at."""
+    lookout = Lookout()
+    if before is not None:
+        assert lookout.wants(before, 0.0), "the first"
+    return lookout.wants(faces, after_s)
+
+
 def test_no_look_is_needed_of_faces_that_were_clearly_followed() -> None:
-    assert not tells_more(followed(moved(LEFT, 3), moved(RIGHT, -3)), followed(LEFT, RIGHT))
-    assert not tells_more(followed(moved(RIGHT, 3), moved(LEFT, 3)), faces_at([LEFT, RIGHT])), "in whatever order"
-    assert not tells_more(followed(), followed())
+    assert not wants(followed(moved(LEFT, 3), moved(RIGHT, -3)), followed(LEFT, RIGHT))
+    assert not wants(followed(moved(RIGHT, 3), moved(LEFT, 3)), faces_at([LEFT, RIGHT])), "in whatever order"
+    assert not wants(followed(), followed())
 
 
 @pytest.mark.parametrize(
@@ -132,4 +140,10 @@ def test_no_look_is_needed_of_faces_that_were_clearly_followed() -> None:
     ids=["searched", "the first", "one more", "one less", "far away", "one before the other", "another instead"],
 )
 def test_a_look_is_needed_where_somebody_may_be_another(faces: Faces, before: Faces | None) -> None:
-    assert tells_more(faces, before)
+    assert wants(faces, before)
+
+
+def test_people_are_looked_at_now_and_then() -> None:
+    assert wants(followed(LEFT), followed(LEFT), after_s=0.2)
+    lookout = Lookout()
+    assert [lookout.wants(followed(LEFT), frame / 25) for frame in range(11)] == [frame % 5 == 0 for frame in range(11)]
