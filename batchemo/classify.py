@@ -82,7 +82,7 @@ def choose_precision(weights: Weights | WeightsFile, device: torch.device) -> Pr
         return "float16"
     if device.type == "cpu" and weights.ranges is not None and pays():
         return "int8"
-    return "bfloat16" if device.type == "cpu" and _has_bfloat16() else "float32"
+    return "bfloat16" if device.type == "cpu" and has_bfloat16() else "float32"
 
 
 def _prepare(weights: Weights, device: torch.device, precision: Precision) -> Callable[[Tensor], Tensor]:
@@ -94,7 +94,7 @@ def _prepare(weights: Weights, device: torch.device, precision: Precision) -> Ca
 
 
 @functools.cache
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 natively; elsewhere it would be slower than float32. Older torch cannot tell."""
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

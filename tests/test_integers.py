@@ -122,7 +122,7 @@ def test_the_processor_and_the_weights_choose_the_precision(monkeypatch: pytest.
         (False, False, ("float32", "float32")),
     ):
         monkeypatch.setattr("batchemo.classify.pays", lambda avx2=avx2: avx2)
-        monkeypatch.setattr("batchemo.classify._has_bfloat16", lambda bfloat16=bfloat16: bfloat16)
+        monkeypatch.setattr("batchemo.classify.has_bfloat16", lambda bfloat16=bfloat16: bfloat16)
         assert (choose_precision(ranged, CPU), choose_precision(without, CPU)) == expected
     assert choose_precision(ranged, CUDA) == "float16"
 

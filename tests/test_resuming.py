@@ -49,14 +49,17 @@ def test_every_architecture_is_fitted_and_goes_on_after_a_stop(changes: dict[str
     assert same(learn(recipe, faces, tmp_path / "stopped"), whole)
 
 
-def test_the_precision_of_the_arithmetic_is_the_recipes(faces: FaceSet, tmp_path: Path) -> None:
-    mixed = learn(RECIPE, faces, tmp_path / "mixed")
+def test_the_precision_of_the_arithmetic_is_the_recipes(faces: FaceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = learn(dataclasses.replace(RECIPE, precision="bf16"), faces, tmp_path / "mixed")
     exact = learn(dataclasses.replace(RECIPE, precision="float32"), faces, tmp_path / "exact")
     assert not same(mixed, exact)
     assert torch.allclose(mixed.head.weight, exact.head.weight, atol=0.05)
+    for native, expected in ((True, mixed), (False, exact)):
+        monkeypatch.setattr("training.fitting.has_bfloat16", lambda native=native: native)
+        assert same(learn(RECIPE, faces, tmp_path / f"native {native}"), expected)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('precision = "bf61"')
-    with pytest.raises(DataError, match="precision must be bf16 or float32, not 'bf61'"):
+    with pytest.raises(DataError, match="precision must be auto or bf16 or float32, not 'bf61'"):
         read_recipe(recipe)
 
 

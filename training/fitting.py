@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from batchemo.atomic import replacing
+from batchemo.classify import has_bfloat16
 from batchemo.errors import DataError
 from batchemo.network import ExpressionNet
 from training.augmentation import augment, mix, resize
@@ -247,7 +248,8 @@ def _optimizer(recipe: Recipe, network: ExpressionNet, vote_head: nn.Linear) -> 
 
 
 def _precision(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
+    mixed = recipe.precision == "bf16" or (recipe.precision == "auto" and (device.type != "cpu" or has_bfloat16()))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed)
 
 
 def _fingerprint(lessons: _Lessons) -> str:

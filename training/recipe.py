@@ -14,7 +14,7 @@ from batchemo.errors import DataError
 from batchemo.network import NetworkSpec
 from batchemo.records import EMOTIONS
 
-PRECISIONS = ("bf16", "float32")
+PRECISIONS = ("auto", "bf16", "float32")
 OPTIMIZERS = ("sgd", "muon")
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -47,8 +47,9 @@ class Recipe:
     epochs: int = 50
     batch_size: int = 128
     seed: int = 0
-    precision: str = "bf16"
-    """Of the arithmetic: mixed with bfloat16, or float32 throughout. Weights are float32 either way."""
+    precision: str = "auto"
+    """Of the arithmetic: mixed with bfloat16, float32 throughout, or the former where the processor calculates so natively. Weights are
+    float32 either way."""
     optimizer: str = "sgd"
     """`muon` moves the convolutions by `muon_rate` and `muon_decay`, all else as `sgd` does; see `training.muon`."""
     learning_rate: float = 0.1
