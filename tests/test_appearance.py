@@ -113,11 +113,11 @@ def moved(box: list[float], px: float) -> list[float]:
 
 
 def wants(faces: Faces, before: Faces | None, *, after_s: float = 0.04) -> bool:
-    """Whether looks are wanted of `faces`, which come after those `before`, which somebody has looked at."""
+    """Whether looks are wanted of `faces`, which come after those `before`, who have been there for a while and were just looked at."""
     lookout = Lookout()
     if before is not None:
-        assert lookout.wants(before, 0.0), "the first"
-    return lookout.wants(faces, after_s)
+        assert all(lookout.wants(before, time_s) for time_s in (0.0, 0.2, 1.0))
+    return lookout.wants(faces, 1.0 + after_s)
 
 
 def test_no_look_is_needed_of_faces_that_were_clearly_followed() -> None:
@@ -143,7 +143,8 @@ def test_a_look_is_needed_where_somebody_may_be_another(faces: Faces, before: Fa
     assert wants(faces, before)
 
 
-def test_people_are_looked_at_now_and_then() -> None:
-    assert wants(followed(LEFT), followed(LEFT), after_s=0.2)
+def test_people_are_looked_at_while_they_are_new_and_then_now_and_then() -> None:
     lookout = Lookout()
-    assert [lookout.wants(followed(LEFT), frame / 25) for frame in range(11)] == [frame % 5 == 0 for frame in range(11)]
+    looked = [frame for frame in range(26) if lookout.wants(followed(LEFT), frame / 25)]
+    assert looked == [*range(8), 12, 17, 22]
+    assert [lookout.wants(followed(LEFT, RIGHT), 1.04 + frame / 25) for frame in range(9)] == [True] * 8 + [False]
