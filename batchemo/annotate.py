@@ -112,7 +112,7 @@ class VideoWriter:
         return self
 
     def write(self, planes: Planes, time_s: float) -> None:
-        """Adds a frame, shown from `time_s` seconds after the first frame of the source; its planes belong to the writer from now on.
+        """Adds a frame, shown from `time_s` seconds after the first frame of the source.
 
         Raises ValueError where the size is another than the writer's or the time does not come after the last one.
         """
@@ -159,7 +159,8 @@ class VideoWriter:
         return container, video
 
     def _framed(self, planes: Planes) -> VideoFrame:
-        frame = VideoFrame.from_numpy_buffer(planes.meaning(self._colours).packed(), format="yuv420p")
+        # Not `from_numpy_buffer`, which is wrong about where colours lie unless the height is a multiple of four (PyAV 18.1).
+        frame = VideoFrame.from_ndarray(planes.meaning(self._colours).packed(), format="yuv420p")
         frame.time_base, frame.color_range = self._clock.tick, _RANGE_LIMITED
         frame.colorspace, frame.color_primaries, frame.color_trc = self._colours
         return frame

@@ -424,6 +424,19 @@ def test_any_browser_plays_it(tmp_path: Path) -> None:
     assert [entry.name for entry in result.parent.iterdir()] == ["result.mp4"]
 
 
+@pytest.mark.parametrize("size", [(64, 48), (64, 50), (66, 48), (66, 50), (2, 2)])
+def test_planes_are_where_they_belong(tmp_path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    pixels = np.full((height, width, 3), (220, 30, 40), np.uint8)
+    pixels[height // 2 :] = 30, 60, 230
+    lossless = Encoder("libx264", {"preset": "superfast", "qp": "0"})
+    source = make_source(tmp_path / "source.mp4")
+    with VideoWriter(tmp_path / "result.mp4", source=source, width=width, height=height, encoder=lossless) as writer:
+        writer.write(Planes.of(pixels).copy(), 0.0)
+    with av.open(str(tmp_path / "result.mp4"), "r") as container:
+        assert np.array_equal(next(container.decode(video=0)).to_ndarray(), Planes.of(pixels).packed())
+
+
 @pytest.mark.parametrize("matrix", [1, 6])
 def test_frames_of_other_colours_are_converted(tmp_path: Path, matrix: int) -> None:
     pixels = np.full((HEIGHT, WIDTH, 3), (220, 30, 40), np.uint8)
