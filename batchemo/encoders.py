@@ -45,9 +45,11 @@ def encoder_of(codec: Codec, *, quality: Quality, hardware: bool) -> Encoder:
 
 def _software(codec: Codec, quality: int) -> Encoder:
     """At medium quality all come near the SSIM of x264's `veryfast` with CRF 23 (.986 and .963 on two real clips at 720p), in 5 to 10 ms a
-    frame and core instead of 12; but for x265, which takes 20 and stays below."""
+    frame and core instead of 12; but for x265, which takes 20 and stays below. Without partitions smaller than 16 x 16 x264 takes .8 of the
+    time, for as many bytes and .0005 less SSIM."""
     if codec == "h264":
-        return Encoder("libx264", {"preset": "superfast", "crf": ("30", "25", "20")[quality], "bf": "0"})
+        options = {"preset": "superfast", "crf": ("30", "25", "20")[quality], "bf": "0", "x264-params": "partitions=none"}
+        return Encoder("libx264", options)
     if codec == "hevc":
         quiet = "log-level=none:pools=none:frame-threads=1:bframes=0"
         return Encoder("libx265", {"preset": "ultrafast", "crf": ("28", "23", "18")[quality], "x265-params": quiet})
