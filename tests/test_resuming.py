@@ -12,6 +12,7 @@ from patterns import CPU, QUICK
 
 from batchemo.errors import DataError
 from batchemo.network import ExpressionNet
+from training import fitting
 from training.dataset import FaceSet, read_split
 from training.drawings import write_drawings
 from training.fitting import CHECKPOINT, Epoch, fit
@@ -61,6 +62,26 @@ def test_the_precision_of_the_arithmetic_is_the_recipes(faces: FaceSet, tmp_path
     recipe.write_text('precision = "bf61"')
     with pytest.raises(DataError, match="precision must be auto or bf16 or float32, not 'bf61'"):
         read_recipe(recipe)
+
+
+def test_mirror_images_are_learnt_where_the_recipe_says_so(faces: FaceSet, tmp_path: Path) -> None:
+    both = dataclasses.replace(RECIPE, mirror_weight=1.0)
+    together = learn(both, faces, tmp_path / "together")
+    assert not same(together, learn(RECIPE, faces, tmp_path / "alone"))
+    assert not same(together, learn(dataclasses.replace(RECIPE, mirror_weight=1e-9), faces, tmp_path / "hardly"))
+    with pytest.raises(KeyboardInterrupt):
+        learn(both, faces, tmp_path / "stopped", stop_after=1)
+    assert same(learn(both, faces, tmp_path / "stopped"), together)
+    with pytest.raises(ValueError, match="mirror_weight must be 0 or more"):
+        dataclasses.replace(RECIPE, mirror_weight=-1.0)
+
+
+def test_readings_are_as_far_apart_as_jeffreys_says() -> None:
+    one, other = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
+    p, q = one.softmax(1), other.softmax(1)
+    expected = sum(torch.nn.functional.kl_div(b.log(), a, reduction="batchmean") for a, b in ((p, q), (q, p))) / 2
+    assert fitting._mirror_loss(torch.cat((one, other))) == pytest.approx(float(expected), rel=1e-5)
+    assert fitting._mirror_loss(torch.cat((one, one + 3))) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_checkpoint_of_another_architecture_is_refused_and_kept(faces: FaceSet, tmp_path: Path) -> None:

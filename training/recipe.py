@@ -81,8 +81,10 @@ class Recipe:
             raise ValueError("size_shares must be as many as sizes and sum to 1")
         if self.epochs < 1 or self.batch_size < 2 or self.learning_rate <= 0:
             raise ValueError("epochs must be 1 or more, batch_size 2 or more, learning_rate above 0")
-        if not 0 <= self.votes_share <= 1 or self.votes_weight < 0 or self.mirror_weight < 0:
-            raise ValueError("votes_share must be 0 to 1, votes_weight and mirror_weight 0 or more")
+        if not 0 <= self.votes_share <= 1 or self.votes_weight < 0:
+            raise ValueError("votes_share must be 0 to 1, votes_weight 0 or more")
+        if self.mirror_weight < 0:
+            raise ValueError("mirror_weight must be 0 or more")
         if not 0 <= self.unseen_share <= 1:
             raise ValueError("unseen_share must be 0 to 1")
         for key, choices in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
