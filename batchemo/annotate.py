@@ -160,7 +160,7 @@ class VideoWriter:
 
     def _framed(self, planes: Planes) -> VideoFrame:
         # Not `from_numpy_buffer`, which is wrong about where colours lie unless the height is a multiple of four (PyAV 18.1).
-        frame = VideoFrame.from_ndarray(planes.meaning(self._colours).packed(), format="yuv420p")
+        frame = VideoFrame.from_ndarray(planes.converted_to(self._colours).packed(), format="yuv420p")
         frame.time_base, frame.color_range = self._clock.tick, _RANGE_LIMITED
         frame.colorspace, frame.color_primaries, frame.color_trc = self._colours
         return frame

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from batchemo.folded import FoldedNet, can_fold
-from batchemo.integers import IntegerNetwork, pays
+from batchemo.integers import IntegerNetwork, integers_pay
 from batchemo.weights import Weights, WeightsFile
 
 Precision = Literal["int8", "bfloat16", "float16", "float32"]
@@ -80,7 +80,7 @@ def choose_precision(weights: Weights | WeightsFile, device: torch.device) -> Pr
     """
     if device.type == "cuda":
         return "float16"
-    if device.type == "cpu" and weights.ranges is not None and pays():
+    if device.type == "cpu" and weights.ranges is not None and integers_pay():
         return "int8"
     return "bfloat16" if device.type == "cpu" and has_bfloat16() else "float32"
 

@@ -14,7 +14,7 @@ from batchemo.lettering import blend, lettering
 from batchemo.palette import PANEL, QUIET, TROUGH, WHITE, Colour, colours, ink_on
 from batchemo.planes import Planes
 from batchemo.records import Marks
-from batchemo.veil import place_of, veil
+from batchemo.veil import veil, veiled_area
 
 _PANEL_OPACITY = 0.76
 _DASHES = 5
@@ -79,8 +79,8 @@ def _drawn_on(hidden: NDArray[np.float32], marks: Sequence[Mark], layout: Layout
     """Where `_paint` changes anything."""
     _, _, width, height = layout.picture
     for box in hidden:
-        yield Area(*place_of(box, width=width, height=height))
-    line = layout.sizes.line + 2 * layout.sizes.edge
+        yield Area(*veiled_area(box, width=width, height=height))
+    line = layout.sizes.frame
     for mark in marks:
         left, top, right, bottom = mark.box
         yield Area(left, top, right, min(bottom, top + line))
@@ -114,7 +114,7 @@ def _paint(
 
 
 def _draw_box(canvas: NDArray[np.uint8], mark: Mark, colour: Colour, sizes: Sizes) -> None:
-    _frame(canvas, mark.box, sizes.line + 2 * sizes.edge, PANEL)
+    _frame(canvas, mark.box, sizes.frame, PANEL)
     inner = Area(mark.box.left + sizes.edge, mark.box.top + sizes.edge, mark.box.right - sizes.edge, mark.box.bottom - sizes.edge)
     inner = inner if inner.size else mark.box
     if mark.uncertain:

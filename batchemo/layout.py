@@ -68,6 +68,11 @@ class Sizes:
         return dataclasses.replace(self, chart_text=max(_SMALLEST_TEXT, round(0.8 * self.chart_text)))
 
     @property
+    def frame(self) -> int:
+        """Thickness of the frame around a face, with its edges."""
+        return self.line + 2 * self.edge
+
+    @property
     def stripe(self) -> int:
         return self.line + self.edge
 

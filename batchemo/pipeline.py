@@ -262,7 +262,7 @@ def _with_looks(part: Part, medium: Medium, options: RunOptions, watch: Stopwatc
     source = open_source(medium, decoder=options.decoder, segment=part.segment)
     lookout = Lookout()
     decoded = [reading for reading in part.readings if reading.index >= 0]
-    known = {reading.index: reading.faces for reading in decoded if lookout.wants(reading.faces, reading.time_s)}
+    known = {reading.index: reading.faces for reading in decoded if lookout.wants(reading.faces, reading.time_s) and len(reading.faces)}
     looks = {}
     for frame in watch.each("decode", source.frames(sample_fps=options.sample_fps)):
         faces = known.get(frame.index)

@@ -78,7 +78,7 @@ class Planes:
             return self.whole
         return np.concatenate((self.luma.ravel(), self.blue.ravel(), self.red.ravel())).reshape(-1, self.luma.shape[1])
 
-    def meaning(self, colours: Colours) -> Self:
+    def converted_to(self, colours: Colours) -> Self:
         """The same picture by other `colours`."""
         if colours == self.colours:
             return self

@@ -19,7 +19,7 @@ def veil(canvas: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
     into each other."""
     height, width = canvas.shape[:2]
     for box in boxes:
-        x1, y1, x2, y2 = place_of(box, width=width, height=height)
+        x1, y1, x2, y2 = veiled_area(box, width=width, height=height)
         region = canvas[y1:y2, x1:x2]
         if region.size:
             # Averages of whole cells: nothing finer is left that could be sharpened again.
@@ -27,7 +27,7 @@ def veil(canvas: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
             region[:] = cv2.resize(few, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
 
 
-def place_of(box: NDArray[np.float32], *, width: int, height: int) -> tuple[int, int, int, int]:
+def veiled_area(box: NDArray[np.float32], *, width: int, height: int) -> tuple[int, int, int, int]:
     """What of a picture of that size is replaced for `box` (float32 4): left, top, right, bottom in px."""
     left, top, right, bottom = box.tolist()
     aside, above = MARGIN * (right - left), MARGIN * (bottom - top)

@@ -443,7 +443,7 @@ def test_frames_of_other_colours_are_converted(tmp_path: Path, matrix: int) -> N
     colours_of_first = Colours(matrix, 1, 1)
     source = make_source(tmp_path / "source.mp4")
     with VideoWriter(tmp_path / "result.mp4", source=source, width=WIDTH, height=HEIGHT, colours=colours_of_first) as writer:
-        writer.write(Planes.of(pixels).meaning(colours_of_first), 0.0)
+        writer.write(Planes.of(pixels).converted_to(colours_of_first), 0.0)
         writer.write(Planes.of(pixels), 1.0)
     with av.open(str(tmp_path / "result.mp4"), "r") as container:
         for frame in container.decode(video=0):

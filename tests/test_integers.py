@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from batchemo import integers
 from batchemo.classify import Classifier, choose_precision
 from batchemo.errors import WeightsError
-from batchemo.integers import IntegerNetwork, Ranges, measure_ranges, pays, points
+from batchemo.integers import IntegerNetwork, Ranges, integers_pay, measure_ranges, points
 from batchemo.network import ExpressionNet, NetworkSpec
 from batchemo.records import EMOTIONS
 from batchemo.weights import Weights, load_weights, read_weights_file, save_weights, sidecar
@@ -121,7 +121,7 @@ def test_the_processor_and_the_weights_choose_the_precision(monkeypatch: pytest.
         (False, True, ("bfloat16", "bfloat16")),
         (False, False, ("float32", "float32")),
     ):
-        monkeypatch.setattr("batchemo.classify.pays", lambda avx2=avx2: avx2)
+        monkeypatch.setattr("batchemo.classify.integers_pay", lambda avx2=avx2: avx2)
         monkeypatch.setattr("batchemo.classify.has_bfloat16", lambda bfloat16=bfloat16: bfloat16)
         assert (choose_precision(ranged, CPU), choose_precision(without, CPU)) == expected
     assert choose_precision(ranged, CUDA) == "float16"
@@ -227,6 +227,6 @@ def test_a_torch_without_the_operators_goes_on_without(monkeypatch: pytest.Monke
     def changed(*_: object) -> None:
         raise RuntimeError("expected at most 14 arguments")
 
-    assert pays()
+    assert integers_pay()
     monkeypatch.setattr(IntegerNetwork, "__call__", changed)
     assert not integers._works()

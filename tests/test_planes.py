@@ -44,7 +44,7 @@ def far(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
 @pytest.mark.parametrize("colours", MATRICES)
 def test_what_is_put_comes_back(colours: Colours) -> None:
     pixels = scene(64, 48)
-    planes = Planes.of(np.zeros((48, 64, 3), np.uint8)).meaning(colours).copy()
+    planes = Planes.of(np.zeros((48, 64, 3), np.uint8)).converted_to(colours).copy()
     planes.put(pixels, 0, 0)
     assert far(planes.rgb(0, 0, 64, 48), pixels).mean() < 3
     before = planes.copy()
@@ -56,7 +56,7 @@ def test_what_is_put_comes_back(colours: Colours) -> None:
 @pytest.mark.parametrize("colours", [Colours(1, 1, 1), Colours(6, 1, 1), Colours(9, 9, 1)])
 def test_matrices_are_ffmpegs(colours: Colours) -> None:
     pixels = np.full((32, 32, 3), (200, 60, 30), np.uint8)
-    planes = Planes.of(pixels).meaning(colours)
+    planes = Planes.of(pixels).converted_to(colours)
     frame = av.VideoFrame.from_ndarray(planes.packed(), format="yuv420p")
     frame.colorspace = colours.matrix
     assert far(frame.to_ndarray(format="rgb24"), pixels).max() <= 5
@@ -200,3 +200,13 @@ def test_frames_without_a_video_give_planes_of_their_pixels() -> None:
     assert np.array_equal(Frame(0, 0.0, pixels).planes.packed(), Planes.of(pixels).packed())
     with pytest.raises(ValueError, match="cannot be looked at"):
         Frame(-1, 0.0, None).planes  # noqa: B018 (raises)
+
+
+def test_planes_are_turned_as_the_picture_is() -> None:
+    path = Path(__file__).parents[1] / "sample_media" / "rotated.mp4"
+    frame = frames_of(path)[0]
+    planes = frame.planes
+    assert planes.colours != SRGB, "the video's own"
+    assert planes.size == frame.pixels.shape[1::-1]
+    assert frame.pixels.shape[0] > frame.pixels.shape[1]
+    assert far(planes.rgb(0, 0, *planes.size), frame.pixels).mean() < 3

@@ -16,5 +16,8 @@ Data = Annotated[
     Path, typer.Option("--data", help="fer2013.csv or icml_face_data.csv, or a folder with train/<emotion>/ and test/<emotion>/.")
 ]
 Votes = Annotated[Path | None, typer.Option("--votes", help="fer2013new.csv of FER+.")]
+TrainingVotes = Annotated[
+    Path | None, typer.Option("--votes", help="fer2013new.csv of FER+: leaves out training pictures that are not of faces.")
+]
 Pixels = Literal["uint8", "float32"]
 Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu, or cuda:N.")]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from batchemo.integers import IntegerNetwork, measure_ranges, pays
+from batchemo.integers import IntegerNetwork, integers_pay, measure_ranges
 from batchemo.options import RunOptions
 from batchemo.weights import Weights
 from training.calibration import calibrate
@@ -46,7 +46,7 @@ def compare(weights: Weights, faces: FaceSet, *, clean: NDArray[np.bool_] | None
     whose emotion is the same; `change_mean` and `change_largest` are of the probability that moves most of each picture.
     None where the weights have no ranges, or the processor does not calculate so.
     """
-    if weights.ranges is None or not pays():
+    if weights.ranges is None or not integers_pay():
         return None
     labels, cpu = faces.labels.numpy(), torch.device("cpu")
     network = IntegerNetwork(weights.network.to(cpu), weights.ranges)

@@ -9,7 +9,7 @@ import typer
 
 from batchemo.errors import DataError, typed
 from training.console import say
-from training.options import TEACHER, Data, Device
+from training.options import TEACHER, Data, Device, TrainingVotes
 
 
 def cross(
@@ -18,9 +18,7 @@ def cross(
     recipe: Annotated[
         Path, typer.Argument(help="TOML file of hyperparameters of each network.", show_default="training/recipes/teacher.toml")
     ] = TEACHER,
-    votes: Annotated[
-        Path | None, typer.Option("--votes", help="fer2013new.csv of FER+: leaves out training pictures that are not of faces.")
-    ] = None,
+    votes: TrainingVotes = None,
     folds: Annotated[int, typer.Option("--folds", min=2, help="How many networks; each learns from all folds but its own.")] = 3,
     out: Annotated[Path, typer.Option("--out", help="Folder of the networks and of what they read.")] = Path("runs/cross"),
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,

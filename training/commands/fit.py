@@ -9,16 +9,14 @@ import typer
 
 from batchemo.errors import DataError, typed
 from training.console import say
-from training.options import RECIPE, Data, Device
+from training.options import RECIPE, Data, Device, TrainingVotes
 
 
 def fit(
     *,
     data: Data,
     recipe: Annotated[Path, typer.Argument(help="TOML file of hyperparameters.", show_default="training/recipes/shipped.toml")] = RECIPE,
-    votes: Annotated[
-        Path | None, typer.Option("--votes", help="fer2013new.csv of FER+: leaves out training pictures that are not of faces.")
-    ] = None,
+    votes: TrainingVotes = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of this run; default: runs/<name of the recipe>.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")] = None,

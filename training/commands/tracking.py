@@ -16,6 +16,7 @@ def tracking(
     votes: Votes = None,
     split: Annotated[str, typer.Option("--split", help="Whose faces play. Thresholds were chosen with Training's.")] = "PublicTest",
     scenes: Annotated[int, typer.Option("--scenes", min=1, help="Scenes of each kind.")] = 10,
+    fps: Annotated[float | None, typer.Option("--fps", min=1, help="Pictures a second; default: another rate for each scene.")] = None,
     pipeline: Annotated[bool, typer.Option("--pipeline", help="Write the scenes as videos and analyse these: slow.")] = False,
 ) -> None:
     """Measure how well identities are kept, in scenes whose identities are known, against simpler trackers."""
@@ -30,7 +31,7 @@ def tracking(
     for kind in KINDS:
         say(f"{kind} ...")
         for seed in range(scenes):
-            scene = stage(kind, people, seed=seed)
+            scene = stage(kind, people, seed=seed, fps=fps)
             if pipeline:
                 scores += through_pipeline(scene)
                 continue
