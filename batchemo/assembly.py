@@ -28,7 +28,7 @@ class Assembly:
     """The tables of `medium` below `results`, out of readings that come in order; a context manager, in which nothing is visible yet.
 
     `origin` tells what the tables are made of: the file, the weights, and the options that shape them. `readable` is False where the file
-    is not to be had at all.
+    is not to be had at all. `spent_s` seconds were spent on the medium before.
     """
 
     def __init__(
@@ -41,10 +41,11 @@ class Assembly:
         weights_sha256: str,
         run_id: str,
         watch: Stopwatch,
+        spent_s: float = 0.0,
     ) -> None:
         self._medium = medium
         self._watch = watch
-        self._started = time.monotonic()
+        self._started = time.monotonic() - spent_s
         self._tracker = Tracker(appearance=options.appearance)
         self._found = Found()
         row = MediaRow(media=medium.name, path=str(medium.path.resolve()), kind=medium.kind, status="done", run_id=run_id)

@@ -94,7 +94,7 @@ def fixed_seconds() -> dict[str, float]:
 
 _START = """
 from batchemo.options import RunOptions
-from batchemo.pipeline import models_of
+from batchemo.reading import models_of
 import numpy as np
 models_of(RunOptions()).detector.detect([np.zeros((720, 1280, 3), np.uint8)])
 """

@@ -22,7 +22,7 @@ from batchemo.errors import ClusterError, MediaError
 from batchemo.pulse import HOST, Beat, Wanted, forget, read_pulses
 from batchemo.records import Medium, Outcome
 from batchemo.remote import Call, UnseenError
-from batchemo.work import Board, Job, Task
+from batchemo.work import Board, Job, Outcomes, Task
 
 _CONNECT_SECONDS = 20
 _LOOK_SECONDS = 2.0
@@ -112,11 +112,11 @@ class _Crew:
                     self._look()
                     looked = time.monotonic()
                 while self._ended:
-                    yield from _only(self._board.died(*self._ended.pop()))
+                    yield from self._board.died(*self._ended.pop())
                 while len(self._jobs) < _IN_FLIGHT * self._board.workers and (job := self._board.next_job()) is not None:
                     self._submit(job)
                 with contextlib.suppress(queue.Empty):
-                    yield from _only(self._take(self._back.get(timeout=_LOOK_SECONDS)))
+                    yield from self._take(self._back.get(timeout=_LOOK_SECONDS))
         finally:
             self._board.abandon()
 
@@ -140,10 +140,10 @@ class _Crew:
         self._jobs[future] = job
         future.add_done_callback(self._back.put)
 
-    def _take(self, future: distributed.Future) -> Outcome | None:
+    def _take(self, future: distributed.Future) -> Outcomes:
         job = self._jobs.pop(future, None)
         if job is None:  # its worker was ended meanwhile
-            return None
+            return ()
         try:
             with self._reaching():
                 result = future.result()
@@ -161,7 +161,7 @@ class _Crew:
             raise ClusterError(message) from error
         return self._board.take(job, result)
 
-    def _killed(self, job: Job) -> Outcome | None:
+    def _killed(self, job: Job) -> Outcomes:
         """Workers that had `job` have died, as often as the scheduler allows; but perhaps it only waited there for its turn."""
         died_at_it = [beat for beat in read_pulses(self._pulses) if (beat.output, beat.part) == job.key]
         for beat in died_at_it:
@@ -170,7 +170,7 @@ class _Crew:
         if died_at_it or self._deaths[job.key] >= _INNOCENT_DEATHS:
             return self._board.died(job)
         self._board.put_back([job])
-        return None
+        return ()
 
     def _end(self, beat: Beat) -> None:
         """Ends the worker of a beat, if it has not died already."""
@@ -233,11 +233,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _only(outcome: Outcome | None) -> Iterator[Outcome]:
-    if outcome is not None:
-        yield outcome
 
 
 def _resources(device: str) -> dict[str, float] | None:

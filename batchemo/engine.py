@@ -21,7 +21,7 @@ from batchemo.errors import MediaError
 from batchemo.parts import Done
 from batchemo.pulse import HOST, Beat, read_pulses
 from batchemo.records import Medium, Outcome
-from batchemo.work import Board, Job, Task, size_of
+from batchemo.work import Board, Job, Outcomes, Task, size_of, together
 
 _LOOK_SECONDS = 0.5
 _MEGABYTE = 2**20
@@ -40,14 +40,14 @@ class Engine(Protocol):
 
 
 class InProcess:
-    """One medium after the other, here: what debuggers want, and best for little work."""
+    """One job after the other, here: what debuggers want, and best for little work."""
 
     def run(self, task: Task, media: Sequence[Medium]) -> Iterator[Outcome]:
-        for medium in media:
+        for job in together(media):
             with _one_thread():
-                outcome = task(Job(medium))
-            if isinstance(outcome, Outcome):
-                yield outcome
+                outcomes = task(job)
+            if not isinstance(outcomes, Done):
+                yield from outcomes
 
 
 class Workers:
@@ -76,6 +76,8 @@ class Workers:
                 for job in suspects:
                     if board.is_vain(job):
                         board.drop(job)
+                    elif job.others:
+                        board.split(job)
                     else:
                         yield from self._alone(task, board, job)
         finally:
@@ -91,9 +93,7 @@ class Workers:
             if job.key not in {each.key for each in board.running}:
                 return
             following = board.after_death(job)
-        outcome = board.died(job, cause)
-        if outcome is not None:
-            yield outcome
+        yield from board.died(job, cause)
 
     def _until_crash(
         self, task: Task, board: Board, next_job: Callable[[], Job | None], count: int
@@ -106,7 +106,7 @@ class Workers:
         guard = Guard(task.pulses, board, timeout_s=self._timeout_s, max_memory_mb=self._max_memory_mb)
         start = (os.getpid(), self._device)
         executor = ProcessPoolExecutor(max_workers=count, initializer=_become_worker, initargs=start, env=_WORKER_ENVIRONMENT)
-        futures: dict[Future[Outcome | Done], Job] = {}
+        futures: dict[Future[Outcomes | Done], Job] = {}
         finished = False
         try:
             while True:
@@ -119,18 +119,17 @@ class Workers:
                 for future in wait(futures, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED).done:
                     job = futures.pop(future)
                     try:
-                        outcome = board.take(job, future.result())
+                        outcomes = board.take(job, future.result())
                     except BrokenProcessPool:
                         return guard.reason
                     except MediaError as error:
-                        outcome = board.fail(job, error)
+                        outcomes = board.fail(job, error)
                     except OSError:  # of a video that has failed, the files that its steps need have gone
                         if not board.is_vain(job):
                             raise
                         board.drop(job)
-                        outcome = None
-                    if outcome is not None:
-                        yield outcome
+                        outcomes = ()
+                    yield from outcomes
                 board.beat()
                 guard.look()
         finally:

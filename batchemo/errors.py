@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import shlex
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -86,6 +86,19 @@ def defect(path: Path, error: Exception) -> MediaError:
 def too_greedy(path: Path) -> MediaError:
     """For a medium that there is not enough memory for."""
     return MediaError("memory", f"{path}: there is not enough memory for it; use fewer --workers, or leave it out with --exclude")
+
+
+@contextlib.contextmanager
+def blaming(path: Path) -> Iterator[None]:
+    """What goes wrong in it is a MediaError of the medium at `path`, but for what the results folder refuses."""
+    try:
+        yield
+    except (MediaError, OSError):
+        raise
+    except MemoryError as error:
+        raise too_greedy(path) from error
+    except Exception as error:
+        raise defect(path, error) from error
 
 
 def unreadable(path: Path, error: OSError) -> MediaError:

@@ -4,11 +4,12 @@ that of float32 on one that has AVX2 (Zen 3).
 As in Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", but by oneDNN:
 norms are folded into the convolutions, weights have a scale a channel, and what passes between convolutions has the range that was
 measured once, on pictures of the training. So what is read of a face does not depend on the others of its batch. The first convolution
-and the head stay in float32: with the first in integers, probabilities moved twice as far and nothing was gained.
+stays in float32 (with the first in integers, probabilities moved twice as far and nothing was gained), the head is in float64.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any, NamedTuple
 
@@ -96,7 +97,7 @@ def measure_ranges(network: ExpressionNet, crops: Tensor) -> Ranges | None:
 
 
 class IntegerNetwork:
-    """N x 1 x 48 x 48 grey crops (uint8, on the CPU) -> N x classes logits, float32, as `network` gives them, whose `ranges` these are."""
+    """N x 1 x 48 x 48 grey crops (uint8, on the CPU) -> N x classes logits, float64, as `network` gives them, whose `ranges` these are."""
 
     def __init__(self, network: ExpressionNet, ranges: Ranges) -> None:
         conv, norm, _, conv2, norm2, _ = network.stem
@@ -112,7 +113,7 @@ class IntegerNetwork:
             self._blocks.append(_Block(block, f"stages.{index}", ranges, side_px=side_px, inputs=form))
             form = self._blocks[-1].outputs
         self._scale = form.scale
-        self._head = network.head
+        self._head = copy.deepcopy(network.head).double()  # so that logits of a face do not depend on who is read with it
 
     def __call__(self, crops: Tensor) -> Tensor:
         # `functional.conv2d` would calculate single crops by another method, which rounds otherwise.
@@ -120,7 +121,7 @@ class IntegerNetwork:
         x = self._second(x.to(torch.uint8).contiguous(memory_format=torch.channels_last))
         for block in self._blocks:
             x = block(x)
-        logits: Tensor = self._head(x.float().mean(dim=(2, 3)) * self._scale)
+        logits: Tensor = self._head((x.float().mean(dim=(2, 3)) * self._scale).double())
         return logits
 
 

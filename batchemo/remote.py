@@ -15,8 +15,7 @@ from batchemo.engine import settle
 from batchemo.errors import ClusterError, MediaError, typed
 from batchemo.parts import Done
 from batchemo.pulse import HOST, Wanted
-from batchemo.records import Outcome
-from batchemo.work import Job, Task
+from batchemo.work import Job, Outcomes, Task
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,12 +31,12 @@ class Call:
     wanted: Callable[[], Wanted]
     version: str = __version__
 
-    def __call__(self, job: Job) -> Outcome | Done | MediaError:
+    def __call__(self, job: Job) -> Outcomes | Done | MediaError:
         # A worker with several threads would mix up their pulses, and networks are not made for two at once.
         with _one_at_a_time:
             if self.version != __version__:
                 raise ClusterError(f"{HOST} has batchemo {__version__}, but {self.version} asks; install the same on both")
-            for path in (self.task.pulses, job.medium.path):
+            for path in (self.task.pulses, *(medium.path for medium in job.media)):
                 if not path.exists():
                     raise UnseenError(HOST, path)
             settle(self.device)
@@ -56,8 +55,8 @@ class UnseenError(Exception):
         self.host, self.path = host, path
 
     def explained(self, job: Job) -> MediaError:
-        """Of a `job`'s medium that has gone everywhere. Raises ClusterError where only that machine does not see it."""
-        if job.medium.path.exists():
+        """Of a `job`'s media one of which has gone everywhere. Raises ClusterError where only that machine does not see it."""
+        if all(medium.path.exists() for medium in job.media):
             message = f"{self.host} does not see {self.path}; every worker needs the folders of media and results, in the same place"
             raise ClusterError(message) from self
         return MediaError("unreadable", f"{job.medium.path} is gone; look for it with: ls {typed(job.medium.path.parent)}")

@@ -29,6 +29,13 @@ def left_to_do(medium: Medium, entry: Entry | None, results: Path, *, options: R
     return "copy" if options.blur_faces and shows_faces(entry, results) else "nothing"
 
 
+def copy_alone(medium: Medium, results: Path, *, options: RunOptions, weights_sha256: str) -> Entry | None:
+    """What is known of a medium that lacks nothing but its pictures; None of any other."""
+    entry = read_entry(results, medium.output)
+    left = left_to_do(medium, entry, results, options=options, weights_sha256=weights_sha256)
+    return entry if left == "copy" else None
+
+
 def shows_faces(entry: Entry, results: Path) -> bool:
     """Whether people can be recognized in what stands in `results` of a medium."""
     if thumbnails_folder(results, entry.output).exists():

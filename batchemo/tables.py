@@ -22,7 +22,6 @@ ROW_GROUP_ROWS = 128 * 1024
 """A group waits in memory, packed, until it is full: some 60 MB, and no more however long the medium is."""
 BATCH_ROWS = 16 * 1024
 """Rows that are read at once where a table may be large."""
-COMPRESSION = "zstd"
 
 Table = Literal["faces", "frames", "tracks", "episodes", "media"]
 PER_MEDIUM: tuple[Table, ...] = ("faces", "frames", "tracks", "episodes")
@@ -137,7 +136,14 @@ def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
 
 def write_table(table: pa.Table, path: Path) -> None:
     """Writes a whole table in the format that all tables have."""
-    pq.write_table(table, path, compression=COMPRESSION, row_group_size=ROW_GROUP_ROWS, write_page_checksum=True)
+    pq.write_table(table, path, row_group_size=ROW_GROUP_ROWS, **file_format(table.schema))
+
+
+def file_format(schema: pa.Schema) -> dict[str, Any]:
+    """How files of `schema` are written, as pyarrow calls it. Texts repeat themselves, numbers hardly do: with dictionaries of these, too,
+    6,000 rows of `faces` took 1.5 times the space and twice the time."""
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    return {"compression": "zstd", "use_dictionary": texts, "write_page_checksum": True}
 
 
 def row_metadata(row: MediaRow, style: dict[str, Any] | None) -> dict[bytes, bytes]:

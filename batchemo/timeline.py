@@ -19,11 +19,11 @@ from batchemo.records import LANDMARKS, MediaRow, Medium, Reading
 from batchemo.tables import (
     BATCH_ROWS,
     BOX,
-    COMPRESSION,
     EPISODES,
     FRAMES,
     ROW_GROUP_ROWS,
     faces_schema,
+    file_format,
     row_metadata,
     table_path,
     tracks_schema,
@@ -102,7 +102,9 @@ class TimelineWriter:
         """Completes the tables; `row` goes into the file of `frames`, from which `media.parquet` can be made again, and the `style` of the
         annotated copy, if there is one."""
         faces = self.close_faces()
-        recap = sum_up(lambda: _batches(faces, self._labels), media=self._medium.name, labels=self._labels)
+        rows = self._faces.only
+        read = (lambda: _batches(faces, self._labels)) if rows is None else (lambda: iter(rows))
+        recap = sum_up(read, media=self._medium.name, labels=self._labels)
         self._write(recap.tracks, tracks_schema(self._labels), self._tracks_path)
         self._write(recap.episodes, EPISODES, self._episodes_path)
         self._frames.close(row_metadata(row, style))
@@ -122,11 +124,13 @@ class _Rows:
         self._path = path
         self._schema = schema
         self._media = media
-        self._writer = pq.ParquetWriter(path, schema, compression=COMPRESSION, write_page_checksum=True)
+        self._writer = pq.ParquetWriter(path, schema, **file_format(schema))
         self._parts: dict[str, list[Any]] = {name: [] for name in schema.names if name != "media"}
         self._waiting = 0
         self._packed: list[pa.RecordBatch] = []
         self._rows = 0  # that are not written yet
+        self.only: list[pa.RecordBatch] | None = []
+        """All rows, once the file is closed, where they are so few that they may stay in memory."""
 
     def __enter__(self) -> _Rows:
         return self
@@ -164,7 +168,8 @@ class _Rows:
             self._pack()
         if self._packed:
             self._writer.write_table(pa.Table.from_batches(self._packed), row_group_size=ROW_GROUP_ROWS)
-            self._packed.clear()
+            self.only = self._packed if self.only == [] and self._rows <= BATCH_ROWS else None
+            self._packed = []
             self._rows = 0
 
 

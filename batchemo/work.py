@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from batchemo.atomic import remove_temporaries_of
 from batchemo.errors import MediaError
-from batchemo.inventory import Entry, read_entry
+from batchemo.inventory import Entry
 from batchemo.options import RunOptions
 from batchemo.parts import Divide, Done, Step
 from batchemo.pulse import Pulse, Wanted, give_up
 from batchemo.records import Medium, Outcome, Segment, failed
-from batchemo.standing import left_to_do
+from batchemo.standing import copy_alone
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import files_of, rewrite_row, table_path
 
@@ -26,11 +26,19 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """All of a medium, or one `step` of it; `deaths`: how many workers have died when it was, or may have been, in work."""
+    """All of a medium, or one `step` of it; `deaths`: how many workers have died when it was, or may have been, in work.
+
+    `others` are pictures that are analysed together with a picture.
+    """
 
     medium: Medium
     step: Step | None = None
     deaths: int = 0
+    others: tuple[Medium, ...] = ()
+
+    @property
+    def media(self) -> tuple[Medium, ...]:
+        return self.medium, *self.others
 
     @property
     def part(self) -> str:
@@ -42,8 +50,11 @@ class Job:
         return self.medium.output, self.part
 
 
+Outcomes = tuple[Outcome, ...]
+
+
 class Task(Protocol):
-    """Does jobs, in any process: the whole medium gives an Outcome, a step what comes of it. Raises MediaError where the medium is to
+    """Does jobs, in any process: whole media give an Outcome each, a step what comes of it. Raises MediaError where the medium is to
     blame, UnwantedError soon after a job is not `wanted` any more."""
 
     @property
@@ -52,7 +63,7 @@ class Task(Protocol):
     @property
     def run_id(self) -> str: ...
 
-    def __call__(self, job: Job, *, wanted: Wanted = ...) -> Outcome | Done: ...
+    def __call__(self, job: Job, *, wanted: Wanted = ...) -> Outcomes | Done: ...
 
     def tries(self, job: Job) -> int:
         """How often at most a job is handed out."""
@@ -78,7 +89,7 @@ class Analysis:
     labels: tuple[str, ...]
     weights_sha256: str
 
-    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome | Done:
+    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcomes | Done:
         pulse = Pulse(self.pulses, job.medium.output, job.part, wanted=wanted)
         pulse.start()
         try:
@@ -131,12 +142,9 @@ class Analysis:
         return Outcome(row, dict(watch.seconds))
 
     def _with_tables(self, medium: Medium) -> Entry | None:
-        """What is known of a medium that lacks nothing but its pictures."""
-        entry = read_entry(self.results, medium.output)
-        left = left_to_do(medium, entry, self.results, options=self.options, weights_sha256=self.weights_sha256)
-        return entry if left == "copy" else None
+        return copy_alone(medium, self.results, options=self.options, weights_sha256=self.weights_sha256)
 
-    def _do(self, job: Job, pulse: Pulse) -> Outcome | Done:
+    def _do(self, job: Job, pulse: Pulse) -> Outcomes | Done:
         from batchemo import pipeline  # noqa: PLC0415 (loads torch, which the parent of workers does not need)
 
         options = self.options
@@ -145,14 +153,10 @@ class Analysis:
         if job.deaths > 1 and options.decoder == "auto":
             options = options.model_copy(update={"decoder": "pyav"})
         if job.step is None:
-            return pipeline.analyse(
-                job.medium,
-                self.results,
-                options=options,
-                weights_sha256=self.weights_sha256,
-                run_id=self.run_id,
-                beat=lambda frames, share: pulse.beat(frames=frames, share=share),
+            analyst = pipeline.Analyst(
+                self.results, options, self.weights_sha256, self.run_id, lambda frames, share: pulse.beat(frames=frames, share=share)
             )
+            return (analyst.film(job.medium),) if job.medium.kind == "video" else tuple(analyst.pictures(job.media))
         return pipeline.take_step(
             job.medium, job.step, self.results, options=options, labels=self.labels, beat=lambda frames: pulse.beat(frames=frames)
         )
@@ -163,9 +167,34 @@ _MOST_SHARED = 16
 it 1/33 of what reading takes a worker (SCALING.md): more of them would wait for that longer than for workers that do them whole."""
 
 
+_PICTURES_TOGETHER = 16
+"""At most: what is read of 8 faces at once takes as long a face as of 64."""
+_TURNS = 4
+"""In how many turns at least the rest of the media is handed out, so that all workers end at about the same time."""
+
+
+def together(media: Sequence[Medium]) -> Iterator[Job]:
+    """Jobs for one process: the media in their order, pictures that follow each other together."""
+    rest = deque(media)
+    while rest:
+        yield _first(rest, pictures=_PICTURES_TOGETHER)
+
+
+def _first(rest: deque[Medium], *, pictures: int) -> Job:
+    """Takes the first medium, and if it is a picture those that follow it, as many as `pictures` in all."""
+    medium = rest.popleft()
+    others: list[Medium] = []
+    while medium.kind == "image" and rest and rest[0].kind == "image" and len(others) + 1 < pictures:
+        others.append(rest.popleft())
+    return Job(medium, others=tuple(others))
+
+
 class Board:
     """The jobs of a run. `workers` many may be in work at once; media are handed out whole while there are enough of them, the largest
-    first, and in parts when there are fewer than workers. `workers` may change as they come and go."""
+    first and pictures several together, and in parts when there are fewer than workers. `workers` may change as they come and go.
+
+    What goes wrong with pictures together is tried again with each alone.
+    """
 
     def __init__(self, task: Task, media: Sequence[Medium], *, workers: int) -> None:
         self._task = task
@@ -207,21 +236,21 @@ class Board:
         if film is not None:
             film.remove_parts()  # the job may have left one
 
-    def take(self, job: Job, result: Outcome | Done | MediaError) -> Outcome | None:
-        """Takes back a job with what came of it; gives the outcome of the medium that this completes."""
+    def take(self, job: Job, result: Outcomes | Done | MediaError) -> Outcomes:
+        """Takes back a job with what came of it; gives the outcomes of the media that this completes."""
         if self.is_vain(job):
             self.drop(job)
-            return None
+            return ()
         if isinstance(result, MediaError):
             return self.fail(job, result)
         del self._running[job.key]
-        if isinstance(result, Outcome):
+        if not isinstance(result, Done):
             return result
         if job.step is None:
             raise ValueError(f"{job!r} gave no outcome")
         if isinstance(job.step, Divide):
             self._begin(job.medium, result.segments)
-            return None
+            return ()
         film = self._films[job.medium.output]
         try:
             outcome = film.take(job.step, result)
@@ -229,25 +258,31 @@ class Board:
             outcome = film.fail(error)
         return self._closed(film, outcome)
 
-    def fail(self, job: Job, error: MediaError) -> Outcome | None:
+    def fail(self, job: Job, error: MediaError) -> Outcomes:
         """Takes back a job that cannot be done; its medium has failed."""
         if self.is_vain(job):
             self.drop(job)
-            return None
+            return ()
+        if job.others:
+            self.split(job)
+            return ()
         self._running.pop(job.key, None)
         if isinstance(job.step, Divide | None):
-            return self._task.give_up(job.medium, error)
+            return (self._task.give_up(job.medium, error),)
         film = self._films[job.medium.output]
         return self._closed(film, film.fail(error))
 
-    def died(self, job: Job, cause: MediaError | None = None) -> Outcome | None:
+    def died(self, job: Job, cause: MediaError | None = None) -> Outcomes:
         """Takes back a job that has ended its worker, or whose worker was ended for `cause`: it is handed out again, or its medium has
         failed."""
+        if job.others:
+            self.split(job)
+            return ()
         following = self.after_death(job)
         if following is not None:
             logging.getLogger("batchemo").warning("a worker died; trying %s again", job.medium.name)
             self.put_back([following])
-            return None
+            return ()
         error = cause or MediaError(
             "crashed", f"{job.medium.path} killed its worker at each try (a defect of a decoder, or no memory left)"
         )
@@ -257,6 +292,12 @@ class Board:
     def after_death(self, job: Job) -> Job | None:
         """The job as it is tried after a worker has died; None where it has been tried often enough."""
         return dataclasses.replace(job, deaths=job.deaths + 1) if job.deaths + 1 < self._task.tries(job) else None
+
+    def split(self, job: Job) -> None:
+        """Takes back pictures that came to nothing together; each is handed out by itself, as if it had never been."""
+        logging.getLogger("batchemo").info("trying %s and the %d pictures with it one by one", job.medium.name, len(job.others))
+        if self._running.pop(job.key, None) is not None:
+            self._returned.extend(Job(medium) for medium in job.media)
 
     def put_back(self, jobs: Sequence[Job]) -> None:
         """Jobs that were running and have not been done are handed out again."""
@@ -279,10 +320,10 @@ class Board:
             return job
         if not self._waiting:
             return None
-        medium = self._waiting.popleft()
+        job = _first(self._waiting, pictures=min(_PICTURES_TOGETHER, len(self._waiting) // (_TURNS * self.workers)))
         # Not here: a damaged file may end the process that looks into it, and the index of a film of ten hours takes 80 MB.
-        shared = len(self._waiting) < min(self.workers, _MOST_SHARED) - 1 and medium.kind == "video"
-        return Job(medium, Divide() if shared else None)
+        shared = len(self._waiting) < min(self.workers, _MOST_SHARED) - 1 and job.medium.kind == "video"
+        return dataclasses.replace(job, step=Divide()) if shared else job
 
     def _begin(self, medium: Medium, segments: Sequence[Segment]) -> None:
         if len(segments) > 1:
@@ -296,13 +337,14 @@ class Board:
             if step is not None:
                 yield Job(film.medium, step)
 
-    def _closed(self, film: Film, outcome: Outcome | None) -> Outcome | None:
-        if outcome is not None:
-            del self._films[film.medium.output]
-            if film.failed:
-                self._failed[film.medium.output] = film
-                give_up(self._task.pulses, film.medium.output)
-        return outcome
+    def _closed(self, film: Film, outcome: Outcome | None) -> Outcomes:
+        if outcome is None:
+            return ()
+        del self._films[film.medium.output]
+        if film.failed:
+            self._failed[film.medium.output] = film
+            give_up(self._task.pulses, film.medium.output)
+        return (outcome,)
 
 
 def size_of(path: Path) -> int:

@@ -21,27 +21,34 @@ from batchemo.errors import MediaError
 from batchemo.film import Film
 from batchemo.parts import Divide, Done, Read, Step
 from batchemo.pulse import Pulse, Wanted, read_pulses
-from batchemo.records import MediaRow, Medium, Outcome, Segment
-from batchemo.work import Job
+from batchemo.records import Kind, MediaRow, Medium, Outcome, Segment
+from batchemo.work import Job, Outcomes, together
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
     """Stands in for the analysis: media called `poison` kill their worker, `once` and `often` ones that of the first try
-    or two, `slow` ones do nothing for a minute, `pause` ones for a moment, `long` ones beat for a minute, `greedy` ones take memory."""
+    or two, `refused` ones are damaged, `slow` ones do nothing for a minute, `pause` ones for a moment, `long` ones beat for a minute,
+    `greedy` ones take memory. The row's `run_id` says how many media there were in the job."""
 
     pulses: Path
     run_id: str = "test"
 
-    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome | Done:
-        medium = job.medium
-        pulse = Pulse(self.pulses, medium.output, job.part, wanted=wanted)
+    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcomes | Done:
+        pulse = Pulse(self.pulses, job.medium.output, job.part, wanted=wanted)
         pulse.start()
-        if isinstance(job.step, Divide) and not medium.name.startswith("poison"):
+        if isinstance(job.step, Divide) and not job.medium.name.startswith("poison"):
             return Done(None, {}, (Segment(),))
+        outcomes = tuple(self._outcome(medium, pulse, job) for medium in job.media)
+        pulse.end()
+        return outcomes
+
+    def _outcome(self, medium: Medium, pulse: Pulse, job: Job) -> Outcome:
         deadly = {"poison": 99, "once": 1, "often": 2}
         if any(medium.name.startswith(name) and job.deaths < deaths for name, deaths in deadly.items()):
             os.kill(os.getpid(), signal.SIGKILL)
+        if medium.name.startswith("refused"):
+            raise MediaError("damaged", f"{medium.name} is damaged")
         if medium.name.startswith("slow"):
             time.sleep(60)
         if medium.name.startswith("pause"):
@@ -54,8 +61,7 @@ class Work:
             time.sleep(60)
             del taken
         pulse.beat(frames=3, share=1.0)
-        pulse.end()
-        return Outcome(MediaRow(media=medium.name, path="", kind="video", status="done", n_frames=3), {})
+        return Outcome(MediaRow(media=medium.name, path="", kind=medium.kind, status="done", n_frames=3, run_id=str(len(job.media))), {})
 
     def tries(self, job: Job) -> int:
         return 3 if job.medium.name.startswith("often") else 2
@@ -67,8 +73,8 @@ class Work:
         return Outcome(MediaRow(medium.name, "", "video", "failed", error=error.kind, message=str(error)), {})
 
 
-def rows_of(folder: Path, names: list[str], **limits: Any) -> dict[str, MediaRow]:
-    media = [Medium(folder / name, name, name, "video") for name in names]
+def rows_of(folder: Path, names: list[str], *, kind: Kind = "video", **limits: Any) -> dict[str, MediaRow]:
+    media = [Medium(folder / name, name, name, kind) for name in names]
     workers = Workers(2, **{"timeout_s": 300.0, "max_memory_mb": None, **limits})
     return {outcome.row.media: outcome.row for outcome in workers.run(Work(folder), media)}
 
@@ -91,6 +97,28 @@ def test_a_medium_that_kills_its_worker_is_tried_as_often_as_it_may_be(tmp_path:
 def test_a_file_that_kills_whoever_looks_for_its_segments_costs_itself_alone(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, ["poison"])
     assert (rows["poison"].status, rows["poison"].error) == ("failed", "crashed")
+
+
+def test_pictures_that_are_worked_on_together_cost_each_other_nothing(tmp_path: Path) -> None:
+    names = [f"{number}" for number in range(100)]
+    names[3], names[30], names[50], names[97] = "poison", "slow", "refused", "once"
+    rows = rows_of(tmp_path, names, kind="image", timeout_s=2.0)
+    assert sorted(rows) == sorted(names)
+    failed = {name: row.error for name, row in rows.items() if row.status == "failed"}
+    assert failed == {"poison": "crashed", "slow": "timeout", "refused": "damaged"}
+    together = [int(row.run_id) for row in rows.values() if row.status == "done"]
+    assert max(together) > 4
+    assert rows["98"].run_id == "1"  # towards the end nobody waits for others
+
+
+def test_pictures_are_worked_on_together_in_this_process_too(tmp_path: Path) -> None:
+    kinds: list[Kind] = ["image"] * 20 + ["video", "image", "video", "video"]
+    media = [Medium(tmp_path / str(number), str(number), str(number), kind) for number, kind in enumerate(kinds)]
+    jobs = list(together(media))
+    assert [medium for job in jobs for medium in job.media] == media
+    assert [len(job.media) for job in jobs] == [16, 4, 1, 1, 1, 1]
+    rows = [outcome.row for outcome in InProcess().run(Work(tmp_path), media)]
+    assert [row.media for row in rows] == [medium.name for medium in media]
 
 
 def test_only_who_asks_for_one_worker_has_no_wall(tmp_path: Path) -> None:
@@ -246,9 +274,9 @@ def test_videos_that_workers_share_each_have_a_pulse(tmp_path: Path) -> None:
 def test_in_this_process_too_one_thread_works_and_the_others_come_back(tmp_path: Path) -> None:
     seen: list[int] = []
 
-    def work(job: Job) -> Outcome:
+    def work(job: Job) -> Outcomes:
         seen.append(torch.get_num_threads())
-        return Outcome(MediaRow(media=job.medium.name, path="", kind="video", status="done"), {})
+        return (Outcome(MediaRow(media=job.medium.name, path="", kind="video", status="done"), {}),)
 
     before = torch.get_num_threads()
     torch.set_num_threads(3)

@@ -256,6 +256,18 @@ def test_a_picture_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch:
     assert len(decoded) == 2
 
 
+def test_several_pictures_stay_in_memory_as_long_as_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "_MOST_KEPT_BYTES", 2 * PIXELS.nbytes)
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path in paths:
+        PICTURE.save(path)
+    first, second = map(read_picture, paths[:2])
+    assert read_picture(paths[0]) is first
+    read_picture(paths[2])
+    assert read_picture(paths[0]) is first
+    assert read_picture(paths[1]) is not second
+
+
 def test_a_large_picture_does_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picture, "_MOST_KEPT_BYTES", PIXELS.nbytes - 1)
     path = tmp_path / "a.png"

@@ -31,7 +31,6 @@ from batchemo.discover import find_media
 from batchemo.errors import MediaError, StorageError
 from batchemo.options import merge_options
 from batchemo.parts import Divide
-from batchemo.records import Outcome
 from batchemo.run import Report, Watch, plan
 from batchemo.run import run as run_media
 from batchemo.tables import PER_MEDIUM
@@ -190,7 +189,7 @@ def test_who_was_in_work_when_a_worker_died_has_the_rows_that_nobody_disturbed(m
         return Analysis(out, merge_options(flags, environment={}), "run-1", tmp_path, weights.labels, weights.sha256)
 
     done = [task()(Job(clip, deaths=deaths)) for deaths in range(3)]
-    assert [each.row.decoder for each in done if isinstance(each, Outcome)] == ["decord", "decord", "pyav"]
+    assert [each[0].row.decoder for each in done if isinstance(each, tuple)] == ["decord", "decord", "pyav"]
     assert (task().tries(Job(clip)), task().tries(Job(still)), task(decoder="pyav").tries(Job(clip))) == (3, 2, 2)
     assert task().tries(Job(clip, Divide())) == 2
 

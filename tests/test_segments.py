@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import batchemo
-from batchemo import annotation, decode, parts, pipeline
+from batchemo import annotation, decode, parts, pipeline, reading
 from batchemo.annotation import annotate
 from batchemo.decode import open_source, segments_of
 from batchemo.engine import InProcess, Workers
@@ -241,7 +241,7 @@ def test_a_face_is_one_track_across_seams_and_the_cut(uninterrupted: Path) -> No
 
 def test_without_looks_a_track_ends_at_the_cut_and_at_no_seam(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "SEGMENT_SECONDS", 1.0)
-    monkeypatch.setattr(pipeline, "describe", None)
+    monkeypatch.setattr(reading, "describe", None)
     assert analysed(tmp_path, film, InProcess(), appearance=False, annotate=False).n_tracks == 2
     assert tracks_of(tmp_path) == [[0, 2 * FPS - 1], [2 * FPS, FRAMES - 1]]
 

@@ -78,6 +78,7 @@ def results(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         raise AssertionError("analysed again")
 
     monkeypatch.setattr(pipeline, "_read_medium", refuse)
+    monkeypatch.setattr(pipeline, "glimpse", refuse)
     return out
 
 

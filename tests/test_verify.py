@@ -290,7 +290,8 @@ def test_one_bit_that_fell_over_on_the_disk(results: Path, table: str) -> None:
         columns.column(i) for i in range(columns.num_columns) if columns.column(i).path_in_schema == "track_id" or table == "frames"
     )
     content = bytearray(path.read_bytes())
-    content[column.data_page_offset + column.total_compressed_size - 2] ^= 4
+    begin = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+    content[begin + column.total_compressed_size - 2] ^= 4
     path.write_bytes(content)
     assert found(results) == {("damaged", in_table(table))}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import collections
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 _ORIENTATION = 0x0112
 _WHITE = 255
 _MOST_KEPT_BYTES = 64 * 2**20
-"""Of a picture that stays in memory after it was read."""
+"""Of all pictures that stay in memory after they were read."""
 _TURNS = {
     2: lambda p: p[:, ::-1],
     3: lambda p: p[::-1, ::-1],
@@ -53,23 +53,26 @@ class PictureSource:
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """RGB uint8 H x W x 3, not to be changed. Raises MediaError where the file is no picture, broken, or too large."""
+    """RGB uint8 H x W x 3, not to be changed. Raises MediaError where the file is no picture, broken, or too large.
+
+    The pictures that were read last stay in memory: several are analysed together, then drawn on and cut into thumbnails one by one.
+    """
     try:
         known = path.stat()
-        pixels = _read(path, known.st_mtime_ns, known.st_size, known.st_ino)
+        identity = path, known.st_mtime_ns, known.st_size, known.st_ino
+        pixels = _kept.pop(identity, None)
+        if pixels is None:
+            pixels = _decode(path, path.read_bytes())
+            pixels.flags.writeable = False
     except OSError as error:
         raise unreadable(path, error) from error
-    if pixels.nbytes > _MOST_KEPT_BYTES:
-        _read.cache_clear()
+    _kept[identity] = pixels
+    while sum(each.nbytes for each in _kept.values()) > _MOST_KEPT_BYTES:
+        _kept.popitem(last=False)
     return pixels
 
 
-@functools.lru_cache(maxsize=1)
-def _read(path: Path, *_identity: int) -> NDArray[np.uint8]:
-    """Kept until another is read: a picture is analysed, drawn on and cut into thumbnails one after the other."""
-    pixels = _decode(path, path.read_bytes())
-    pixels.flags.writeable = False
-    return pixels
+_kept: collections.OrderedDict[tuple[Path, int, int, int], NDArray[np.uint8]] = collections.OrderedDict()
 
 
 def _decode(path: Path, content: bytes) -> NDArray[np.uint8]:
