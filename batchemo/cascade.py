@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from batchemo.devices import upload
 from batchemo.mtcnn import load_networks
 from batchemo.records import Faces
 
@@ -182,7 +183,7 @@ class _Integrals:
 
     @classmethod
     def on(cls, device: torch.device, frames: Sequence[NDArray[np.uint8]]) -> _Integrals:
-        pixels = torch.from_numpy(np.stack(frames)).to(device, non_blocking=True)
+        pixels = upload(frames, device)
         sums = pixels.cumsum(1, dtype=torch.int32).cumsum(2, dtype=torch.int32)
         return cls(functional.pad(sums, (0, 0, 1, 0, 1, 0)))
 

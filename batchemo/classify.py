@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from batchemo.devices import upload
 from batchemo.folded import FoldedNet, can_fold
 from batchemo.integers import IntegerNetwork, integers_pay
 from batchemo.weights import Weights, WeightsFile
@@ -58,7 +59,7 @@ class Classifier:
 
     @torch.inference_mode()
     def _classify_batch(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        pictures = torch.from_numpy(np.ascontiguousarray(crops)).unsqueeze(1).to(self._device)
+        pictures = upload([crops], self._device)[0].unsqueeze(1)
         with self._casting():
             logits = self._network(pictures)
         # In float64 the rows sum to 1 within the rounding of float32.

@@ -8,10 +8,14 @@ import itertools
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from torch import Tensor
 
 from batchemo.errors import DeviceError
 
@@ -30,6 +34,14 @@ def choose_device(name: str) -> torch.device:
                 f"--device {name}: this machine has {count} usable CUDA devices; try --device cpu, or look with: batchemo doctor"
             )
     return device
+
+
+def upload(arrays: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
+    """Arrays of one shape as one tensor on `device`, B x that shape. On its way to a GPU it lies in memory that the system leaves in place
+    (torch keeps that for the next one), so that nobody waits for the transfer."""
+    batch = torch.empty((len(arrays), *arrays[0].shape), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    np.stack(arrays, out=batch.numpy())
+    return batch.to(device, non_blocking=True)
 
 
 def count_gpus() -> int:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from batchemo.ahead import ahead
 from batchemo.appearance import Lookout, describe
 from batchemo.classify import Classifier
 from batchemo.crops import cut_crops
@@ -40,10 +41,12 @@ _Item = TypeVar("_Item")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Models:
-    """The networks, loaded once a process; `follows`: faces need not be searched for in every frame."""
+    """The networks, loaded once a process. `follows`: faces need not be searched for in every frame. `waits`: they calculate elsewhere, so
+    that this processor may decode meanwhile."""
 
     detector: Detector
     follows: bool
+    waits: bool
     classifier: Classifier
 
 
@@ -66,6 +69,7 @@ def load_models(*, device: str, weights: Path | None, detector: DetectorKind, mi
     return Models(
         Detector(min_face_px=min_face_px, kind=detector, device=place),
         detector == "fast" and place.type == "cpu",
+        place.type != "cpu",
         Classifier(loaded, device=place, batch_size=batch_size),
     )
 
@@ -76,7 +80,8 @@ def read_frames(
     """What is seen in each frame of a film, those that cannot be decoded in their places between the others."""
     lost: list[Frame] = []
     lookout = Lookout() if appearance else None
-    seen = _faces(_decodable(watch.each("decode", frames), lost), models, shots, search_last=search_last)
+    decoded = _decoded_ahead(frames, watch) if models.waits else watch.each("decode", frames)
+    seen = _faces(_decodable(decoded, lost), models, shots, search_last=search_last)
     for batch in batches(watch.each("search and follow", seen), lambda each: each.frame.nbytes):
         for reading in _read(batch, models, lookout, watch):
             while lost and lost[0].time_s < reading.time_s:
@@ -161,6 +166,12 @@ def batches(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> Iterator
             waiting = []
     if waiting:
         yield waiting
+
+
+def _decoded_ahead(frames: Iterable[Frame], watch: Stopwatch) -> Iterator[Frame]:
+    own = Stopwatch()  # they tell the time of one thread
+    yield from ahead(own.each("decode", frames), most=_BATCH_FRAMES)
+    watch.add(own)
 
 
 def _decodable(frames: Iterable[Frame], lost: list[Frame]) -> Iterator[Frame]:

@@ -40,6 +40,11 @@ class Stopwatch:
                     return
             yield item
 
+    def add(self, other: Stopwatch) -> None:
+        """Adds what another one, of another thread, has measured."""
+        for name, seconds in other.seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
     def _settle(self) -> None:
         now = time.thread_time()
         if self._running:

@@ -10,10 +10,12 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from batchemo import engine
+from batchemo.devices import upload
 from batchemo.engine import count_workers, settle
 from batchemo.records import Medium
 
@@ -119,3 +121,24 @@ def test_torch_is_not_loaded_to_find_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(engine, "_DRIVERS", (tmp_path / "none",))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("torch was asked"))
     assert count_workers(None, [], device="auto") == 0
+
+
+@pytest.mark.parametrize(("name", "pinned"), [("cpu", False), ("cuda", True)])
+def test_pictures_go_to_a_gpu_from_memory_that_stays_in_place(name: str, pinned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty, to = torch.empty, torch.Tensor.to
+    asked: list[object] = []
+
+    def make(*size: object, pin_memory: bool, **more: object) -> torch.Tensor:
+        asked.append(pin_memory)
+        return empty(*size, **more)  # type: ignore[call-overload]
+
+    def move(self: torch.Tensor, device: torch.device, *, non_blocking: bool) -> torch.Tensor:
+        asked.append((device.type, non_blocking))
+        return to(self, "cpu")
+
+    monkeypatch.setattr(torch, "empty", make)
+    monkeypatch.setattr(torch.Tensor, "to", move)
+    pictures = [np.full((4, 6, 3), shade, np.uint8) for shade in (1, 2)]
+    batch = upload([picture[:, ::-1] for picture in pictures], torch.device(name))
+    assert asked == [pinned, (name, True)]
+    np.testing.assert_array_equal(batch.numpy(), np.stack(pictures))

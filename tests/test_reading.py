@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ import pytest
 import batchemo
 from batchemo import reading
 from batchemo.classify import Classifier
+from batchemo.decode import open_source
 from batchemo.discover import find_media
 from batchemo.index import merge_into_index
 from batchemo.options import merge_options
 from batchemo.pipeline import Analyst
 from batchemo.records import MediaRow, Outcome
+from batchemo.shots import ShotFinder
+from batchemo.stopwatch import Stopwatch
 from batchemo.tables import PER_MEDIUM
 from batchemo.verify import verify
 from batchemo.weights import SHIPPED, read_weights_file
@@ -118,3 +122,24 @@ def test_batches_are_small_and_smaller_where_items_are_large() -> None:
     assert [len(batch) for batch in reading.batches(range(40), lambda _: 1)] == [16, 16, 8]
     assert [len(batch) for batch in reading.batches(range(5), lambda _: 40 * 2**20)] == [2, 2, 1]
     assert list(reading.batches([], lambda _: 1)) == []
+
+
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+def test_a_film_that_is_decoded_ahead_gives_the_same_readings(decoder: str) -> None:
+    (film,) = find_media([SAMPLES / "two_people_and_a_cut.mp4"], out=SAMPLES / "out")
+    models = dataclasses.replace(reading.models_of(merge_options({"device": "cpu"}, environment={})), follows=False)
+    found = []
+    for waits in (False, True):
+        source, watch = open_source(film, decoder=decoder), Stopwatch()  # type: ignore[arg-type]
+        frames = source.frames(sample_fps=5)
+        found.append(list(reading.read_frames(frames, dataclasses.replace(models, waits=waits), ShotFinder(), watch, appearance=True)))
+        assert watch.seconds["decode"] > 0
+        assert source.found.decoded > 20
+    first, second = found
+    assert len(first) == len(second) > 5
+    assert sum(len(each.faces) for each in first) > 5
+    for before, after in zip(first, second, strict=True):
+        assert (before.index, before.time_s, before.cut) == (after.index, after.time_s, after.cut)
+        np.testing.assert_array_equal(before.faces.boxes, after.faces.boxes)
+        np.testing.assert_array_equal(before.probabilities, after.probabilities)
+        assert (before.looks is None) == (after.looks is None)
