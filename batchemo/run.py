@@ -24,6 +24,7 @@ from filelock import FileLock
 from batchemo import __version__
 from batchemo.atomic import remove_temporaries, remove_temporaries_of, write_text
 from batchemo.discover import find_media
+from batchemo.engine import count_workers
 from batchemo.engines import check_engine, engine_of
 from batchemo.errors import UsageError
 from batchemo.index import merge_into_index, read_index
@@ -269,7 +270,7 @@ class _Account:
             "options": options.model_dump(mode="json"),
             "weights": {"path": _text(weights.path), "sha256": weights.sha256, "labels": list(weights.labels)},
             "versions": {"batchemo": __version__, "python": platform.python_version(), **_versions()},
-            "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+            "machine": {"platform": platform.platform(), "cores": os.cpu_count(), **_processes(options, planned.todo)},
             "media": {"to_do": len(planned.todo), "done_before": len(planned.done)},
             "vanished": [row.media for row in planned.vanished if row.media not in pruned],
             "pruned": sorted(pruned),
@@ -318,6 +319,11 @@ class _Account:
             except OSError:
                 file.truncate(whole)  # no half lines
                 raise
+
+
+def _processes(options: RunOptions, media: Sequence[Medium]) -> dict[str, int]:
+    """How many are started here; of a cluster's nothing is known."""
+    return {"processes": count_workers(options.workers, media, device=options.device)} if options.engine == "local" else {}
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:

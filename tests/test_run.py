@@ -23,6 +23,7 @@ import pytest
 from filelock import FileLock
 
 import batchemo
+from batchemo.engine import usable_cores
 from batchemo.options import merge_options
 from batchemo.run import Report, Watch, plan
 from batchemo.run import run as run_media
@@ -448,6 +449,7 @@ def test_the_account_of_a_run(videos: Path, tmp_path: Path) -> None:
     (folder,) = (out / "runs").iterdir()
     facts = json.loads((folder / "run.json").read_text())
     assert facts["how"] == "done"
+    assert facts["machine"]["processes"] == min(2, usable_cores())
     assert facts["media"]["analysed"] == 2
     assert [failure["media"] for failure in facts["failures"]] == ["bad.mp4"]
     assert {"python", "torch", "batchemo"} <= facts["versions"].keys()
