@@ -61,9 +61,10 @@ class Speed:
         return max(self.stages_ms, key=lambda stage: self.stages_ms[stage], default="")
 
 
-def measure(given: Path | None, *, seconds: float, min_face_px: int) -> Iterator[Speed]:
+def measure(given: Path | None, *, seconds: float, min_face_px: int, workers: int | None = None) -> Iterator[Speed]:
     """Speeds for a file or a folder, or for clips of `seconds` of 1280 x 720 with one and with five faces and for pictures of a megapixel:
-    decoding alone, tables, and annotated copies, in one process and in one a core. Raises UsageError where `given` holds no media."""
+    decoding alone, tables, and annotated copies, in as many processes as `workers` says, or in one and in one a core. Raises UsageError
+    where `given` holds no media."""
     with tempfile.TemporaryDirectory() as folder:
         for name, path in [("", given)] if given is not None else list(_made(Path(folder), seconds)):
             media = find_media([path], out=Path(folder) / "results")
@@ -71,7 +72,7 @@ def measure(given: Path | None, *, seconds: float, min_face_px: int) -> Iterator
                 raise UsageError(f"{path} holds no pictures or videos; give one that does, or nothing for made ones")
             prefix = f"{name}, " if name else ""
             yield _decoding(media, f"{prefix}decoding alone")
-            for processes in sorted({1, usable_cores()}):
+            for processes in sorted({1, usable_cores()} if workers is None else {workers}):
                 for annotate in (False, True):
                     what = f"{prefix}{'annotated copies' if annotate else 'tables'}"
                     options = RunOptions(annotate=annotate, min_face_px=min_face_px)

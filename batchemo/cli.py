@@ -174,6 +174,9 @@ def bench(
     ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="Length of the clips that are made.", metavar="S")] = 60.0,
     min_face_px: Annotated[int, typer.Option(min=20, help="Smallest face that is searched for, in px.", metavar="N")] = 40,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; otherwise it is measured with one and with one a core.", metavar="N")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """How quick the analysis is here, stage by stage, and what limits it."""
@@ -184,7 +187,7 @@ def bench(
         fixed = fixed_seconds()
         table = SpeedTable(quiet=as_json)
         with table:
-            speeds = [table.add(speed) for speed in measure(medium, seconds=seconds, min_face_px=min_face_px)]
+            speeds = [table.add(speed) for speed in measure(medium, seconds=seconds, min_face_px=min_face_px, workers=workers)]
         if as_json:
             typer.echo(json.dumps({"fixed_seconds": fixed, "speeds": [{**dataclasses.asdict(s), "limit": s.limit} for s in speeds]}))
         else:

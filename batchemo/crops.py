@@ -19,7 +19,8 @@ EYE_DISTANCE, EYE_TO_MOUTH = 0.388, 0.434
 EYES_CENTRE = (0.51, 0.364)
 """Where the centre of the eyes lies in a FER2013 picture, as shares of the side."""
 
-_MAX_OVERSAMPLING = 16
+_MAX_OVERSAMPLING = 4
+"""Pixels of a face for one of its crop, in each direction, from which on the face is halved before it is turned: that is far quicker."""
 
 
 def cut_crops(pixels: NDArray[np.uint8], faces: Faces) -> FaceCrops:
@@ -56,18 +57,26 @@ def frame_face(points: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArra
 
 
 def _cut(pixels: NDArray[np.uint8], origin: NDArray[np.float64], axis: NDArray[np.float64], side: float) -> NDArray[np.uint8]:
+    window, shift = _window(pixels, origin, axis, side)
+    origin = origin - shift
+    while side >= 2 * _MAX_OVERSAMPLING * CROP_PX and min(window.shape[:2]) > 1:
+        window, origin, side = _half(window), origin / 2, side / 2
     # Warping reads single pixels, so the warp keeps about the face's own resolution, and an area mean of whole blocks follows.
-    oversampling = min(_MAX_OVERSAMPLING, max(1, math.ceil(side / CROP_PX)))
+    oversampling = max(1, math.ceil(side / CROP_PX))
     size = CROP_PX * oversampling
     step = side / size
     centre = origin + step / 2 * np.array([axis[0] - axis[1], axis[1] + axis[0]])
     matrix = np.array([[axis[0] * step, -axis[1] * step, centre[0] - 0.5], [axis[1] * step, axis[0] * step, centre[1] - 0.5]])
-    window, shift = _window(pixels, origin, axis, side)
-    matrix[:, 2] -= shift
     patch = cv2.warpAffine(window, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
     grey = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY) if patch.ndim == 3 else patch
     small = grey if oversampling == 1 else cv2.resize(grey, (CROP_PX, CROP_PX), interpolation=cv2.INTER_AREA)
     return small.astype(np.uint8, copy=False)
+
+
+def _half(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Means of 2 x 2; of odd sides the last row or column is left out."""
+    height, width = (side // 2 for side in pixels.shape[:2])
+    return np.asarray(cv2.resize(pixels[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _window(

@@ -11,6 +11,7 @@ import pytest
 
 from batchemo.bench import make_clip, make_pictures, measure
 from batchemo.decode import open_source
+from batchemo.engine import usable_cores
 from batchemo.errors import UsageError
 from batchemo.records import Medium
 
@@ -42,6 +43,12 @@ def test_a_folder_of_pictures_is_measured(tmp_path: Path) -> None:
     speeds = list(measure(make_pictures(tmp_path / "pictures", 4), seconds=1, min_face_px=40))
     assert {(speed.what, speed.frames) for speed in speeds} == {("decoding alone", 4), ("tables", 4), ("annotated copies", 4)}
     assert {speed.faces for speed in speeds if speed.what != "decoding alone"} == {4}
+    assert {speed.processes for speed in speeds} == {1, usable_cores()}
+
+
+def test_only_so_many_processes_are_measured_as_asked_for(tmp_path: Path) -> None:
+    speeds = list(measure(make_pictures(tmp_path / "pictures", 4), seconds=1, min_face_px=40, workers=2))
+    assert [(speed.what, speed.processes) for speed in speeds] == [("decoding alone", 1), ("tables", 2), ("annotated copies", 2)]
 
 
 def test_a_folder_without_media_is_refused(tmp_path: Path) -> None:

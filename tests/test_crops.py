@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from batchemo import crops
 from batchemo.crops import CROP_PX, cut_crops, frame_face
 from batchemo.records import Faces
 
@@ -148,3 +149,17 @@ def test_no_faces() -> None:
     crops = cut_crops(np.zeros((10, 10, 3), np.uint8), Faces.none())
     assert len(crops) == 0
     assert crops.pixels.shape == (0, 48, 48)
+
+
+@pytest.mark.parametrize("roll", [0, 17, -70])
+@pytest.mark.parametrize("scale", [8.3, 15, 31])
+def test_a_large_face_is_halved_before_it_is_turned_and_looks_the_same(scale: float, roll: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (126, 126), np.uint8)
+    picture = np.asarray(cv2.resize(noise, (2001, 2003), interpolation=cv2.INTER_CUBIC), np.uint8)
+    faces = faces_of(placed(scale, roll, 1000, 1001))
+    found = cut_crops(picture, faces).pixels.astype(int)
+    monkeypatch.setattr(crops, "_MAX_OVERSAMPLING", 100)
+    expected = cut_crops(picture, faces).pixels.astype(int)
+    assert expected.std() > 10
+    assert 0 < np.abs(found - expected).mean() < 1
+    assert np.abs(found - expected).max() <= 6
