@@ -58,7 +58,7 @@ def test_it_says_the_same(spec: NetworkSpec, dtype: torch.dtype, tolerance: floa
     found = FoldedNet(plain, dtype)(CROPS)
     assert found.dtype == torch.float64
     assert expected.std() > 0.01
-    torch.testing.assert_close(found, expected, atol=tolerance * float(expected.abs().max()), rtol=0)
+    torch.testing.assert_close(found, expected.double(), atol=tolerance * float(expected.abs().max()), rtol=0)
 
 
 @pytest.mark.parametrize(
