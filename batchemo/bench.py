@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from PIL import Image
 from batchemo.decode import open_source
 from batchemo.discover import find_media
 from batchemo.engine import InProcess, Workers, usable_cores
-from batchemo.errors import UsageError
+from batchemo.errors import MediaError, UsageError
 from batchemo.options import RunOptions
 from batchemo.pulse import read_pulses
 from batchemo.records import Medium, Outcome
@@ -63,15 +64,16 @@ class Speed:
 
 def measure(given: Path | None, *, seconds: float, min_face_px: int, workers: int | None = None) -> Iterator[Speed]:
     """Speeds for a file or a folder, or for clips of `seconds` of 1280 x 720 with one and with five faces and for pictures of a megapixel:
-    decoding alone, tables, and annotated copies, in as many processes as `workers` says, or in one and in one a core. Raises UsageError
-    where `given` holds no media."""
+    decoding alone, tables, and annotated copies, in as many processes as `workers` says, or in one and in one a core. What cannot be
+    decoded is left out, and named. Raises UsageError where `given` holds nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         for name, path in [("", given)] if given is not None else list(_made(Path(folder), seconds)):
             media = find_media([path], out=Path(folder) / "results")
             if not media:
                 raise UsageError(f"{path} holds no pictures or videos; give one that does, or nothing for made ones")
             prefix = f"{name}, " if name else ""
-            yield _decoding(media, f"{prefix}decoding alone")
+            speed, media = _decoding(media, f"{prefix}decoding alone")
+            yield speed
             for processes in sorted({1, usable_cores()} if workers is None else {workers}):
                 for annotate in (False, True):
                     what = f"{prefix}{'annotated copies' if annotate else 'tables'}"
@@ -145,13 +147,22 @@ def _scene(wall: NDArray[np.uint8], face: NDArray[np.uint8], faces: int, index: 
     return scene
 
 
-def _decoding(media: Sequence[Medium], what: str) -> Speed:
+def _decoding(media: Sequence[Medium], what: str) -> tuple[Speed, list[Medium]]:
+    """The speed, and the media that can be decoded."""
     began, cpu = time.perf_counter(), time.thread_time()
-    frames = sum(1 for medium in media for frame in open_source(medium, decoder="pyav").frames() if frame.is_decoded)
+    frames, good = 0, []
+    for medium in media:
+        try:
+            frames += sum(frame.is_decoded for frame in open_source(medium, decoder="pyav").frames())
+        except MediaError as error:
+            logging.getLogger("batchemo").warning("left out: %s", error)
+        else:
+            good.append(medium)
+    if not good:
+        raise UsageError(f"nothing of {media[0].path.parent} can be decoded; give a video, a folder, or nothing for made ones")
     taken, used = time.perf_counter() - began, time.thread_time() - cpu
-    return Speed(
-        what, frames, 0, 1, frames / taken, {"decode": used / max(1, frames) * 1000}, psutil.Process().memory_info().rss // _MEGABYTE
-    )
+    memory_mb = psutil.Process().memory_info().rss // _MEGABYTE
+    return Speed(what, frames, 0, 1, frames / taken, {"decode": used / max(1, frames) * 1000}, memory_mb), good
 
 
 def _analysis(media: Sequence[Medium], what: str, options: RunOptions, processes: int) -> Speed:

@@ -77,7 +77,7 @@ class Workers:
                     if board.is_vain(job):
                         board.drop(job)
                     elif job.others:
-                        board.split(job)
+                        yield from board.died(job)
                     else:
                         yield from self._alone(task, board, job)
         finally:

@@ -234,7 +234,8 @@ def _prune(out: Path, vanished: Sequence[MediaRow]) -> set[str]:
 def _clean_up(out: Path, shard: Shard | None, media: Sequence[Medium]) -> None:
     """Removes what killed runs left. Those of other shards may be alive, so that a shard looks after its own media alone."""
     if shard is None:
-        remove_temporaries(out)
+        with FileLock(out / _PAGE_LOCK):  # the run before may be writing its page yet
+            remove_temporaries(out)
         for pulses in out.glob(f"runs/*/{_PULSES}"):
             shutil.rmtree(pulses, ignore_errors=True)
     else:

@@ -264,7 +264,7 @@ class Board:
             self.drop(job)
             return ()
         if job.others:
-            self.split(job)
+            self._split(job)
             return ()
         self._running.pop(job.key, None)
         if isinstance(job.step, Divide | None):
@@ -276,7 +276,9 @@ class Board:
         """Takes back a job that has ended its worker, or whose worker was ended for `cause`: it is handed out again, or its medium has
         failed."""
         if job.others:
-            self.split(job)
+            message = "a worker died; trying %s and the %d pictures with it again, each by itself"
+            logging.getLogger("batchemo").warning(message, job.medium.name, len(job.others))
+            self._split(job)
             return ()
         following = self.after_death(job)
         if following is not None:
@@ -293,12 +295,6 @@ class Board:
         """The job as it is tried after a worker has died; None where it has been tried often enough."""
         return dataclasses.replace(job, deaths=job.deaths + 1) if job.deaths + 1 < self._task.tries(job) else None
 
-    def split(self, job: Job) -> None:
-        """Takes back pictures that came to nothing together; each is handed out by itself, as if it had never been."""
-        logging.getLogger("batchemo").info("trying %s and the %d pictures with it one by one", job.medium.name, len(job.others))
-        if self._running.pop(job.key, None) is not None:
-            self._returned.extend(Job(medium) for medium in job.media)
-
     def put_back(self, jobs: Sequence[Job]) -> None:
         """Jobs that were running and have not been done are handed out again."""
         for job in jobs:
@@ -310,6 +306,11 @@ class Board:
         for film in self._films.values():
             film.abandon()
         self._films = {}
+
+    def _split(self, job: Job) -> None:
+        """Takes back pictures that came to nothing together; each is handed out by itself, as if it had never been."""
+        if self._running.pop(job.key, None) is not None:
+            self._returned.extend(Job(medium) for medium in job.media)
 
     def _find_job(self) -> Job | None:
         while self._returned:

@@ -46,6 +46,17 @@ def test_a_folder_of_pictures_is_measured(tmp_path: Path) -> None:
     assert {speed.processes for speed in speeds} == {1, usable_cores()}
 
 
+def test_what_is_damaged_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = make_pictures(tmp_path / "pictures", 2)
+    (folder / "bad.jpg").write_text("no picture")
+    assert [speed.frames for speed in measure(folder, seconds=1, min_face_px=40, workers=1)] == [2, 2, 2]
+    assert f"left out: {folder / 'bad.jpg'} is damaged" in caplog.text
+    for path in folder.glob("0*"):
+        path.unlink()
+    with pytest.raises(UsageError, match="can be decoded; give a video"):
+        next(measure(folder, seconds=1, min_face_px=40))
+
+
 def test_only_so_many_processes_are_measured_as_asked_for(tmp_path: Path) -> None:
     speeds = list(measure(make_pictures(tmp_path / "pictures", 4), seconds=1, min_face_px=40, workers=2))
     assert [(speed.what, speed.processes) for speed in speeds] == [("decoding alone", 1), ("tables", 2), ("annotated copies", 2)]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pytest
 import torch
 
 from batchemo.engine import InProcess, Workers, choose_engine
@@ -99,7 +100,7 @@ def test_a_file_that_kills_whoever_looks_for_its_segments_costs_itself_alone(tmp
     assert (rows["poison"].status, rows["poison"].error) == ("failed", "crashed")
 
 
-def test_pictures_that_are_worked_on_together_cost_each_other_nothing(tmp_path: Path) -> None:
+def test_pictures_that_are_worked_on_together_cost_each_other_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = [f"{number}" for number in range(100)]
     names[3], names[30], names[50], names[97] = "poison", "slow", "refused", "once"
     rows = rows_of(tmp_path, names, kind="image", timeout_s=2.0)
@@ -108,6 +109,7 @@ def test_pictures_that_are_worked_on_together_cost_each_other_nothing(tmp_path: 
     assert failed == {"poison": "crashed", "slow": "timeout", "refused": "damaged"}
     together = [int(row.run_id) for row in rows.values() if row.status == "done"]
     assert max(together) > 4
+    assert "a worker died; trying 0 and the 11 pictures with it again, each by itself" in caplog.text
     assert rows["98"].run_id == "1"  # towards the end nobody waits for others
 
 

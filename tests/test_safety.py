@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 import batchemo
 from batchemo import annotation, assembly
@@ -399,3 +401,18 @@ def test_sigterm_as_systemd_sends_it(tmp_path: Path) -> None:
     assert not run_here(folder, out=out).failed
     assert not verify(out).problems
     assert all(len(list((out / table).glob("*.parquet"))) == 4 for table in PER_MEDIUM)
+
+
+def test_a_run_leaves_alone_what_the_one_before_writes_for_the_page(media: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_here(media, out=out)
+    page = temporary_name(out / "report" / "index.html")
+    with FileLock(out / run_module._PAGE_LOCK):
+        page.write_text("half a page")
+        following = threading.Thread(target=run_here, args=(media,), kwargs={"out": out})
+        following.start()
+        time.sleep(0.5)
+        assert page.exists()
+    following.join(60)
+    assert not following.is_alive()
+    assert not page.exists()
