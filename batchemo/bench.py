@@ -73,6 +73,8 @@ def measure(given: Path | None, *, seconds: float, min_face_px: int, workers: in
                 raise UsageError(f"{path} holds no pictures or videos; give one that does, or nothing for made ones")
             prefix = f"{name}, " if name else ""
             speed, media = _decoding(media, f"{prefix}decoding alone")
+            if not media:
+                raise UsageError(f"nothing of {path} can be decoded; give a video, a folder, or nothing for made ones")
             yield speed
             for processes in sorted({1, usable_cores()} if workers is None else {workers}):
                 for annotate in (False, True):
@@ -158,8 +160,6 @@ def _decoding(media: Sequence[Medium], what: str) -> tuple[Speed, list[Medium]]:
             logging.getLogger("batchemo").warning("left out: %s", error)
         else:
             good.append(medium)
-    if not good:
-        raise UsageError(f"nothing of {media[0].path.parent} can be decoded; give a video, a folder, or nothing for made ones")
     taken, used = time.perf_counter() - began, time.thread_time() - cpu
     memory_mb = psutil.Process().memory_info().rss // _MEGABYTE
     return Speed(what, frames, 0, 1, frames / taken, {"decode": used / max(1, frames) * 1000}, memory_mb), good

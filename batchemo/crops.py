@@ -19,8 +19,8 @@ EYE_DISTANCE, EYE_TO_MOUTH = 0.388, 0.434
 EYES_CENTRE = (0.51, 0.364)
 """Where the centre of the eyes lies in a FER2013 picture, as shares of the side."""
 
-_MAX_OVERSAMPLING = 4
-"""Pixels of a face for one of its crop, in each direction, from which on the face is halved before it is turned: that is far quicker."""
+_PIXELS_KEPT = 4
+"""A face is halved before it is turned, which is far quicker, as long as it keeps so many pixels for one of its crop in each direction."""
 
 
 def cut_crops(pixels: NDArray[np.uint8], faces: Faces) -> FaceCrops:
@@ -59,7 +59,7 @@ def frame_face(points: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArra
 def _cut(pixels: NDArray[np.uint8], origin: NDArray[np.float64], axis: NDArray[np.float64], side: float) -> NDArray[np.uint8]:
     window, shift = _window(pixels, origin, axis, side)
     origin = origin - shift
-    while side >= 2 * _MAX_OVERSAMPLING * CROP_PX and min(window.shape[:2]) > 1:
+    while side >= 2 * _PIXELS_KEPT * CROP_PX and min(window.shape[:2]) > 1:
         window, origin, side = _half(window), origin / 2, side / 2
     # Warping reads single pixels, so the warp keeps about the face's own resolution, and an area mean of whole blocks follows.
     oversampling = max(1, math.ceil(side / CROP_PX))

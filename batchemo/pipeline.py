@@ -86,7 +86,7 @@ class Analyst:
 
     def _show(self, album: Album, index: int, seen: Glimpse, assembly: Assembly) -> None:
         assembly.tell(seen.found, seen.decoder)
-        for _ in assembly.add([album.read(index, seen)]):
+        for _ in assembly.add([album.read(index)]):
             self.beat(1, 1.0)
 
     def _write(

@@ -140,18 +140,19 @@ class Album:
     """Pictures whose faces are classified together, once the first of them is asked for."""
 
     def __init__(self, glimpses: Sequence[Glimpse], models: Models) -> None:
-        self._crops = [glimpse.crops for glimpse in glimpses]
+        self._glimpses = glimpses
         self._classifier = models.classifier
         self._probabilities: list[NDArray[np.float32]] = []
 
-    def read(self, index: int, glimpse: Glimpse) -> Reading:
-        """What the `index`th picture shows, of which that is the `glimpse`. Raises its error, if it has one."""
+    def read(self, index: int) -> Reading:
+        """What the `index`th picture shows. Raises the error of its glimpse, if that has one."""
+        glimpse = self._glimpses[index]
         if glimpse.error is not None:
             raise glimpse.error
         if not self._probabilities:
             with glimpse.watch.stage("classify"):
-                found = self._classifier.classify(np.concatenate([crops.pixels for crops in self._crops]))
-            self._probabilities = np.split(found, np.cumsum([len(crops) for crops in self._crops])[:-1])
+                found = self._classifier.classify(np.concatenate([each.crops.pixels for each in self._glimpses]))
+            self._probabilities = np.split(found, np.cumsum([len(each.crops) for each in self._glimpses])[:-1])
         crops = glimpse.crops
         return Reading(0, 0.0, glimpse.faces, crops.face_px, crops.sharpness, self._probabilities[index], None, False)
 
