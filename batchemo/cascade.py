@@ -10,14 +10,14 @@ network's second head is read only where its first one says face.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from batchemo.devices import upload
@@ -110,7 +110,7 @@ class Cascade:
     def _propose_at(self, pixels: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Boxes, scores and corrections, N x 9, of one scale, and the frames they are in."""
         net = self._propose_net
-        features = _halved(net.prelu1(net.conv1(pixels)))
+        features = _rectified_maxima(net.conv1(pixels), net.prelu1)
         features = net.prelu3(net.conv3(net.prelu2(net.conv2(features)))).permute(0, 2, 3, 1)
         threshold = self._thresholds[0]
         odds = features @ self._odds[0] + self._odds[1]
@@ -143,7 +143,7 @@ class Cascade:
         kept = _suppress_contained(boxes, owners)
         return boxes[kept], owners[kept], placed[kept]
 
-    def _read(self, network: torch.nn.Module, pictures: _Pictures, boxes: Tensor, owners: Tensor, side: int) -> list[Tensor]:
+    def _read(self, network: nn.Module, pictures: _Pictures, boxes: Tensor, owners: Tensor, side: int) -> list[Tensor]:
         """What `network` says of N boxes, N > 0."""
         areas, at_once = _areas(pictures, boxes), _CROPS_AT_ONCE[self._device.type]
         parts = [
@@ -290,13 +290,19 @@ def _edges(low: Tensor, high: Tensor, parts: int) -> tuple[Tensor, Tensor]:
     return begin, end
 
 
-def _halved(features: Tensor) -> Tensor:
-    """Maxima of 2 x 2, sides rounded up: max_pool2d in ceil mode, eight times as quick on channels_last."""
+def _rectified_maxima(features: Tensor, rectify: nn.PReLU) -> Tensor:
+    """Maxima of `rectify(features)`. Below 0 a negative slope rises again, so that the highest is made of the highest or of the lowest
+    of the four: the same to the last bit from half of the values, in half the time."""
+    return torch.maximum(rectify(_halved(features, torch.maximum)), rectify(_halved(features, torch.minimum)))
+
+
+def _halved(features: Tensor, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The `extreme` of each 2 x 2, sides rounded up: max_pool2d in ceil mode, eight times as quick on channels_last."""
     height, width = features.shape[2:]
-    rows = torch.maximum(features[:, :, : height - 1 : 2], features[:, :, 1::2])
+    rows = extreme(features[:, :, : height - 1 : 2], features[:, :, 1::2])
     if height % 2:
         rows = torch.cat((rows, features[:, :, -1:]), dim=2)
-    columns = torch.maximum(rows[..., : width - 1 : 2], rows[..., 1::2])
+    columns = extreme(rows[..., : width - 1 : 2], rows[..., 1::2])
     return torch.cat((columns, rows[..., -1:]), dim=3) if width % 2 else columns
 
 

@@ -16,9 +16,10 @@ from facenet_pytorch import MTCNN
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional
 
-from batchemo.cascade import Cascade, _Integrals, _Mips, _suppress
+from batchemo.cascade import Cascade, _Integrals, _Mips, _rectified_maxima, _suppress
 from batchemo.detect import Detector
 from batchemo.mtcnn import load_networks
 from batchemo.records import Faces
@@ -156,6 +157,17 @@ def test_halved_pictures_give_the_size_that_is_asked_for(height: int, width: int
     crops = pictures.crops(torch.zeros(2, dtype=torch.int64), areas, 24)
     assert crops.shape == (2, 3, 24, 24)
     assert (crops == 77).all()
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 9))
+def test_maxima_of_rectified_features_are_those_of_the_highest_and_the_lowest(height: int, width: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(2, 8, height, width, generator=generator).contiguous(memory_format=torch.channels_last)
+    rectify = nn.PReLU(8)
+    rectify.weight.data = torch.linspace(-1.4, 1.4, 8)
+    with torch.inference_mode():
+        expected = functional.max_pool2d(rectify(features), 2, 2, ceil_mode=True)
+        assert torch.equal(_rectified_maxima(features, rectify), expected)
 
 
 def test_the_networks_are_those_of_facenet_pytorch() -> None:
