@@ -72,7 +72,7 @@ def test_mirror_images_are_learnt_where_the_recipe_says_so(faces: FaceSet, tmp_p
     with pytest.raises(KeyboardInterrupt):
         learn(both, faces, tmp_path / "stopped", stop_after=1)
     assert same(learn(both, faces, tmp_path / "stopped"), together)
-    with pytest.raises(ValueError, match="mirror_weight must be 0 or more"):
+    with pytest.raises(ValueError, match="mirror_weight and sharpness_radius must be 0 or more"):
         dataclasses.replace(RECIPE, mirror_weight=-1.0)
 
 

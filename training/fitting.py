@@ -27,6 +27,7 @@ from training.dataset import VOTES, FaceSet
 from training.growing import grown
 from training.muon import Muon, hidden_convolutions
 from training.recipe import Recipe, complete
+from training.sharpness import climbed, unmoved_statistics
 from training.votes import label_probabilities, vote_shares
 
 CHECKPOINT = "checkpoint.pt"
@@ -177,24 +178,37 @@ def _train_epoch(learner: _Learner, recipe: Recipe, lessons: _Lessons, *, epoch:
         for group in learner.optimizer.param_groups:
             peak = recipe.muon_rate if group.get("orthogonal") else recipe.learning_rate
             group["lr"] = _learning_rate(recipe, epoch + step / steps, peak=peak)
-        with _precision(recipe, device):
-            maps = learner.network.maps(pictures.to(device).contiguous(memory_format=torch.channels_last))
-            logits = learner.network.read(maps)
-        loss = functional.cross_entropy(logits, targets.to(device), label_smoothing=recipe.label_smoothing)
+        learner.optimizer.zero_grad(set_to_none=True)
+        loss, whole = _losses(learner, recipe, pictures, targets, votes, device=device)
         if not torch.isfinite(loss):
             raise DataError(
                 f"the loss became {loss.item()} in epoch {epoch + 1}; lower learning_rate in the recipe and start in a new folder"
             )
         total += loss.item()
-        if recipe.mirror_weight:
-            loss = loss + recipe.mirror_weight * _mirror_loss(logits)
-        if recipe.votes_weight:
-            loss = loss + recipe.votes_weight * functional.cross_entropy(learner.vote_head(maps.mean(dim=(2, 3)).float()), votes.to(device))
-        learner.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        whole.backward()  # type: ignore[no-untyped-call]
+        if recipe.sharpness_radius:
+            with climbed(list(learner.network.parameters()), recipe.sharpness_radius), unmoved_statistics(learner.network):
+                learner.optimizer.zero_grad(set_to_none=True)
+                _, whole = _losses(learner, recipe, pictures, targets, votes, device=device)
+                whole.backward()  # type: ignore[no-untyped-call]
         learner.optimizer.step()
         learner.average.update_parameters(learner.network)
     return total / steps
+
+
+def _losses(
+    learner: _Learner, recipe: Recipe, pictures: Tensor, targets: Tensor, votes: Tensor, *, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Of the labels alone, and with whatever else the recipe learns."""
+    with _precision(recipe, device):
+        maps = learner.network.maps(pictures.to(device).contiguous(memory_format=torch.channels_last))
+        logits = learner.network.read(maps)
+    loss = whole = functional.cross_entropy(logits, targets.to(device), label_smoothing=recipe.label_smoothing)
+    if recipe.mirror_weight:
+        whole = whole + recipe.mirror_weight * _mirror_loss(logits)
+    if recipe.votes_weight:
+        whole = whole + recipe.votes_weight * functional.cross_entropy(learner.vote_head(maps.mean(dim=(2, 3)).float()), votes.to(device))
+    return loss, whole
 
 
 def _mirror_loss(logits: Tensor) -> Tensor:

@@ -68,6 +68,8 @@ class Recipe:
     """Share in the target of what a network that has not seen the picture makes of it (`training.unseen`); the rest is as without it."""
     mirror_weight: float = 0.0
     """Weight of how far a picture's reading and its mirror image's lie apart; above 0 both are learnt from, at twice the cost."""
+    sharpness_radius: float = 0.0
+    """How far uphill, in the length of all weights together, gradients are taken (`training.sharpness`); above 0 at twice the cost."""
     ema_decay: float = 0.999
     sizes: tuple[int, ...] = (32, 40, 48)
     size_shares: tuple[float, ...] = (0.35, 0.35, 0.3)
@@ -83,8 +85,8 @@ class Recipe:
             raise ValueError("epochs must be 1 or more, batch_size 2 or more, learning_rate above 0")
         if not 0 <= self.votes_share <= 1 or self.votes_weight < 0:
             raise ValueError("votes_share must be 0 to 1, votes_weight 0 or more")
-        if self.mirror_weight < 0:
-            raise ValueError("mirror_weight must be 0 or more")
+        if self.mirror_weight < 0 or self.sharpness_radius < 0:
+            raise ValueError("mirror_weight and sharpness_radius must be 0 or more")
         if not 0 <= self.unseen_share <= 1:
             raise ValueError("unseen_share must be 0 to 1")
         for key, choices in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):

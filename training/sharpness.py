@@ -1,0 +1,45 @@
+"""Sharpness-aware minimisation (Foret et al. 2021, arXiv 2010.01412): a step follows the gradient from where, nearby, the loss is highest.
+
+Weights whose neighbours are as good as they are read new pictures better, the more so where labels are wrong; it takes a second pass
+through the network. A few epochs of it at the end give most of what a whole training by it does (Zhou et al. 2025, arXiv 2410.10373).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+@contextlib.contextmanager
+def climbed(weights: Sequence[Tensor], radius: float) -> Iterator[None]:
+    """Within the block `weights`, which have gradients, are `radius` (length of all together) further up along these; then as before."""
+    moved = [weight for weight in weights if weight.grad is not None]
+    with torch.no_grad():
+        before = [weight.clone() for weight in moved]
+        gradients = [weight.grad for weight in moved]
+        length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+        for weight, gradient in zip(moved, gradients, strict=True):
+            weight.add_(gradient * (radius / length.clamp_min(1e-12)))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, old in zip(moved, before, strict=True):
+                weight.copy_(old)
+
+
+@contextlib.contextmanager
+def unmoved_statistics(network: nn.Module) -> Iterator[None]:
+    """Within the block the running means and variances of norms stay as they are."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, usual, strict=True):
+            norm.momentum = momentum
