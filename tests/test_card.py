@@ -107,6 +107,16 @@ def test_a_card_tells_how_weights_were_trained(shipped: dict[str, Any]) -> None:
     assert "(28,559 were trained on" in text
     assert "The mean of" not in text
     assert "what the votes of FER+ (Barsoum et al. 2016) make likely" in text
+    methods = {
+        "unseen_share": "what networks that had not seen a picture made of it",
+        "mirror_weight": "together with its mirror image",
+        "sharpness_radius": "Learnt by sharpness-aware minimisation",
+    }
+    for name, words in methods.items():
+        for value in (0.5, None):
+            figures = file.figures | dict.fromkeys(methods) | {name: value}
+            text = " ".join(render(dataclasses.replace(file, figures=figures), shipped).split())
+            assert (words in text) == bool(value)
     parts = [told | {"seed": seed, "epochs": 44} for seed in (2, 3)]
     average = {"average_of": ["a" * 64, "b" * 64], **shared_origin(parts)}
     kept = {key: value for key, value in file.figures.items() if key not in told}

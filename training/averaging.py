@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from batchemo.errors import DataError
 from batchemo.network import ExpressionNet
 from training.augmentation import augment
-from training.recipe import Augmentation
+from training.recipe import METHODS, Augmentation
 
 _BATCH = 256
 _PICTURES = 40 * _BATCH
-_ORIGIN = ("recipe", "epochs", "start_sha256", "trained_on", "learned_from_votes")
+_ORIGIN = ("recipe", "epochs", "start_sha256", "trained_on", "learned_from_votes", *METHODS)
 
 
 def average(networks: Sequence[ExpressionNet]) -> ExpressionNet:

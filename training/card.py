@@ -17,6 +17,7 @@ from batchemo.weights import Weights, WeightsFile, read_weights_file
 from training.dataset import choose_split, clean_part, read_splits
 from training.measurement import measure
 from training.precision import compare
+from training.recipe import METHODS
 
 CARD = "MODEL_CARD.md"
 
@@ -25,7 +26,7 @@ SPLIT = "PublicTest"
 _TEMPLATE = "model_card.md"
 _DIGITS = 5
 _CONFUSED = 3
-_UNKNOWN = dict.fromkeys(("recipe", "epochs", "seed", "start_sha256", "trained_on", "learned_from_votes", "average_of"))
+_UNKNOWN = dict.fromkeys(("recipe", "epochs", "seed", "start_sha256", "trained_on", "learned_from_votes", "average_of", *METHODS))
 """What not all weights say of their training."""
 
 _SAME_WITHIN = 1e-3

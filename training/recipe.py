@@ -16,6 +16,8 @@ from batchemo.records import EMOTIONS
 
 PRECISIONS = ("auto", "bf16", "float32")
 OPTIMIZERS = ("sgd", "muon")
+METHODS = ("unseen_share", "mirror_weight", "sharpness_radius")
+"""What a recipe may learn by besides labels and votes; weights tell of those that are not 0."""
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -24,7 +24,7 @@ from training.evaluation import evaluate
 from training.fitting import Epoch, fit, predict
 from training.material import Material
 from training.precision import with_ranges
-from training.recipe import Recipe
+from training.recipe import METHODS, Recipe
 
 WEIGHTS = "weights.safetensors"
 
@@ -43,7 +43,7 @@ def origin_of(recipe: Recipe, path: Path, start: Weights | None, material: Mater
         "seed": recipe.seed,
         "trained_on": len(material.training),
         "learned_from_votes": recipe.needs_votes,
-        **({"unseen_share": recipe.unseen_share} if recipe.unseen_share else {}),
+        **{name: getattr(recipe, name) for name in METHODS if getattr(recipe, name)},
         **({"start_sha256": start.sha256} if start else {}),
     }
 
