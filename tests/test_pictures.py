@@ -197,7 +197,10 @@ def test_a_picture_that_is_cut_off_is_not_half_shown(tmp_path: Path, name: str, 
     Image.effect_noise((200, 150), 80).convert("RGB").save(tmp_path / name)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: int(len(content) * kept)])
-    assert refusal(tmp_path / name).kind == "damaged"
+    refused = refusal(tmp_path / name)
+    assert refused.kind == "damaged"
+    assert str(refused).startswith(f"{tmp_path / name} is a damaged picture, or none (")
+    assert str(refused).endswith("); copy it again, or open it in a viewer and save it as PNG")
     assert "OpenCV" not in capfd.readouterr().err
 
 

@@ -84,11 +84,9 @@ def _decode(path: Path, content: bytes) -> NDArray[np.uint8]:
     try:
         decoded = cv2.imdecode(encoded, flags)
     except cv2.error as error:
-        raise MediaError("damaged", f"{path} cannot be decoded ({error.err}); open it in a viewer and save it again") from error
+        raise _damaged(path, error.err) from error
     if decoded is None or decoded.size == 0:
-        raise MediaError(
-            "damaged", f"{path} is damaged or of a kind that OpenCV cannot read; copy it again, or save it as PNG in a viewer that opens it"
-        )
+        raise _damaged(path, "it ends too early, or its content is not what its header says")
     if not transparent:  # IMREAD_COLOR has turned it upright already
         return cv2.cvtColor(decoded.astype(np.uint8, copy=False), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
     upright = _TURNS[orientation](decoded) if orientation in _TURNS else decoded
@@ -109,16 +107,20 @@ def _header(path: Path) -> tuple[bool, int]:
         raise MediaError("too_large", f"{path} has far too many pixels to be analysed ({error}). Make it smaller first") from error
     except UnidentifiedImageError as error:
         # OpenCV knows some more formats, but sets memory aside for whatever size their headers claim.
-        message = f"{path} is damaged or of a kind that cannot be read; copy it again, or save it as PNG in a viewer that opens it"
-        raise MediaError("damaged", message) from error
+        raise _damaged(path, "nothing in it says what it is") from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises whatever its readers of formats do: OSError, SyntaxError, RuntimeError, struct.error
-        raise MediaError("damaged", f"{path} is a damaged picture ({error}); open it in a viewer and save it again") from error
+        raise _damaged(path, str(error)) from error
     if width <= 0 or height <= 0:
         raise MediaError("damaged", f"{path} is {width} x {height} pixels: nothing to see")
     check_size(path, width, height)
     return transparent, orientation
+
+
+def _damaged(path: Path, why: str) -> MediaError:
+    message = f"{path} is a damaged picture, or none ({why}); copy it again, or open it in a viewer and save it as PNG"
+    return MediaError("damaged", message)
 
 
 def _on_white(decoded: NDArray[np.integer]) -> NDArray[np.uint8]:
