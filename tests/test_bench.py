@@ -50,7 +50,7 @@ def test_what_is_damaged_is_left_out_and_named(tmp_path: Path, caplog: pytest.Lo
     folder = make_pictures(tmp_path / "pictures", 2)
     (folder / "bad.jpg").write_text("no picture")
     assert [speed.frames for speed in measure(folder, seconds=1, min_face_px=40, workers=1)] == [2, 2, 2]
-    assert f"left out: {folder / 'bad.jpg'} is damaged" in caplog.text
+    assert f"left out: {folder / 'bad.jpg'} is a damaged picture" in caplog.text
     for path in folder.glob("0*"):
         path.unlink()
     with pytest.raises(UsageError, match="can be decoded; give a video"):
