@@ -69,6 +69,13 @@ def test_a_recipe_learns_so_and_repeats_itself(recipe: Recipe, data: Path, tmp_p
     assert not all(untouched for _, untouched in same)
 
 
+def test_without_a_climb_the_second_pass_changes_nothing(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    plain = dataclasses.replace(recipe, epochs=1, network=dataclasses.replace(recipe.network, dropout=0.0, drop_path=0.0))
+    once = train(plain, data, tmp_path / "once").state_dict()
+    twice = train(dataclasses.replace(plain, sharpness_radius=1e-12), data, tmp_path / "twice").state_dict()
+    assert all(torch.allclose(once[name], twice[name], atol=1e-5) for name in once if not name.endswith("num_batches_tracked"))
+
+
 def test_a_radius_below_0_is_refused() -> None:
     with pytest.raises(ValueError, match="sharpness_radius must be 0 or more"):
         Recipe(sharpness_radius=-0.1)

@@ -1,7 +1,7 @@
 """Sharpness-aware minimisation (Foret et al. 2021, arXiv 2010.01412): a step follows the gradient from where, nearby, the loss is highest.
 
-Weights whose neighbours are as good as they are read new pictures better, the more so where labels are wrong; it takes a second pass
-through the network. A few epochs of it at the end give most of what a whole training by it does (Zhou et al. 2025, arXiv 2410.10373).
+It looks for weights whose neighbours are as good as they are, and takes a second pass through the network. What it gave here stands in
+RESULTS.md.
 """
 
 from __future__ import annotations
