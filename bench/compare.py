@@ -22,8 +22,8 @@ from batchemo.engine import usable_cores
 
 HERE = Path(__file__).parent
 STOCK_FRAMES, STOCK_PICTURES = 600, 150
-"""Long enough to get over the start: a Zen 5 read the first 60 frames of a clip of 47 s at 6 a second, probably because decord decodes ahead
-beside torch's threads, and all others at 23. The ratio to those 60 was three times that to 600."""
+"""Long enough for the start to count little: a Zen 5 read the first 60 frames of a clip of 47 s at 6 a second, probably as decord decodes
+ahead beside torch's threads, and all others at 23. The ratio to those 60 was three times that to 600."""
 SECONDS = 120.0
 PICTURES = 500
 
