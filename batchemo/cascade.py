@@ -36,6 +36,8 @@ it is a quarter quicker than .6."""
 
 _CELL_PX, _STRIDE_PX = 12, 2
 _REFINE_PX, _OUTPUT_PX = 24, 48
+_MIDDLE, _STEP = 127.5, 1 / 128
+"""The networks read (x - 127.5) / 128 of pixels of 0 to 255."""
 _OVERLAP_SCALE, _OVERLAP = 0.5, 0.7
 _SUPPRESSED_AT_ONCE = 256
 _CROPS_AT_ONCE = {"cpu": 32, "cuda": 512}
@@ -58,6 +60,7 @@ class Cascade:
         self._propose_net, self._refine_net, self._output_net = networks = load_networks()
         for network in networks:
             network.to(device).to(memory_format=torch.channels_last)
+        self._first = _FirstMaxima(self._propose_net.conv1, self._propose_net.prelu1)
         first = self._propose_net.conv4_1
         # The logarithm of the odds of a face, of which the softmax of both classes is a function.
         bias = first.get_parameter("bias")
@@ -94,35 +97,41 @@ class Cascade:
 
     def _propose(self, pictures: _Pictures) -> tuple[Tensor, Tensor]:
         """Square boxes with scores, N x 5, and the frames they are in, N."""
-        found, owners = [], []
-        for scale in _scales(pictures.height, pictures.width, self._min_face_px):
+        scales = _scales(pictures.height, pictures.width, self._min_face_px)
+        found = []
+        for scale in scales:
             scaled = pictures.scaled(int(pictures.height * scale + 1), int(pictures.width * scale + 1))
-            boxes, frames = self._propose_at(_normalised(scaled), scale)
-            kept = _suppress(boxes, frames, _OVERLAP_SCALE)
-            found.append(boxes[kept])
-            owners.append(frames[kept])
-        boxes, owner = torch.cat(found), torch.cat(owners)
-        kept = _suppress(boxes, owner, _OVERLAP)
-        boxes, owner = boxes[kept], owner[kept]
+            found.append(self._promising(scaled))
+        features, places = (torch.cat(each) for each in zip(*found, strict=True))
+        counts = torch.tensor([len(each) for _, each in found], device=self._device)
+        levels = torch.arange(len(scales), device=self._device).repeat_interleave(counts)
+        boxes, owners = self._proposals(features, places, torch.tensor(scales, device=self._device)[levels]), places[:, 0]
+        kept = _suppress(boxes, owners * len(scales) + levels, _OVERLAP_SCALE)
+        boxes, owners = boxes[kept], owners[kept]
+        kept = _suppress(boxes, owners, _OVERLAP)
+        boxes, owners = boxes[kept], owners[kept]
         sides = (boxes[:, 2:4] - boxes[:, :2]).repeat(1, 2)
-        return _square(torch.cat((boxes[:, :4] + boxes[:, 5:9] * sides, boxes[:, 4:5]), dim=1)), owner
+        return _square(torch.cat((boxes[:, :4] + boxes[:, 5:9] * sides, boxes[:, 4:5]), dim=1)), owners
 
-    def _propose_at(self, pixels: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Boxes, scores and corrections, N x 9, of one scale, and the frames they are in."""
+    def _promising(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the cells of one scale that look like a face, N x 32, and their places, N x 3: frame, row, column."""
         net = self._propose_net
-        features = _rectified_maxima(net.conv1(pixels), net.prelu1)
-        features = net.prelu3(net.conv3(net.prelu2(net.conv2(features)))).permute(0, 2, 3, 1)
+        features = net.prelu2(_convolved(self._first(pixels), net.conv2.weight, net.conv2.bias))
+        features = net.prelu3(_convolved(features, net.conv3.weight, net.conv3.bias)).permute(0, 2, 3, 1)
         threshold = self._thresholds[0]
-        odds = features @ self._odds[0] + self._odds[1]
-        places = (odds >= math.log(threshold / (1 - threshold))).nonzero()
-        frames, cells = places[:, 0], places[:, 1:].flip(1).float()
-        chosen = features[places[:, 0], places[:, 1], places[:, 2]]
-        corrections = functional.linear(chosen, net.conv4_2.weight.flatten(1), net.conv4_2.bias)
-        low = ((_STRIDE_PX * cells + 1) / scale).floor()
-        high = ((_STRIDE_PX * cells + _CELL_PX) / scale).floor()
+        places = (features @ self._odds[0] >= math.log(threshold / (1 - threshold)) - self._odds[1]).nonzero()
+        return features[places[:, 0], places[:, 1], places[:, 2]], places
+
+    def _proposals(self, features: Tensor, places: Tensor, scales: Tensor) -> Tensor:
+        """Boxes, scores and corrections, N x 9, of cells, by the `scales` they are of, N."""
+        net = self._propose_net
+        cells = places[:, 1:].flip(1).float()
+        low = ((_STRIDE_PX * cells + 1) / scales[:, None]).floor()
+        high = ((_STRIDE_PX * cells + _CELL_PX) / scales[:, None]).floor()
         # Both classes again, so that near 1, where many scores are equal but for rounding, they fall in facenet-pytorch's order.
-        scores = functional.linear(chosen, net.conv4_1.weight.flatten(1), net.conv4_1.bias).softmax(dim=1)
-        return torch.cat((low, high, scores[:, 1:], corrections), dim=1), frames
+        scores = functional.linear(features, net.conv4_1.weight.flatten(1), net.conv4_1.bias).softmax(dim=1)
+        corrections = functional.linear(features, net.conv4_2.weight.flatten(1), net.conv4_2.bias)
+        return torch.cat((low, high, scores[:, 1:], corrections), dim=1)
 
     def _refine(self, pictures: _Pictures, boxes: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
         corrections, scores = self._read(self._refine_net, pictures, boxes, owners, _REFINE_PX)
@@ -252,7 +261,7 @@ def _tensor(pictures: Sequence[object]) -> Tensor:
 
 def _normalised(pixels: Tensor) -> Tensor:
     """-1 to 1, as the networks were trained (they are, on 0 to 255, as facenet-pytorch has it: (x - 127.5) / 128)."""
-    return (pixels - 127.5) * 0.0078125
+    return (pixels - _MIDDLE) * _STEP
 
 
 def _scales(height: int, width: int, min_face_px: int) -> list[float]:
@@ -260,7 +269,7 @@ def _scales(height: int, width: int, min_face_px: int) -> list[float]:
     scale = _CELL_PX / min_face_px
     shorter = min(height, width) * scale
     scales = []
-    while shorter >= _CELL_PX:
+    while shorter > _CELL_PX - 1e-6:  # 47 * (12 / 47) is a little below 12
         scales.append(scale)
         scale *= SCALE_FACTOR
         shorter *= SCALE_FACTOR
@@ -290,20 +299,50 @@ def _edges(low: Tensor, high: Tensor, parts: int) -> tuple[Tensor, Tensor]:
     return begin, end
 
 
-def _rectified_maxima(features: Tensor, rectify: nn.PReLU) -> Tensor:
-    """Maxima of `rectify(features)`. Below 0 a negative slope rises again, so that the highest is made of the highest or of the lowest
-    of the four: the same to the last bit from half of the values, in half the time."""
-    return torch.maximum(rectify(_halved(features, torch.maximum)), rectify(_halved(features, torch.minimum)))
+class _FirstMaxima:
+    """The first convolution of the proposal network, its activation and the maxima of 2 x 2 after it, on pixels of 0 to 255.
+
+    One convolution of stride 2 gives the four values of each 2 x 2 beside each other. Below 0 a negative slope rises again, so that their
+    highest activation is that of the highest or of the lowest of them.
+    """
+
+    def __init__(self, conv: nn.Conv2d, rectify: nn.PReLU) -> None:
+        weight, bias = conv.weight.detach() * _STEP, conv.get_parameter("bias").detach()
+        four = torch.cat([functional.pad(weight, (column, 1 - column, row, 1 - row)) for row in range(2) for column in range(2)])
+        self._weight = four.contiguous(memory_format=torch.channels_last)
+        self._bias = (bias - weight.sum(dim=(1, 2, 3)) * _MIDDLE).repeat(4)
+        self._slopes = rectify.weight.detach()
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """B x colours x H x W -> B x channels x rows x columns, channels last, sides rounded up."""
+        odd_rows, odd_columns = pixels.shape[2] % 2, pixels.shape[3] % 2
+        even = functional.pad(pixels, (0, odd_columns, 0, odd_rows))
+        values = _convolved(even, self._weight, self._bias, stride=2).permute(0, 2, 3, 1)
+        four = values.view(*values.shape[:3], 2, 2, -1)
+        if odd_rows:
+            four[:, -1, :, 1] = four[:, -1, :, 0]
+        if odd_columns:
+            four[:, :, -1, :, 1] = four[:, :, -1, :, 0]
+        highest, lowest = self._rectified(_of_four(four, torch.maximum)), self._rectified(_of_four(four, torch.minimum))
+        return torch.maximum(highest, lowest).permute(0, 3, 1, 2)
+
+    def _rectified(self, values: Tensor) -> Tensor:
+        """Of B x rows x columns x channels. Row by row, as torch would otherwise see ten values at a time, which is eight times as slow."""
+        batch, rows, columns, channels = values.shape
+        return functional.prelu(values.reshape(batch * rows, columns * channels), self._slopes.repeat(columns)).view_as(values)
 
 
-def _halved(features: Tensor, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The `extreme` of each 2 x 2, sides rounded up: max_pool2d in ceil mode, eight times as quick on channels_last."""
-    height, width = features.shape[2:]
-    rows = extreme(features[:, :, : height - 1 : 2], features[:, :, 1::2])
-    if height % 2:
-        rows = torch.cat((rows, features[:, :, -1:]), dim=2)
-    columns = extreme(rows[..., : width - 1 : 2], rows[..., 1::2])
-    return torch.cat((columns, rows[..., -1:]), dim=3) if width % 2 else columns
+def _of_four(values: Tensor, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The `extreme` of ... x 2 x 2 x channels."""
+    pairs = extreme(values[..., 0, :, :], values[..., 1, :, :])
+    return extreme(pairs[..., 0, :], pairs[..., 1, :])
+
+
+def _convolved(pixels: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1) -> Tensor:
+    """Without padding. On a CPU always by oneDNN: torch takes a slow path of its own for small pictures."""
+    if pixels.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return functional.conv2d(pixels, weight, bias, stride)
+    return torch.mkldnn_convolution(pixels, weight, bias, (0, 0), (stride, stride), (1, 1), 1)
 
 
 def _corrected(boxes: Tensor, corrections: Tensor) -> Tensor:

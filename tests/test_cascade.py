@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from batchemo.cascade import Cascade, _Integrals, _Mips, _rectified_maxima, _suppress
+from batchemo.cascade import Cascade, _FirstMaxima, _Integrals, _Mips, _suppress
 from batchemo.detect import Detector
 from batchemo.mtcnn import load_networks
 from batchemo.records import Faces
@@ -159,15 +159,20 @@ def test_halved_pictures_give_the_size_that_is_asked_for(height: int, width: int
     assert (crops == 77).all()
 
 
-@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 9))
-def test_maxima_of_rectified_features_are_those_of_the_highest_and_the_lowest(height: int, width: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(2, 8, height, width, generator=generator).contiguous(memory_format=torch.channels_last)
-    rectify = nn.PReLU(8)
-    rectify.weight.data = torch.linspace(-1.4, 1.4, 8)
+@given(st.integers(12, 40), st.integers(12, 40), st.integers(0, 9))
+def test_the_first_layers_together_give_what_they_give_one_after_the_other(height: int, width: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    conv, rectify = nn.Conv2d(3, 10, 3), nn.PReLU(10)
+    rectify.weight.data = torch.linspace(-1.4, 1.4, 10)
+    pixels = torch.randint(256, (2, 3, height, width)).float().contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        expected = functional.max_pool2d(rectify(features), 2, 2, ceil_mode=True)
-        assert torch.equal(_rectified_maxima(features, rectify), expected)
+        expected = functional.max_pool2d(rectify(conv((pixels - 127.5) / 128)), 2, 2, ceil_mode=True)
+        torch.testing.assert_close(_FirstMaxima(conv, rectify)(pixels), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [40, 47, 94])  # 47 * (12 / 47) < 12
+def test_a_picture_as_small_as_the_smallest_face_can_be_searched(side: int) -> None:
+    assert len(Detector(min_face_px=side, device=CPU).detect([np.zeros((side, side, 3), np.uint8)])[0]) == 0
 
 
 def test_the_networks_are_those_of_facenet_pytorch() -> None:
