@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from batchemo.devices import upload
+from batchemo.halving import halved
 from batchemo.mtcnn import load_networks
 from batchemo.records import Faces
 
@@ -245,14 +246,8 @@ class _Mips:
         """The smallest pictures that need not be enlarged where the originals are shrunk `shrinking` times."""
         wanted = max(0, math.floor(math.log2(max(shrinking, 1))))
         while len(self._levels) <= wanted:
-            # OpenCV is quick at halves of even sizes only.
-            self._levels.append([_half(picture) for picture in self._levels[-1]])
+            self._levels.append([halved(picture) for picture in self._levels[-1]])
         return self._levels[wanted]
-
-
-def _half(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = (side - side % 2 for side in picture.shape[:2])
-    return cast("NDArray[np.uint8]", cv2.resize(picture[:height, :width], (width // 2, height // 2), interpolation=cv2.INTER_AREA))
 
 
 def _tensor(pictures: Sequence[object]) -> Tensor:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from batchemo.halving import halved
 from batchemo.records import FaceCrops, Faces
 
 CROP_PX = 48
@@ -60,7 +61,7 @@ def _cut(pixels: NDArray[np.uint8], origin: NDArray[np.float64], axis: NDArray[n
     window, shift = _window(pixels, origin, axis, side)
     origin = origin - shift
     while side >= 2 * _PIXELS_KEPT * CROP_PX and min(window.shape[:2]) > 1:
-        window, origin, side = _half(window), origin / 2, side / 2
+        window, origin, side = halved(window), origin / 2, side / 2
     # Warping reads single pixels, so the warp keeps about the face's own resolution, and an area mean of whole blocks follows.
     oversampling = max(1, math.ceil(side / CROP_PX))
     size = CROP_PX * oversampling
@@ -71,12 +72,6 @@ def _cut(pixels: NDArray[np.uint8], origin: NDArray[np.float64], axis: NDArray[n
     grey = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY) if patch.ndim == 3 else patch
     small = grey if oversampling == 1 else cv2.resize(grey, (CROP_PX, CROP_PX), interpolation=cv2.INTER_AREA)
     return small.astype(np.uint8, copy=False)
-
-
-def _half(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Means of 2 x 2; of odd sides the last row or column is left out."""
-    height, width = (side // 2 for side in pixels.shape[:2])
-    return np.asarray(cv2.resize(pixels[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _window(

@@ -23,6 +23,7 @@ from batchemo.atomic import replacing
 from batchemo.decoders.container import convertible, open_video
 from batchemo.decoders.picture import read_picture
 from batchemo.errors import MediaError
+from batchemo.halving import halved
 from batchemo.records import Medium
 from batchemo.tables import BATCH_ROWS, table_path, thumbnails_folder
 
@@ -139,4 +140,7 @@ def _cut(pixels: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.uint8]:
     x = min(max(round((left + right - side) / 2), 0), width - side)
     y = min(max(round((top + bottom - side) / 2), 0), height - side)
     square = np.ascontiguousarray(pixels[y : y + side, x : x + side])
+    while len(square) >= 2 * SIDE_PX:
+        square = halved(square)
+    side = len(square)
     return np.asarray(cv2.resize(square, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA if side > SIDE_PX else cv2.INTER_CUBIC), np.uint8)
