@@ -245,7 +245,8 @@ def print_verification(found: Verification) -> None:
     if found.gone:
         told = f"Not where they were, so that their tables could only be compared with each other: {_listed(found.gone)}"
         aside.print(told, highlight=False, soft_wrap=True)
-    looked = f"{found.frames} frames and {found.faces} faces of {found.media} media ({found.failed} failed, with a row that says why)"
+    frames = f"{found.frames} frames" + (f", {found.frames_analysed} analysed," if found.frames_analysed != found.frames else "")
+    looked = f"{frames} and {found.faces} faces of {found.media} media ({found.failed} failed, with a row that says why)"
     count = len(found.problems)
     verdict = f"{count} problem{'' if count == 1 else 's'} in {looked}." if count else f"All is accounted for: {looked}."
     aside.print(verdict, highlight=False, soft_wrap=True)

@@ -25,11 +25,13 @@ from batchemo.tables import PER_MEDIUM, table_path
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verification:
-    """What was looked at, and what is off. `gone` media have no file any more that their tables could be compared with."""
+    """What was looked at, and what is off. Of the media's `frames`, those of cut-off ones included, `frames_analysed` were analysed. `gone`
+    media have no file any more that their tables could be compared with."""
 
     media: int
     failed: int
     frames: int
+    frames_analysed: int
     faces: int
     gone: tuple[str, ...]
     problems: tuple[Problem, ...]
@@ -70,7 +72,8 @@ def verify(results: Path, *, deep: bool = False) -> Verification:
         if name not in seen.names and row["status"] != "failed":
             problems.append(Problem(name, "media.parquet", "missing", "media.parquet has a row of it, and it has no tables; run again"))
         seen.failed |= {name} if row["status"] == "failed" else set()
-    return Verification(len(seen.names | rows.keys()), len(seen.failed), seen.frames, seen.faces, tuple(seen.gone), tuple(problems))
+    media = len(seen.names | rows.keys())
+    return Verification(media, len(seen.failed), seen.frames, seen.frames_analysed, seen.faces, tuple(seen.gone), tuple(problems))
 
 
 @dataclasses.dataclass(slots=True)
@@ -81,6 +84,7 @@ class _Seen:
     failed: set[str] = dataclasses.field(default_factory=set)
     gone: list[str] = dataclasses.field(default_factory=list)
     frames: int = 0
+    frames_analysed: int = 0
     faces: int = 0
 
     def add(self, entry: Entry, *, source_gone: bool) -> None:
@@ -89,6 +93,7 @@ class _Seen:
         self.failed |= {row.media} if row.status == "failed" else set()
         self.gone += [row.media] if source_gone else []
         self.frames += row.n_frames
+        self.frames_analysed += row.n_frames_analysed
         self.faces += row.n_faces
 
 

@@ -25,6 +25,7 @@ from batchemo import consistency
 from batchemo.annotate import VideoWriter, write_picture
 from batchemo.consistency import check_tables, read_frames
 from batchemo.discover import find_media
+from batchemo.display import print_verification
 from batchemo.errors import LockedError, UsageError
 from batchemo.fingerprint import fingerprint_of
 from batchemo.inventory import read_inventory
@@ -36,7 +37,7 @@ from batchemo.run import Watch
 from batchemo.run import run as run_media
 from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
 from batchemo.timeline import TimelineWriter
-from batchemo.verify import verify
+from batchemo.verify import Verification, verify
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 FRAMES, SIZE, RATE = 20, (64, 48), 10
@@ -172,7 +173,7 @@ def test_whole_results_are_whole(results: Path) -> None:
     for deep in (False, True):
         looked = verify(results, deep=deep)
         assert not looked.problems
-        assert (looked.media, looked.failed, looked.frames, looked.faces, looked.gone) == (2, 0, 21, 36, ())
+        assert (looked.media, looked.failed, looked.frames, looked.frames_analysed, looked.faces, looked.gone) == (2, 0, 21, 21, 36, ())
 
 
 def test_results_of_a_real_run_are_whole(tmp_path: Path) -> None:
@@ -430,6 +431,11 @@ def test_memory_does_not_grow_with_the_table(results: Path, monkeypatch: pytest.
 
     small = bytes_for(100)
     assert bytes_for(20) < 1.3 * small, "twenty times as many rows"
+
+
+def test_what_is_told_keeps_frames_that_were_analysed_apart_from_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_verification(Verification(media=2, failed=1, frames=944, frames_analysed=362, faces=362, gone=(), problems=()))
+    assert "944 frames, 362 analysed, and 362 faces of 2 media (1 failed" in capsys.readouterr().err
 
 
 def test_the_command(results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
