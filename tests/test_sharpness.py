@@ -11,8 +11,9 @@ from patterns import train
 from torch import nn
 
 from training.fitting import Epoch
+from training.norms import momentum
 from training.recipe import Recipe
-from training.sharpness import climbed, unmoved_statistics
+from training.sharpness import climbed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,7 +49,7 @@ def _climb_and_stop(weight: nn.Parameter) -> None:
 
 def test_norms_measure_nothing_meanwhile() -> None:
     network = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2, momentum=None))
-    with unmoved_statistics(network):
+    with momentum(network, 0.0):
         network(torch.randn(4, 2, 3, 3))
     assert all(not norm.running_mean.any() for norm in network)
     network(torch.randn(4, 2, 3, 3))

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from batchemo.errors import DataError
 from batchemo.network import ExpressionNet
 from training.augmentation import augment
+from training.norms import momentum
 from training.recipe import METHODS, Augmentation
 
 _BATCH = 256
@@ -45,17 +46,13 @@ def refresh_norms(network: ExpressionNet, batches: Iterable[Tensor], device: tor
 
     The activations of an averaged network are not the average of the networks' (Izmailov et al. 2018, section 3.2).
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     network.to(device).eval()
-    usual = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches
-        norm.train()
-    for batch in batches:
-        network(batch.to(device).contiguous(memory_format=torch.channels_last))
-    for norm, momentum in zip(norms, usual, strict=True):
-        norm.momentum = momentum
+    with momentum(network, None) as norms:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.train()
+        for batch in batches:
+            network(batch.to(device).contiguous(memory_format=torch.channels_last))
     network.cpu().eval()
 
 

@@ -26,8 +26,9 @@ from training.augmentation import augment, mix, resize
 from training.dataset import VOTES, FaceSet
 from training.growing import grown
 from training.muon import Muon, hidden_convolutions
+from training.norms import momentum
 from training.recipe import Recipe, complete
-from training.sharpness import climbed, unmoved_statistics
+from training.sharpness import climbed
 from training.votes import label_probabilities, vote_shares
 
 CHECKPOINT = "checkpoint.pt"
@@ -187,7 +188,7 @@ def _train_epoch(learner: _Learner, recipe: Recipe, lessons: _Lessons, *, epoch:
         total += loss.item()
         whole.backward()  # type: ignore[no-untyped-call]
         if recipe.sharpness_radius:
-            with climbed(list(learner.network.parameters()), recipe.sharpness_radius), unmoved_statistics(learner.network):
+            with climbed(list(learner.network.parameters()), recipe.sharpness_radius), momentum(learner.network, 0.0):
                 learner.optimizer.zero_grad(set_to_none=True)
                 _, whole = _losses(learner, recipe, pictures, targets, votes, device=device)
                 whole.backward()  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -29,17 +29,3 @@ def climbed(weights: Sequence[Tensor], radius: float) -> Iterator[None]:
         with torch.no_grad():
             for weight, old in zip(moved, before, strict=True):
                 weight.copy_(old)
-
-
-@contextlib.contextmanager
-def unmoved_statistics(network: nn.Module) -> Iterator[None]:
-    """Within the block the running means and variances of norms stay as they are."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    usual = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, usual, strict=True):
-            norm.momentum = momentum
