@@ -331,8 +331,13 @@ def test_mistakes_are_one_line_and_exit_2(
 ) -> None:
     path = tmp_path / UNSEEN
     write_unseen(some(path, labelled(pictures(42, seed=3))))
+    guided_file = tmp_path / "pupil.toml"
+    guided_file.write_text(to_toml(dataclasses.replace(RECIPE, teacher_share=0.5)))
     for arguments, message in (
         (("fit", recipe_file, "--unseen", path), "teacher.toml: its unseen_share is 0: nothing is learnt from"),
+        (("fit", recipe_file, "--teacher", path), "teacher.toml: its teacher_share is 0: nothing is learnt from"),
+        (("fit", guided_file), "give their weights with --teacher, or set teacher_share to 0"),
+        (("fit", guided_file, "--teacher", tmp_path / "none"), f"{tmp_path / 'none'}"),
         (("fit", learning_file), "python -m training cross writes with --unseen, or set unseen_share to 0"),
         (("fit", learning_file, "--unseen", tmp_path / "none"), "none: cannot read the out-of-fold readings"),
         (("fit", learning_file, "--unseen", path), "no readings of 42 of the 42 training pictures (row 2 the first)"),

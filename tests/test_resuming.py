@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from training.dataset import FaceSet, read_split
 from training.drawings import write_drawings
 from training.fitting import CHECKPOINT, Epoch, fit
 from training.recipe import Recipe, read_recipe
+from training.teachers import Teachers
 
 RECIPE = dataclasses.replace(QUICK, epochs=2, learning_rate=0.02, network=dataclasses.replace(QUICK.network, drop_path=0.0))
 
@@ -29,12 +31,12 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
     return read_split(path, "Training")
 
 
-def learn(recipe: Recipe, faces: FaceSet, folder: Path, *, stop_after: int = 99) -> ExpressionNet:
+def learn(recipe: Recipe, faces: FaceSet, folder: Path, *, stop_after: int = 99, teachers: Sequence[ExpressionNet] = ()) -> ExpressionNet:
     def report(done: Epoch) -> None:
         if done.epoch + 1 == stop_after:
             raise KeyboardInterrupt
 
-    return fit(recipe, faces, validation=None, folder=folder, device=CPU, report=report)
+    return fit(recipe, faces, validation=None, folder=folder, device=CPU, report=report, teachers=teachers)
 
 
 def same(one: ExpressionNet, other: ExpressionNet) -> bool:
@@ -74,6 +76,58 @@ def test_mirror_images_are_learnt_where_the_recipe_says_so(faces: FaceSet, tmp_p
     assert same(learn(both, faces, tmp_path / "stopped"), together)
     with pytest.raises(ValueError, match="mirror_weight and sharpness_radius must be 0 or more"):
         dataclasses.replace(RECIPE, mirror_weight=-1.0)
+
+
+def test_mirror_images_may_be_changed_for_themselves(faces: FaceSet) -> None:
+    lessons = fitting._lessons(RECIPE, faces, None)
+    for apart in (False, True):
+        changes = dataclasses.replace(RECIPE.augmentation, mixup_alpha=0.0)
+        recipe = dataclasses.replace(RECIPE, mirror_weight=1.0, mirror_apart=apart, augmentation=changes)
+        for pictures, targets, _ in fitting._batches(recipe, lessons, epoch=0):
+            assert len(pictures) == 2 * recipe.batch_size
+            one, other = pictures.chunk(2)
+            assert torch.equal(*targets.chunk(2))
+            assert [torch.equal(a, b.flip(2)) for a, b in zip(one, other, strict=True)] == [not apart] * recipe.batch_size
+    for wrong in ({"mirror_weight": 0.0}, {"augmentation": dataclasses.replace(RECIPE.augmentation, mixup_alpha=0.2)}):
+        with pytest.raises(ValueError, match="mirror_apart needs a mirror_weight above 0 and mixup_alpha = 0"):
+            dataclasses.replace(recipe, **wrong)
+
+
+def test_teachers_are_learnt_from_where_the_recipe_says_so(faces: FaceSet, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    one, other = ExpressionNet(RECIPE.network), ExpressionNet(RECIPE.network)
+    guided = dataclasses.replace(RECIPE, teacher_share=0.5)
+    taught = learn(guided, faces, tmp_path / "taught", teachers=[one, other])
+    for teachers, folder in (([one], "one"), ([one, one], "twice")):
+        assert not same(taught, learn(guided, faces, tmp_path / folder, teachers=teachers))
+    with pytest.raises(KeyboardInterrupt):
+        learn(guided, faces, tmp_path / "stopped", stop_after=1, teachers=[one, other])
+    with pytest.raises(DataError, match="had other teachers; give those with --teacher"):
+        learn(guided, faces, tmp_path / "stopped", teachers=[one])
+    assert same(learn(guided, faces, tmp_path / "stopped", teachers=[one, other]), taught)
+    with pytest.raises(DataError, match="give their weights with --teacher, or set teacher_share to 0"):
+        learn(guided, faces, tmp_path / "none")
+    with pytest.raises(ValueError, match="unseen_share and teacher_share must be 0 to 1"):
+        dataclasses.replace(RECIPE, teacher_share=1.5)
+
+
+def test_teachers_say_the_mean_and_stay_as_they_are(faces: FaceSet) -> None:
+    torch.manual_seed(0)
+    networks = [ExpressionNet(RECIPE.network).train() for _ in range(2)]
+    before = [tensor.clone() for network in networks for tensor in network.state_dict().values()]
+    guides = Teachers(networks, CPU)
+    pictures = faces.pixels[:6].float() / 255
+    read = guides.read(pictures)
+    expected = torch.stack([network.eval()(pictures).softmax(1) for network in networks]).mean(0)
+    torch.testing.assert_close(read, expected)
+    assert not read.requires_grad
+    assert all(map(torch.equal, guides.tensors(), before))
+    mirrored = fitting._guidance(
+        guides, dataclasses.replace(RECIPE, mirror_weight=1.0), torch.cat((pictures, pictures.flip(3))), device=CPU
+    )
+    one, other = mirrored.chunk(2)
+    assert torch.equal(one, other)
+    torch.testing.assert_close(one, (read + guides.read(pictures.flip(3))) / 2)
 
 
 def test_readings_are_as_far_apart_as_jeffreys_says() -> None:

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple, cast
@@ -29,6 +29,7 @@ from training.muon import Muon, hidden_convolutions
 from training.norms import momentum
 from training.recipe import Recipe, complete
 from training.sharpness import climbed
+from training.teachers import Teachers
 from training.votes import label_probabilities, vote_shares
 
 CHECKPOINT = "checkpoint.pt"
@@ -60,19 +61,22 @@ def fit(
     report: Callable[[Epoch], None],
     start: ExpressionNet | None = None,
     unseen: Tensor | None = None,
+    teachers: Sequence[ExpressionNet] = (),
 ) -> ExpressionNet:
     """Trains on `faces` and returns the network with averaged weights of the last epoch, on the CPU.
 
     After each epoch the whole state is written to `folder`; called again with the same recipe, it goes on from there and
     ends with the same weights as if it had never stopped. No epoch is picked: `validation` only informs. With `start` its
     weights are the first ones, instead of random ones; where the recipe's network is larger, it grows (`training.growing`).
-    `unseen` are out-of-fold probabilities of `faces` (float32 N x 7, `training.unseen`), which a recipe with an `unseen_share` takes.
+    `unseen` are out-of-fold probabilities of `faces` (float32 N x 7, `training.unseen`), which a recipe with an `unseen_share` takes, and
+    `teachers` networks for one with a `teacher_share`.
     Raises DataError where `folder` holds the checkpoint of another recipe, of other pictures or first weights, where there are too few
     pictures for a batch, and where the loss is no longer a number.
     """
     if len(faces) < recipe.batch_size:
         raise DataError(f"{len(faces)} pictures do not fill one batch of {recipe.batch_size}; lower batch_size in the recipe")
     lessons = _lessons(recipe, faces, unseen)
+    guides = _guides(recipe, teachers, device)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     network = ExpressionNet(recipe.network).to(device).to(memory_format=torch.channels_last)
@@ -87,11 +91,15 @@ def fit(
     vote_head = nn.Linear(recipe.network.widths[-1], len(VOTES)).to(device)
     optimizer = _optimizer(recipe, network, vote_head)
     learner = _Learner(network, vote_head, average, optimizer)
-    origin = _Origin(_fingerprint(lessons), "" if start is None else _digest(start.state_dict().values()))
+    origin = _Origin(
+        _fingerprint(lessons),
+        "" if start is None else _digest(start.state_dict().values()),
+        "" if guides is None else _digest(guides.tensors()),
+    )
     first = _resume(folder / CHECKPOINT, learner, recipe=recipe, origin=origin)
     for epoch in range(first, recipe.epochs):
         started = time.monotonic()
-        loss = _train_epoch(learner, recipe, lessons, epoch=epoch, device=device)
+        loss = _train_epoch(learner, recipe, lessons, guides, epoch=epoch, device=device)
         accuracy = math.nan
         if validation is not None and (epoch % _VALIDATE_EVERY == _VALIDATE_EVERY - 1 or epoch == recipe.epochs - 1):
             accuracy = _accuracy(fitted, validation, side_px=recipe.size_px(epoch), device=device)
@@ -127,10 +135,12 @@ class _Learner:
 
 
 class _Origin(NamedTuple):
-    """What a training is made from, as hashes: its pictures with their targets, and its first weights (empty where random)."""
+    """What a training is made from, as hashes: its pictures with their targets, its first weights (empty where random) and its teachers
+    (empty where there are none)."""
 
     data: str
     start: str
+    teachers: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,14 +181,25 @@ def _labels_and_votes(recipe: Recipe, faces: FaceSet) -> _Lessons:
     return _Lessons(faces.pixels, torch.lerp(one_hot, likely, recipe.votes_share), vote_shares(faces.votes))
 
 
-def _train_epoch(learner: _Learner, recipe: Recipe, lessons: _Lessons, *, epoch: int, device: torch.device) -> float:
+def _guides(recipe: Recipe, teachers: Sequence[ExpressionNet], device: torch.device) -> Teachers | None:
+    if not recipe.teacher_share:
+        return None
+    if not teachers:
+        raise DataError("the recipe learns from other networks; give their weights with --teacher, or set teacher_share to 0")
+    return Teachers(teachers, device)
+
+
+def _train_epoch(
+    learner: _Learner, recipe: Recipe, lessons: _Lessons, guides: Teachers | None, *, epoch: int, device: torch.device
+) -> float:
     learner.network.train()
     torch.manual_seed(recipe.seed * 100_003 + epoch)
     total, steps = 0.0, len(lessons) // recipe.batch_size
-    for step, (pictures, targets, votes) in enumerate(_batches(recipe, lessons, epoch)):
+    for step, (pictures, known, votes) in enumerate(_batches(recipe, lessons, epoch)):
         for group in learner.optimizer.param_groups:
             peak = recipe.muon_rate if group.get("orthogonal") else recipe.learning_rate
             group["lr"] = _learning_rate(recipe, epoch + step / steps, peak=peak)
+        targets = known if guides is None else known.lerp(_guidance(guides, recipe, pictures, device=device), recipe.teacher_share)
         learner.optimizer.zero_grad(set_to_none=True)
         loss, whole = _losses(learner, recipe, pictures, targets, votes, device=device)
         if not torch.isfinite(loss):
@@ -212,6 +233,13 @@ def _losses(
     return loss, whole
 
 
+def _guidance(guides: Teachers, recipe: Recipe, pictures: Tensor, *, device: torch.device) -> Tensor:
+    """What the teachers make of each picture; where mirror images count, of it and its mirror image together."""
+    with _precision(recipe, device):
+        made = guides.read(pictures.to(device).contiguous(memory_format=torch.channels_last)).cpu()
+    return made.unflatten(0, (2, -1)).mean(dim=0).repeat(2, 1) if recipe.mirror_weight else made  # type: ignore[no-untyped-call]
+
+
 def _mirror_loss(logits: Tensor) -> Tensor:
     """Mean over pictures of half the symmetric divergence (Jeffreys) between the first half of 2N x classes and the second, in nats."""
     one, other = logits.float().log_softmax(1).chunk(2)
@@ -229,15 +257,17 @@ def _batches(recipe: Recipe, lessons: _Lessons, epoch: int) -> Iterator[tuple[Te
     follow on the pictures."""
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
     order = torch.randperm(len(lessons), generator=generator)
+    changes = dataclasses.replace(recipe.augmentation, flip=0.0) if recipe.mirror_apart else recipe.augmentation
     mixing = recipe.augmentation.mixup_alpha > 0 and epoch < recipe.epochs * (1 - recipe.plain_share)
     for start in range(0, len(order) - recipe.batch_size + 1, recipe.batch_size):
         chosen = order[start : start + recipe.batch_size]
-        pictures = resize(augment(lessons.pixels[chosen], recipe.augmentation, generator), recipe.size_px(epoch))
+        pictures = resize(augment(lessons.pixels[chosen], changes, generator), recipe.size_px(epoch))
         targets, votes = lessons.targets[chosen], lessons.votes[chosen]
         if mixing:
             pictures, targets, votes = mix(pictures, targets, votes, alpha=recipe.augmentation.mixup_alpha, generator=generator)
         if recipe.mirror_weight:
-            pictures, targets, votes = torch.cat((pictures, pictures.flip(3))), targets.repeat(2, 1), votes.repeat(2, 1)
+            again = resize(augment(lessons.pixels[chosen], changes, generator), recipe.size_px(epoch)) if recipe.mirror_apart else pictures
+            pictures, targets, votes = torch.cat((pictures, again.flip(3))), targets.repeat(2, 1), votes.repeat(2, 1)
         yield pictures, targets, votes
 
 
@@ -283,6 +313,7 @@ def _save(path: Path, learner: _Learner, *, recipe: Recipe, origin: _Origin, epo
         "recipe": dataclasses.asdict(recipe),
         "data": origin.data,
         "start": origin.start,
+        "teachers": origin.teachers,
         "epochs": epochs,
         "network": learner.network.state_dict(),
         "vote_head": learner.vote_head.state_dict(),
@@ -313,6 +344,8 @@ def _resume(path: Path, learner: _Learner, *, recipe: Recipe, origin: _Origin) -
         )
     if state.get("start", origin.start) != origin.start:
         raise DataError(f"{path} began with other weights; give those with --start, or another folder with --out")
+    if state.get("teachers", origin.teachers) != origin.teachers:
+        raise DataError(f"{path} had other teachers; give those with --teacher, or another folder with --out")
     learner.network.load_state_dict(state["network"])
     learner.vote_head.load_state_dict(state["vote_head"])
     learner.average.load_state_dict(state["average"])

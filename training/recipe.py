@@ -16,7 +16,7 @@ from batchemo.records import EMOTIONS
 
 PRECISIONS = ("auto", "bf16", "float32")
 OPTIMIZERS = ("sgd", "muon")
-METHODS = ("unseen_share", "mirror_weight", "sharpness_radius")
+METHODS = ("unseen_share", "teacher_share", "mirror_weight", "sharpness_radius")
 """What a recipe may learn by besides labels and votes; weights tell of those that are not 0."""
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -68,8 +68,12 @@ class Recipe:
     """Weight of the loss of a second head that predicts the votes, in training only."""
     unseen_share: float = 0.0
     """Share in the target of what a network that has not seen the picture makes of it (`training.unseen`); the rest is as without it."""
+    teacher_share: float = 0.0
+    """Share in the target of what other networks make of the same picture, changed in the same way (`training.teachers`)."""
     mirror_weight: float = 0.0
     """Weight of how far a picture's reading and its mirror image's lie apart; above 0 both are learnt from, at twice the cost."""
+    mirror_apart: bool = False
+    """With `mirror_weight`: the mirror image is changed at random for itself, not as the picture is."""
     sharpness_radius: float = 0.0
     """How far uphill, in the length of all weights together, gradients are taken (`training.sharpness`); above 0 at twice the cost."""
     ema_decay: float = 0.999
@@ -89,8 +93,10 @@ class Recipe:
             raise ValueError("votes_share must be 0 to 1, votes_weight 0 or more")
         if self.mirror_weight < 0 or self.sharpness_radius < 0:
             raise ValueError("mirror_weight and sharpness_radius must be 0 or more")
-        if not 0 <= self.unseen_share <= 1:
-            raise ValueError("unseen_share must be 0 to 1")
+        if self.mirror_apart and (not self.mirror_weight or self.augmentation.mixup_alpha):
+            raise ValueError("mirror_apart needs a mirror_weight above 0 and mixup_alpha = 0")
+        if not 0 <= self.unseen_share <= 1 or not 0 <= self.teacher_share <= 1:
+            raise ValueError("unseen_share and teacher_share must be 0 to 1")
         for key, choices in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
             if getattr(self, key) not in choices:
                 raise ValueError(f"{key} must be {' or '.join(choices)}, not {getattr(self, key)!r}")
@@ -185,4 +191,4 @@ def _alike(value: object, default: object) -> bool:
     if isinstance(default, tuple):
         return isinstance(value, list) and bool(value) and all(_alike(item, default[0]) for item in value)
     wanted = (int, float) if isinstance(default, float) else type(default)
-    return isinstance(value, wanted) and not isinstance(value, bool)
+    return isinstance(value, wanted) and isinstance(value, bool) == isinstance(default, bool)

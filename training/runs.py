@@ -7,6 +7,7 @@ import datetime
 import math
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def teach(
     device: torch.device,
     start: ExpressionNet | None,
     unseen: torch.Tensor | None = None,
+    teachers: Sequence[ExpressionNet] = (),
 ) -> ExpressionNet:
     """Fits and tells how it goes; Ctrl-C is exit 130."""
     say(f"{len(material.training)} pictures to train on, {len(material.held_back)} to calibrate and evaluate on: {material.name}")
@@ -70,6 +72,7 @@ def teach(
             report=lambda done: say(progress(recipe, done)),
             start=start,
             unseen=unseen,
+            teachers=teachers,
         )
     except KeyboardInterrupt:
         say("interrupted; the same command goes on after the last whole epoch")

@@ -26,6 +26,10 @@ def fit(
     unseen: Annotated[
         Path | None, typer.Option("--unseen", help="What cross wrote: readings to learn from, as the recipe's unseen_share says.")
     ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option("--teacher", help="Weights of a network to learn from, as the recipe's teacher_share says; may be given again."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Train a network, calibrate and evaluate it, and write OUT/weights.safetensors.
@@ -41,6 +45,10 @@ def fit(
     chosen = changed(read_recipe(recipe), epochs=epochs, seed=seed)
     if unseen is not None and not chosen.unseen_share:
         raise DataError(f"{recipe}: its unseen_share is 0: nothing is learnt from {unseen}; set unseen_share = 0.5, or leave out --unseen")
+    if teacher and not chosen.teacher_share:
+        raise DataError(
+            f"{recipe}: its teacher_share is 0: nothing is learnt from {teacher[0]}; set teacher_share = 0.5, or leave out --teacher"
+        )
     readings = read_unseen(unseen) if unseen is not None else None
     folder = out if out is not None else Path("runs") / recipe.stem
     target = choose_device(device)
@@ -53,6 +61,7 @@ def fit(
         device=target,
         start=started_from.network if started_from else None,
         unseen=readings.of(material.training) if readings else None,
+        teachers=[load(path).network for path in teacher or ()],
     )
     path = folder / WEIGHTS
     finish(path, network, material, origin=origin_of(chosen, recipe, started_from, material), device=target)
