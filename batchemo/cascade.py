@@ -311,7 +311,7 @@ class _FirstMaxima:
     def __call__(self, pixels: Tensor) -> Tensor:
         """B x colours x H x W -> B x channels x rows x columns, channels last, sides rounded up."""
         odd_rows, odd_columns = pixels.shape[2] % 2, pixels.shape[3] % 2
-        even = functional.pad(pixels, (0, odd_columns, 0, odd_rows))
+        even = functional.pad(pixels, (0, odd_columns, 0, odd_rows)) if odd_rows or odd_columns else pixels
         values = _convolved(even, self._weight, self._bias, stride=2).permute(0, 2, 3, 1)
         four = values.view(*values.shape[:3], 2, 2, -1)
         if odd_rows:
@@ -361,19 +361,28 @@ def _suppress(boxes: Tensor, owners: Tensor, overlap: float) -> Tensor:
     first."""
     order = boxes[:, 4].argsort(descending=True, stable=True)
     known, frames = boxes[order, :4].cpu().numpy(), owners[order].cpu().numpy()
-    rest = np.arange(len(known))
+    # Few boxes at once, many frame by frame.
+    owned = (
+        [np.flatnonzero(frames == frame) for frame in np.unique(frames)] if len(known) > _SUPPRESSED_AT_ONCE else [np.arange(len(known))]
+    )
+    kept = sorted(index for rest in owned for index in _uncovered(known, frames, rest, overlap))
+    return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]
+
+
+def _uncovered(boxes: NDArray[np.float32], frames: NDArray[np.int64], rest: NDArray[np.int64], overlap: float) -> list[int]:
+    """Those of the boxes `rest` (indices, best first) that no better one of them in the same frame covers."""
     kept: list[int] = []
     while len(rest):
         # In blocks, since all boxes against all would not fit where there are many of them.
         block = rest[:_SUPPRESSED_AT_ONCE]
-        covered = _covered(known[block], known[rest], overlap) & (frames[block, None] == frames[None, rest])
+        covered = _covered(boxes[block], boxes[rest], overlap) & (frames[block, None] == frames[None, rest])
         alive = np.ones(len(rest), np.bool_)
         for row, index in enumerate(block.tolist()):
             if alive[row]:
                 kept.append(index)
                 alive &= ~covered[row]
         rest = rest[len(block) :][alive[len(block) :]]
-    return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]
+    return kept
 
 
 def _covered(boxes: NDArray[np.float32], others: NDArray[np.float32], overlap: float) -> NDArray[np.bool_]:

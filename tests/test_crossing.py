@@ -282,7 +282,7 @@ def test_readings_that_do_not_fit_are_refused_before_anything_is_written(faces: 
     with pytest.raises(DataError, match=r"must be \(42, 7\), not \(41, 7\)"):
         weights(LEARNING, faces, tmp_path / "none", one_hot(faces.labels[1:]))
     assert not (tmp_path / "none").exists()
-    with pytest.raises(ValueError, match="unseen_share must be 0 to 1"):
+    with pytest.raises(ValueError, match="unseen_share and teacher_share must be 0 to 1"):
         dataclasses.replace(RECIPE, unseen_share=1.5)
 
 
@@ -336,8 +336,9 @@ def test_mistakes_are_one_line_and_exit_2(
     for arguments, message in (
         (("fit", recipe_file, "--unseen", path), "teacher.toml: its unseen_share is 0: nothing is learnt from"),
         (("fit", recipe_file, "--teacher", path), "teacher.toml: its teacher_share is 0: nothing is learnt from"),
-        (("fit", guided_file), "give their weights with --teacher, or set teacher_share to 0"),
-        (("fit", guided_file, "--teacher", tmp_path / "none"), f"{tmp_path / 'none'}"),
+        (("fit", guided_file), "pupil.toml: its teacher_share is 0.5; name networks to learn from with --teacher, or set it to 0"),
+        (("fit", guided_file, "--teacher", tmp_path / "none"), f"{tmp_path / 'none'}: "),
+        (("cross", guided_file), "pupil.toml: teacher_share is 0.5, and cross has no teachers; set it to 0"),
         (("fit", learning_file), "python -m training cross writes with --unseen, or set unseen_share to 0"),
         (("fit", learning_file, "--unseen", tmp_path / "none"), "none: cannot read the out-of-fold readings"),
         (("fit", learning_file, "--unseen", path), "no readings of 42 of the 42 training pictures (row 2 the first)"),

@@ -17,10 +17,18 @@ from training import fitting
 from training.dataset import FaceSet, read_split
 from training.drawings import write_drawings
 from training.fitting import CHECKPOINT, Epoch, fit
-from training.recipe import Recipe, read_recipe
+from training.recipe import Augmentation, Recipe, read_recipe
 from training.teachers import Teachers
 
 RECIPE = dataclasses.replace(QUICK, epochs=2, learning_rate=0.02, network=dataclasses.replace(QUICK.network, drop_path=0.0))
+
+
+ERASED = Augmentation(
+    **dict.fromkeys(("rotation_degrees", "scale", "shift", "brightness", "contrast", "gamma", "low_resolution", "mixup_alpha"), 0.0),
+    erase=1.0,
+    erase_area=(0.05, 0.1),
+)
+"""Pictures are flipped and partly erased, nothing else."""
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +89,15 @@ def test_mirror_images_are_learnt_where_the_recipe_says_so(faces: FaceSet, tmp_p
 def test_mirror_images_may_be_changed_for_themselves(faces: FaceSet) -> None:
     lessons = fitting._lessons(RECIPE, faces, None)
     for apart in (False, True):
-        changes = dataclasses.replace(RECIPE.augmentation, mixup_alpha=0.0)
-        recipe = dataclasses.replace(RECIPE, mirror_weight=1.0, mirror_apart=apart, augmentation=changes)
+        recipe = dataclasses.replace(RECIPE, mirror_weight=1.0, mirror_apart=apart, augmentation=ERASED)
         for pictures, targets, _ in fitting._batches(recipe, lessons, epoch=0):
             assert len(pictures) == 2 * recipe.batch_size
             one, other = pictures.chunk(2)
             assert torch.equal(*targets.chunk(2))
             assert [torch.equal(a, b.flip(2)) for a, b in zip(one, other, strict=True)] == [not apart] * recipe.batch_size
+            # Where nothing but what is erased differs, most of the mirror image is the picture's.
+            agreeing = [(a == b.flip(2)).float().mean() > 0.5 for a, b in zip(one, other, strict=True)]
+            assert all(agreeing)
     for wrong in ({"mirror_weight": 0.0}, {"augmentation": dataclasses.replace(RECIPE.augmentation, mixup_alpha=0.2)}):
         with pytest.raises(ValueError, match="mirror_apart needs a mirror_weight above 0 and mixup_alpha = 0"):
             dataclasses.replace(recipe, **wrong)
@@ -105,7 +115,7 @@ def test_teachers_are_learnt_from_where_the_recipe_says_so(faces: FaceSet, tmp_p
     with pytest.raises(DataError, match="had other teachers; give those with --teacher"):
         learn(guided, faces, tmp_path / "stopped", teachers=[one])
     assert same(learn(guided, faces, tmp_path / "stopped", teachers=[one, other]), taught)
-    with pytest.raises(DataError, match="give their weights with --teacher, or set teacher_share to 0"):
+    with pytest.raises(DataError, match="give their weights to python -m training fit with --teacher, or set teacher_share to 0"):
         learn(guided, faces, tmp_path / "none")
     with pytest.raises(ValueError, match="unseen_share and teacher_share must be 0 to 1"):
         dataclasses.replace(RECIPE, teacher_share=1.5)

@@ -17,7 +17,7 @@ from batchemo.options import merge_options
 from batchemo.records import Medium
 from batchemo.run import Report, Watch, run
 from batchemo.tables import thumbnails_folder
-from batchemo.thumbnails import MOST_TRACKS, SIDE_PX, write_thumbnails
+from batchemo.thumbnails import MOST_TRACKS, SIDE_PX, _cut, write_thumbnails
 
 FRAMES = 112
 UNSURE, SURE = ("happy", 0.6), ("happy", 0.9)
@@ -69,6 +69,17 @@ def test_the_face_is_cut_where_it_is(tmp_path: Path) -> None:
     assert red > 240
     assert blue < 15
     assert thumbnail(tmp_path, medium, 1)[SIDE_PX // 2, SIDE_PX // 2].max() < 15
+
+
+@pytest.mark.parametrize("side", [100, 274, 275, 600, 1100])
+def test_large_faces_are_cut_as_an_area_mean_would(side: int) -> None:
+    rows, columns = np.mgrid[:1200, :1300]
+    pixels = np.stack([rows / 5, columns / 6, 255 - rows / 5], axis=-1).astype(np.uint8)
+    cut = _cut(pixels, (90, 40, 90 + side / 1.4, 40 + side / 1.4))
+    left, top = (round(edge + side / 2.8 - side / 2) for edge in (90, 40))
+    left, top = max(left, 0), max(top, 0)
+    expected = cv2.resize(pixels[top : top + side, left : left + side], (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
+    assert np.abs(cut.astype(int) - expected).max() <= 2
 
 
 def test_crowds_cost_no_more_than_the_longest_tracks(tmp_path: Path) -> None:

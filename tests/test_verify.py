@@ -433,6 +433,18 @@ def test_memory_does_not_grow_with_the_table(results: Path, monkeypatch: pytest.
     assert bytes_for(20) < 1.3 * small, "twenty times as many rows"
 
 
+def test_frames_are_counted_with_those_that_are_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    write_clip(folder / "cut.mp4", faststart=True)
+    content = (folder / "cut.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(content[: len(content) - 300])
+    options = merge_options({"workers": 1, "report": False, "annotate": False}, environment={})
+    report = run_media([folder], tmp_path / "out", options, Watch(lambda _plan, _pulses: None, lambda _row: None))
+    looked = verify(tmp_path / "out")
+    assert looked.frames_analysed == report.rows[0].n_frames_analysed < looked.frames == report.rows[0].n_frames
+
+
 def test_what_is_told_keeps_frames_that_were_analysed_apart_from_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     print_verification(Verification(media=2, failed=1, frames=944, frames_analysed=362, faces=362, gone=(), problems=()))
     assert "944 frames, 362 analysed, and 362 faces of 2 media (1 failed" in capsys.readouterr().err

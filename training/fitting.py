@@ -70,8 +70,8 @@ def fit(
     weights are the first ones, instead of random ones; where the recipe's network is larger, it grows (`training.growing`).
     `unseen` are out-of-fold probabilities of `faces` (float32 N x 7, `training.unseen`), which a recipe with an `unseen_share` takes, and
     `teachers` networks for one with a `teacher_share`.
-    Raises DataError where `folder` holds the checkpoint of another recipe, of other pictures or first weights, where there are too few
-    pictures for a batch, and where the loss is no longer a number.
+    Raises DataError where `folder` holds the checkpoint of another recipe, of other pictures, first weights or teachers, where the recipe
+    wants readings or teachers that are not given, where there are too few pictures for a batch, and where the loss is no longer a number.
     """
     if len(faces) < recipe.batch_size:
         raise DataError(f"{len(faces)} pictures do not fill one batch of {recipe.batch_size}; lower batch_size in the recipe")
@@ -185,7 +185,9 @@ def _guides(recipe: Recipe, teachers: Sequence[ExpressionNet], device: torch.dev
     if not recipe.teacher_share:
         return None
     if not teachers:
-        raise DataError("the recipe learns from other networks; give their weights with --teacher, or set teacher_share to 0")
+        raise DataError(
+            "the recipe learns from other networks; give their weights to python -m training fit with --teacher, or set teacher_share to 0"
+        )
     return Teachers(teachers, device)
 
 
@@ -234,7 +236,7 @@ def _losses(
 
 
 def _guidance(guides: Teachers, recipe: Recipe, pictures: Tensor, *, device: torch.device) -> Tensor:
-    """What the teachers make of each picture; where mirror images count, of it and its mirror image together."""
+    """What the teachers make of each picture, at the size that it has; where mirror images count, of both together."""
     with _precision(recipe, device):
         made = guides.read(pictures.to(device).contiguous(memory_format=torch.channels_last)).cpu()
     return made.unflatten(0, (2, -1)).mean(dim=0).repeat(2, 1) if recipe.mirror_weight else made  # type: ignore[no-untyped-call]

@@ -69,7 +69,7 @@ class Recipe:
     unseen_share: float = 0.0
     """Share in the target of what a network that has not seen the picture makes of it (`training.unseen`); the rest is as without it."""
     teacher_share: float = 0.0
-    """Share in the target of what other networks make of the same picture, changed in the same way (`training.teachers`)."""
+    """Share in the target of what other networks make of the picture as it is learnt from, in the same size (`training.teachers`)."""
     mirror_weight: float = 0.0
     """Weight of how far a picture's reading and its mirror image's lie apart; above 0 both are learnt from, at twice the cost."""
     mirror_apart: bool = False

@@ -36,16 +36,17 @@ def changed(recipe: Recipe, *, epochs: int | None, seed: int | None) -> Recipe:
     return dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
 
 
-def origin_of(recipe: Recipe, path: Path, start: Weights | None, material: Material) -> dict[str, Any]:
+def origin_of(recipe: Recipe, path: Path, start: Weights | None, material: Material, *, teachers: Sequence[Weights] = ()) -> dict[str, Any]:
     """Where weights come from: what their model card says of their training."""
     return {
         "recipe": path.stem,
         "epochs": recipe.epochs,
         "seed": recipe.seed,
         "trained_on": len(material.training),
-        "learned_from_votes": recipe.needs_votes,
+        "learned_from_votes": recipe.needs_votes or any(each.figures.get("learned_from_votes") for each in teachers),
         **{name: getattr(recipe, name) for name in METHODS if getattr(recipe, name)},
         **({"start_sha256": start.sha256} if start else {}),
+        **({"teachers_sha256": [each.sha256 for each in teachers]} if teachers else {}),
     }
 
 

@@ -39,6 +39,8 @@ def cross(
     chosen = changed(read_recipe(recipe), epochs=epochs, seed=seed)
     if chosen.unseen_share:
         raise DataError(f"{recipe}: unseen_share is {chosen.unseen_share}, but there are no readings yet; set it to 0 for cross")
+    if chosen.teacher_share:
+        raise DataError(f"{recipe}: teacher_share is {chosen.teacher_share}, and cross has no teachers; set it to 0")
     target = choose_device(device)
     faces = gather(data, votes, chosen.seed).training
     path = out / UNSEEN

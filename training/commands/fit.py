@@ -53,6 +53,11 @@ def fit(
     folder = out if out is not None else Path("runs") / recipe.stem
     target = choose_device(device)
     started_from = load(start) if start is not None else None
+    teachers = [load(path) for path in teacher or ()]
+    if chosen.teacher_share and not teachers:
+        raise DataError(
+            f"{recipe}: its teacher_share is {chosen.teacher_share}; name networks to learn from with --teacher, or set it to 0"
+        )
     material = gather(data, votes, chosen.seed)
     network = teach(
         chosen,
@@ -61,10 +66,10 @@ def fit(
         device=target,
         start=started_from.network if started_from else None,
         unseen=readings.of(material.training) if readings else None,
-        teachers=[load(path).network for path in teacher or ()],
+        teachers=[each.network for each in teachers],
     )
     path = folder / WEIGHTS
-    finish(path, network, material, origin=origin_of(chosen, recipe, started_from, material), device=target)
+    finish(path, network, material, origin=origin_of(chosen, recipe, started_from, material, teachers=teachers), device=target)
     say(f"next: python -m training evaluate {typed(path)} --data {typed(data)}")
     say(f"or:   python -m training ship {typed(path)} --data {typed(data)}{f' --votes {typed(votes)}' if votes else ''}")
     print(path)
