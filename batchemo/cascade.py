@@ -322,7 +322,7 @@ class _FirstMaxima:
         return torch.maximum(highest, lowest).permute(0, 3, 1, 2)
 
     def _rectified(self, values: Tensor) -> Tensor:
-        """Of B x rows x columns x channels. Row by row, as torch would otherwise see ten values at a time, which is eight times as slow."""
+        """Of B x rows x columns x channels. By rows, .06 ms for 112 x 199; torch would else see ten values at a time, .42 ms."""
         batch, rows, columns, channels = values.shape
         return functional.prelu(values.reshape(batch * rows, columns * channels), self._slopes.expand(columns, -1).flatten()).view_as(
             values
@@ -357,25 +357,24 @@ def _square(boxes: Tensor) -> Tensor:
 
 
 def _suppress(boxes: Tensor, owners: Tensor, overlap: float) -> Tensor:
-    """Indices of boxes with scores, N x 5 or more, that no better one of the same frame covers by more than `overlap` of their union; best
-    first."""
+    """Indices of boxes with scores, N x 5 or more, that no better one of the same owner (a frame, or a scale of one) covers by more than
+    `overlap` of their union; best first."""
     order = boxes[:, 4].argsort(descending=True, stable=True)
-    known, frames = boxes[order, :4].cpu().numpy(), owners[order].cpu().numpy()
-    # Few boxes at once, many frame by frame.
-    owned = (
-        [np.flatnonzero(frames == frame) for frame in np.unique(frames)] if len(known) > _SUPPRESSED_AT_ONCE else [np.arange(len(known))]
-    )
-    kept = sorted(index for rest in owned for index in _uncovered(known, frames, rest, overlap))
+    known, owned = boxes[order, :4].cpu().numpy(), owners[order].cpu().numpy()
+    # Few boxes at once, many owner by owner.
+    few = len(known) <= _SUPPRESSED_AT_ONCE
+    groups = [np.arange(len(known))] if few else [np.flatnonzero(owned == owner) for owner in np.unique(owned)]
+    kept = sorted(index for group in groups for index in _uncovered(known, owned, group, overlap))
     return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]
 
 
-def _uncovered(boxes: NDArray[np.float32], frames: NDArray[np.int64], rest: NDArray[np.int64], overlap: float) -> list[int]:
-    """Those of the boxes `rest` (indices, best first) that no better one of them in the same frame covers."""
+def _uncovered(boxes: NDArray[np.float32], owners: NDArray[np.int64], rest: NDArray[np.int64], overlap: float) -> list[int]:
+    """Those of the boxes `rest` (indices, best first) that no better one of them with the same owner covers."""
     kept: list[int] = []
     while len(rest):
         # In blocks, since all boxes against all would not fit where there are many of them.
         block = rest[:_SUPPRESSED_AT_ONCE]
-        covered = _covered(boxes[block], boxes[rest], overlap) & (frames[block, None] == frames[None, rest])
+        covered = _covered(boxes[block], boxes[rest], overlap) & (owners[block, None] == owners[None, rest])
         alive = np.ones(len(rest), np.bool_)
         for row, index in enumerate(block.tolist()):
             if alive[row]:
