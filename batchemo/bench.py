@@ -173,7 +173,7 @@ def _analysis(media: Sequence[Medium], what: str, options: RunOptions, processes
         weights = read_weights_file(SHIPPED)
         task = Analysis(results, options, "bench", pulses, weights.labels, weights.sha256)
         engine = InProcess() if processes == 1 else Workers(processes, timeout_s=options.timeout, max_memory_mb=None)
-        with _Watcher(pulses) as watcher:
+        with _Watcher(pulses, here=processes == 1) as watcher:
             outcomes = [watcher.timed(outcome) for outcome in engine.run(task, media)]
     return _speed(outcomes, what, processes, watcher)
 
@@ -193,10 +193,11 @@ def _speed(outcomes: Sequence[Outcome], what: str, processes: int, watcher: _Wat
 
 class _Watcher:
     """Watches an analysis from beside: `seconds` from its first frame to its last outcome, which leaves out the start of the first
-    worker and the end of all, and the most memory of one process."""
+    worker and the end of all, and the most memory of one process that analyses: this one, if it is done `here`."""
 
-    def __init__(self, pulses: Path) -> None:
+    def __init__(self, pulses: Path, *, here: bool) -> None:
         self._pulses = pulses
+        self._here = here
         self._begun = False
         self._began = time.perf_counter()
         self._stop = threading.Event()
@@ -221,6 +222,6 @@ class _Watcher:
         while not self._stop.wait(_LOOK_SECONDS):
             if not self._begun and any(beat.beats for beat in read_pulses(self._pulses)):
                 self._begun, self._began = True, time.perf_counter()
-            for process in (me, *me.children(recursive=True)):
+            for process in [me] if self._here else me.children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     self.most_mb = max(self.most_mb, process.memory_info().rss // _MEGABYTE)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 
 from batchemo.bench import make_clip, make_pictures, measure
@@ -16,6 +19,7 @@ from batchemo.errors import UsageError
 from batchemo.records import Medium
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
+_MEGABYTE = 2**20
 
 
 def test_a_clip_of_ones_own_is_measured_stage_by_stage() -> None:
@@ -65,3 +69,12 @@ def test_only_so_many_processes_are_measured_as_asked_for(tmp_path: Path) -> Non
 def test_a_folder_without_media_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no pictures or videos"):
         next(measure(tmp_path, seconds=1, min_face_px=40))
+
+
+def test_memory_is_that_of_workers_not_of_what_watches_them() -> None:
+    ballast = np.ones(1200 * _MEGABYTE, np.uint8)
+    _, tables = itertools.islice(measure(SAMPLES / "variable_rate.mp4", seconds=1, min_face_px=40, workers=2), 2)
+    own_mb = psutil.Process().memory_info().rss / _MEGABYTE
+    assert len(ballast) / _MEGABYTE < own_mb
+    assert (tables.what, tables.processes) == ("tables", 2)
+    assert 100 < tables.peak_mb < own_mb - 100
