@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from batchemo.annotation import annotate
 from batchemo.appearance import Lookout
 from batchemo.assembly import Assembly
@@ -25,7 +28,7 @@ from batchemo.shots import ShotFinder
 from batchemo.standing import copy_alone
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import annotated_path, rewrite_row, table_path, thumbnails_folder
-from batchemo.thumbnails import write_thumbnails
+from batchemo.thumbnails import write_portraits, write_thumbnails
 
 Beat = Callable[[int, float], None]
 """Called with frames that have just been analysed, and the share of the medium that is behind us (0 to 1)."""
@@ -71,7 +74,9 @@ class Analyst:
             album = Album(together, models)
             for index, each in enumerate(together):
                 read = functools.partial(self._show, album, index, each)
-                yield self._write(each.medium, read, labels=models.classifier.labels, watch=each.watch, spent_s=each.seconds)
+                yield self._write(
+                    each.medium, read, labels=models.classifier.labels, watch=each.watch, spent_s=each.seconds, portraits=each.portraits
+                )
 
     def _with_tables(self, medium: Medium) -> Entry | None:
         return copy_alone(medium, self.results, options=self.options, weights_sha256=self.weights_sha256)
@@ -90,9 +95,17 @@ class Analyst:
             self.beat(1, 1.0)
 
     def _write(
-        self, medium: Medium, read: Callable[[Assembly], None], *, labels: tuple[str, ...], watch: Stopwatch, spent_s: float = 0.0
+        self,
+        medium: Medium,
+        read: Callable[[Assembly], None],
+        *,
+        labels: tuple[str, ...],
+        watch: Stopwatch,
+        spent_s: float = 0.0,
+        portraits: Sequence[NDArray[np.uint8]] | None = None,
     ) -> Outcome:
-        """The files of a medium, whose readings `read` puts into its tables; `spent_s` seconds were spent on it before."""
+        """The files of a medium, whose readings `read` puts into its tables; `spent_s` seconds were spent on it before, in which its
+        `portraits` may have been cut."""
         options, results = self.options, self.results
         with Assembly(
             medium,
@@ -115,7 +128,7 @@ class Analyst:
             row = assembly.finish()
         remove_parts(results, medium)
         if options.portrays and row.n_faces:
-            _portray(medium, results, self._done, watch)
+            _portray(medium, results, self._done, watch, portraits)
         return Outcome(row, dict(watch.seconds))
 
     def _done(self) -> None:
@@ -201,9 +214,18 @@ def take_step(
     return Done(None, dict(watch.seconds))
 
 
-def _portray(medium: Medium, results: Path, beat: Callable[[], None], watch: Stopwatch) -> None:
+def _portray(
+    medium: Medium,
+    results: Path,
+    beat: Callable[[], None],
+    watch: Stopwatch,
+    portraits: Sequence[NDArray[np.uint8]] | None = None,
+) -> None:
     with watch.stage("thumbnails"):
-        write_thumbnails(medium, results, beat=beat)
+        if portraits is None:
+            write_thumbnails(medium, results, beat=beat)
+        else:
+            write_portraits(medium, results, portraits, beat=beat)
 
 
 def _part(

@@ -27,6 +27,7 @@ from batchemo.options import RunOptions
 from batchemo.records import FaceCrops, Faces, Frame, Medium, Reading, Sighting
 from batchemo.shots import ShotFinder
 from batchemo.stopwatch import Stopwatch
+from batchemo.thumbnails import cut_portraits
 from batchemo.weights import SHIPPED, load_weights
 
 _BATCH_FRAMES = 16
@@ -103,14 +104,15 @@ def look_at(frame: Frame, faces: Faces, crops: FaceCrops) -> NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Glimpse:
-    """The faces of a picture, whose expressions are not read yet, or the `error` that came in between; `seconds` by the clock, and those
-    of the processor on the `watch`."""
+    """The faces of a picture, whose expressions are not read yet, or the `error` that came in between; `portraits` are thumbnails of the
+    faces, where the page is to show them; `seconds` by the clock, and those of the processor on the `watch`."""
 
     medium: Medium
     found: Found
     decoder: str
     faces: Faces
     crops: FaceCrops
+    portraits: Sequence[NDArray[np.uint8]]
     nbytes: int
     seconds: float
     watch: Stopwatch
@@ -123,6 +125,7 @@ def glimpse(medium: Medium, models: Models, options: RunOptions, watch: Stopwatc
     source = open_source(medium, decoder=options.decoder)
     faces, error, nbytes = Faces.none(), None, 0
     crops = cut_crops(np.empty((1, 1), np.uint8), faces)
+    portraits: list[NDArray[np.uint8]] = []
     try:
         with blaming(medium.path):
             for frame in watch.each("decode", source.frames(sample_fps=options.sample_fps)):
@@ -131,9 +134,12 @@ def glimpse(medium: Medium, models: Models, options: RunOptions, watch: Stopwatc
                     (faces,) = models.detector.detect([frame.pixels])
                 with watch.stage("crop"):
                     crops = cut_crops(frame.grey, faces) if len(faces) else crops
+                if options.portrays:
+                    with watch.stage("thumbnails"):
+                        portraits = cut_portraits(frame.pixels, faces)
     except MediaError as found:
         error = found
-    return Glimpse(medium, source.found, source.decoder, faces, crops, nbytes, time.monotonic() - began, watch, error)
+    return Glimpse(medium, source.found, source.decoder, faces, crops, portraits, nbytes, time.monotonic() - began, watch, error)
 
 
 class Album:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from batchemo.decoders.container import convertible, open_video
 from batchemo.decoders.picture import read_picture
 from batchemo.errors import MediaError
 from batchemo.halving import halved
-from batchemo.records import Medium
+from batchemo.records import Faces, Medium
 from batchemo.tables import BATCH_ROWS, table_path, thumbnails_folder
 
 SIDE_PX = 96
@@ -56,16 +56,28 @@ def write_thumbnails(medium: Medium, results: Path, *, beat: Callable[[], None] 
 
     A face whose frame cannot be had again is left out; that is logged and no failure.
     """
-    folder = thumbnails_folder(results, medium.output)
     views = _best_views(results, medium.output)
+    return _write(medium, results, ((view.track_id, _cut(pixels, view.box)) for view, pixels in _seen(medium, views)), beat)
+
+
+def cut_portraits(pixels: NDArray[np.uint8], faces: Faces) -> list[NDArray[np.uint8]]:
+    """Thumbnails of the faces of a picture (RGB H x W x 3), as many as are shown of a medium, each `SIDE_PX` x `SIDE_PX` x 3."""
+    return [_cut(pixels, box) for box in faces.boxes[:MOST_TRACKS].tolist()]
+
+
+def write_portraits(medium: Medium, results: Path, portraits: Sequence[NDArray[np.uint8]], *, beat: Callable[[], None]) -> int:
+    """As `write_thumbnails`, of a picture that need not be read again: each of its faces is a track of its own, in their order."""
+    return _write(medium, results, enumerate(portraits, start=1), beat)
+
+
+def _write(medium: Medium, results: Path, thumbnails: Iterable[tuple[int, NDArray[np.uint8]]], beat: Callable[[], None]) -> int:
+    folder = thumbnails_folder(results, medium.output)
     written = 0
     try:
-        for view, pixels in _seen(medium, views):
-            good, content = cv2.imencode(
-                ".jpg", cv2.cvtColor(_cut(pixels, view.box), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-            )
+        for track_id, pixels in thumbnails:
+            good, content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
             if good:
-                with replacing(folder / f"{view.track_id}.jpg") as temporary:
+                with replacing(folder / f"{track_id}.jpg") as temporary:
                     temporary.write_bytes(content.tobytes())
                 written += 1
             beat()

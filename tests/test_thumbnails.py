@@ -19,6 +19,7 @@ from batchemo.run import Report, Watch, run
 from batchemo.tables import thumbnails_folder
 from batchemo.thumbnails import MOST_TRACKS, SIDE_PX, _cut, write_thumbnails
 
+SAMPLES = Path(__file__).parents[1] / "sample_media"
 FRAMES = 112
 UNSURE, SURE = ("happy", 0.6), ("happy", 0.9)
 
@@ -121,3 +122,21 @@ def test_faces_are_shown_only_while_they_are_wanted(tmp_path: Path) -> None:
     assert not page.exists(), "it held the face of what was pruned"
     run_again(report=False, force=True)
     assert not thumbnails[1].exists(), "tracks may be numbered in another way now"
+
+
+def test_portraits_of_a_picture_are_what_its_tables_would_have_cut(tmp_path: Path) -> None:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    people = np.asarray(cv2.imread(str(SAMPLES / "eileen_collins.jpg")))
+    other = np.asarray(cv2.imread(str(SAMPLES / "grace_hopper.jpg")))
+    other = cv2.resize(other, (round(other.shape[1] * len(people) / len(other)), len(people)), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(folder / "both.png"), np.concatenate([people, np.asarray(other)], axis=1))
+    cv2.imwrite(str(folder / "nobody.png"), np.zeros((200, 300, 3), np.uint8))
+    run([folder], tmp_path / "out", merge_options({"annotate": False, "workers": 1}), Watch(lambda *_: None, lambda _: None))
+    medium = Medium(folder / "both.png", "both.png", "both.png", "image")
+    written = {path.name: path.read_bytes() for path in thumbnails_folder(tmp_path / "out", medium.output).iterdir()}
+    assert set(written) == {"1.jpg", "2.jpg"}
+    assert not thumbnails_folder(tmp_path / "out", "nobody.png").exists()
+    shutil.rmtree(thumbnails_folder(tmp_path / "out", medium.output))
+    assert write_thumbnails(medium, tmp_path / "out") == 2
+    assert {path.name: path.read_bytes() for path in thumbnails_folder(tmp_path / "out", medium.output).iterdir()} == written
