@@ -19,6 +19,7 @@ from training.commands.fit import fit
 from training.commands.looks import looks
 from training.commands.prepare import prepare
 from training.commands.ship import ship
+from training.commands.sieve import sieve
 from training.commands.sweep import sweep
 from training.commands.tracking import tracking
 from training.console import say
@@ -26,7 +27,7 @@ from training.console import say
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Train the network of batchemo on FER2013."
 )
-for verb in (fit, prepare, evaluate, average, cross, finetune, sweep, export, explore, card, ship, looks, tracking):
+for verb in (fit, prepare, evaluate, average, cross, finetune, sweep, export, explore, card, ship, looks, sieve, tracking):
     app.command()(verb)
 
 

@@ -1,0 +1,219 @@
+"""The sieve before the proposal network: where no face can be, as taught by that network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import batchemo.cascade
+from batchemo.cascade import Cascade, _Mips
+from batchemo.detect import Detector
+from batchemo.errors import BatchemoError, DataError
+from batchemo.mtcnn import load_networks
+from batchemo.sieve import BLOCK_CELLS, BLOCK_FEATURES, CELL_FEATURES, Sieve, SieveNet, load_sieve, patches, with_whole_blocks
+from training.cli import app
+from training.sieving import RECALL, draw_scene, first_features, fit_sieve, propose, read_backdrops, write_sieve
+
+SAMPLES = Path(__file__).parents[1] / "sample_media"
+CPU = torch.device("cpu")
+
+
+def photograph(name: str = "grace_hopper", *, width: int = 320) -> np.ndarray:
+    pixels = cv2.imread(str(SAMPLES / f"{name}.jpg"), cv2.IMREAD_COLOR_RGB)
+    return np.asarray(cv2.resize(pixels, (width, round(width * pixels.shape[0] / pixels.shape[1])), interpolation=cv2.INTER_AREA))
+
+
+def tensor(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels[None].copy()).permute(0, 3, 1, 2).float()
+
+
+@pytest.fixture
+def cascade() -> Cascade:
+    return Cascade(min_face_px=40, exact=False, device=CPU)
+
+
+def first(pixels: np.ndarray) -> torch.Tensor:
+    """Features of a picture (RGB) after the first maxima of the proposal network."""
+    return first_features(load_networks()[0], tensor(pixels)).contiguous(memory_format=torch.channels_last)
+
+
+def sieve_of(bias: float) -> Sieve:
+    """One that lets everything through, or nothing."""
+    network = SieveNet()
+    torch.nn.init.constant_(network.conv3.get_parameter("bias"), bias)
+    return Sieve(network)
+
+
+@given(st.integers(5, 60), st.integers(5, 60))
+def test_whole_blocks_hold_all_cells_and_hardly_more(rows: int, columns: int) -> None:
+    features = torch.ones(2, 10, rows, columns)
+    whole = with_whole_blocks(features)
+    assert torch.equal(whole[:, :, :rows, :columns], features)
+    assert whole.sum() == features.sum()
+    for side, padded in zip((rows, columns), whole.shape[2:], strict=True):
+        assert side <= padded <= side + 1
+        assert (padded - CELL_FEATURES + 1) % BLOCK_CELLS == 0
+    assert whole.is_contiguous(memory_format=torch.channels_last)
+
+
+@given(st.integers(6, 30), st.integers(6, 30))
+def test_patches_are_what_the_blocks_see(rows: int, columns: int) -> None:
+    features = torch.rand(2, 3, rows, columns).contiguous(memory_format=torch.channels_last)
+    steps = ((side - BLOCK_FEATURES) // BLOCK_CELLS + 1 for side in (rows, columns))
+    blocks = torch.cartesian_prod(torch.arange(2), *(torch.arange(count) for count in steps))
+    for patch, (picture, row, column) in zip(patches(features, blocks), blocks.tolist(), strict=True):
+        top, left = row * BLOCK_CELLS, column * BLOCK_CELLS
+        assert torch.equal(patch, features[picture, :, top : top + BLOCK_FEATURES, left : left + BLOCK_FEATURES])
+
+
+def test_what_is_driven_for_speed_lets_through_what_the_network_does() -> None:
+    network = load_sieve()
+    features = first(photograph()[:202, :302])
+    with torch.inference_mode():
+        scores = network(features)
+        blocks, share = Sieve(network).passed(features)
+    sure = scores.abs() > 1e-3
+    let_through = torch.zeros_like(scores, dtype=torch.bool)
+    let_through[tuple(blocks.T)] = True
+    assert torch.equal(let_through[sure], (scores > 0)[sure])
+    assert share == len(blocks) / scores.numel()
+    assert 0 < share < 0.3
+
+
+@pytest.mark.parametrize("width", [320, 323])
+@pytest.mark.parametrize("most", [1.0, 0.25])
+def test_where_all_is_let_through_all_cells_are_seen(width: int, most: float, cascade: Cascade, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batchemo.cascade, "_MOST_SIFTED", most)
+    cascade._sieve = sieve_of(1e6)
+    picture = photograph(width=width)
+    sizes = [(int(picture.shape[0] * scale), int(width * scale)) for scale in (0.5, 0.33, 0.07)]
+    with torch.inference_mode():
+        expected, ours = (read(_Mips([picture, picture]), sizes) for read in (cascade._everywhere, cascade._sifted))
+
+    def cells(found: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> dict[tuple[int, ...], torch.Tensor]:
+        features, places, levels = found
+        return {(level, *place): each for level, place, each in zip(levels.tolist(), places.tolist(), features, strict=True)}
+
+    expected_cells, our_cells = cells(expected), cells(ours)
+    assert len(expected_cells) > 20
+    assert expected_cells.keys() == our_cells.keys()
+    for key, features in expected_cells.items():
+        torch.testing.assert_close(our_cells[key], features, rtol=1e-4, atol=1e-4)
+
+
+def test_where_much_is_let_through_the_whole_is_read(cascade: Cascade, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = cascade.find([photograph()])
+    cascade._sieve = sieve_of(1e6)
+    monkeypatch.setattr(batchemo.cascade, "patches", None)
+    (found,) = cascade.find([photograph()])
+    assert len(found) == len(expected[0]) == 1
+    assert found.overlap(expected[0]).item() > 0.9
+
+
+def test_where_nothing_is_let_through_there_is_no_face(cascade: Cascade) -> None:
+    cascade._sieve = sieve_of(-1e6)
+    assert len(cascade.find([photograph()])[0]) == 0
+
+
+def test_it_loses_no_face_of_the_samples_and_spares_most_of_the_work(cascade: Cascade) -> None:
+    """In all sizes, lights and turns that a face may come in."""
+    plain = Cascade(min_face_px=40, exact=False, device=CPU)
+    plain._sieve = sieve_of(1e6)
+    faces, shares = 0, []
+    for name in ("grace_hopper", "eileen_collins"):
+        for width in (120, 200, 320, 450, 640):
+            picture = photograph(name, width=width)
+            height = picture.shape[0]
+            turn = cv2.getRotationMatrix2D((width / 2, height / 2), 15, 1)
+            dark, grey = (picture * 0.3).astype(np.uint8), cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+            for each in (picture, dark, np.asarray(grey), np.asarray(cv2.warpAffine(picture, turn, (width, height)))):
+                (expected,), (found,) = plain.find([each]), cascade.find([each])
+                assert len(found) == len(expected)
+                faces += len(found)
+                assert not len(found) or found.overlap(expected).max(axis=1).min() > 0.8
+            shares.append(Sieve(load_sieve()).passed(first(picture))[1])
+    assert faces >= 30
+    assert np.mean(shares) < 0.15
+
+
+def test_a_sieve_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.safetensors", tmp_path / "damaged.safetensors"):
+        if "damaged" in path.name:
+            path.write_bytes(b"{}")
+        with pytest.raises(BatchemoError, match=f"{path.name}.*install batchemo again"):
+            load_sieve(path)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10**6))
+def test_scenes_are_pictures_of_one_size_that_their_seed_decides(seed: int) -> None:
+    faces, backdrops = np.full((2, 48, 48), 120, np.uint8), [photograph()]
+    scene = draw_scene(faces, backdrops, np.random.default_rng(seed))
+    assert scene.shape == (126, 126, 3)
+    assert scene.dtype == np.float32
+    assert 0 <= scene.min() <= scene.max() <= 255
+    assert np.array_equal(scene, draw_scene(faces, backdrops, np.random.default_rng(seed)))
+
+
+def test_the_teacher_is_the_proposal_network_that_searches(cascade: Cascade) -> None:
+    pixels = tensor(photograph(width=100))
+    network = load_networks()[0]
+    features = first_features(network, pixels)
+    odds = propose(network, features)
+    with torch.inference_mode():
+        torch.testing.assert_close(cascade._first(pixels), features, rtol=0, atol=1e-5)
+        _, places = cascade._promising(cascade._first(pixels))
+    sure = (odds - np.log(4)).abs() > 1e-2  # a score of .8
+    seen = torch.zeros_like(odds, dtype=torch.bool)
+    seen[tuple(places.T)] = True
+    assert seen.any()
+    assert torch.equal(seen[sure], (odds > np.log(4))[sure])
+
+
+def test_a_sieve_learns_where_faces_are(tmp_path: Path) -> None:
+    box = json.loads((SAMPLES / "grace_hopper.json").read_text())["frames"][0]["faces"][0]["box"]
+    left, top, right, bottom = map(round, box)
+    whole = cv2.cvtColor(np.asarray(cv2.imread(str(SAMPLES / "grace_hopper.jpg"))), cv2.COLOR_BGR2GRAY)
+    faces = np.asarray(cv2.resize(whole[top:bottom, left:right], (48, 48), interpolation=cv2.INTER_AREA))[None]
+    losses = []
+    network, quality = fit_sieve(faces, faces, read_backdrops(SAMPLES)[:5], steps=120, seed=0, report=lambda _, loss: losses.append(loss))
+    assert len(losses) == 2
+    assert quality.recall == pytest.approx(RECALL, abs=0.01)
+    assert quality.kept < 0.7
+    write_sieve(network, tmp_path / "sieve.safetensors")
+    again = load_sieve(tmp_path / "sieve.safetensors")
+    features = first(photograph(width=100))
+    assert torch.equal(network(features), again(features))
+
+
+def test_a_folder_without_pictures_is_told(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no pictures or videos"):
+        read_backdrops(tmp_path / "empty")
+    ended = CliRunner().invoke(app, ["sieve", "--data", str(data), "--pictures", str(tmp_path / "empty"), "--out", str(tmp_path / "out")])
+    assert ended.exit_code != 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_writes_what_it_says(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "sieve.safetensors"
+    ended = CliRunner().invoke(
+        app, ["sieve", "--data", str(data), "--pictures", str(SAMPLES), "--out", str(path), "--steps", "20"], catch_exceptions=False
+    )
+    assert ended.exit_code == 0
+    assert ended.stdout.strip() == str(path)
+    load_sieve(path)
+
+
+def test_a_picture_of_the_least_size_is_searched() -> None:
+    for side in (40, 41, 47, 60):
+        detector = Detector(min_face_px=40, device=CPU)
+        assert len(detector.detect([np.zeros((side, side + 1, 3), np.uint8)])[0]) == 0
