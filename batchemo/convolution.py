@@ -1,4 +1,4 @@
-"""Convolutions over pixels, as the networks of MTCNN and its sieve read them."""
+"""Convolutions as the networks of MTCNN and its sieve have them, and the pixels that MTCNN reads."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def for_bytes(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
     return weight, bias - weight.sum(dim=(1, 2, 3)) * _MIDDLE
 
 
-def convolved(pixels: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1) -> Tensor:
-    """Without padding. On a CPU always by oneDNN: torch takes a slow path of its own for small pictures."""
-    if pixels.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return functional.conv2d(pixels, weight, bias, stride)
-    return torch.mkldnn_convolution(pixels, weight, bias, (0, 0), (stride, stride), (1, 1), 1)
+def convolved(features: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1) -> Tensor:
+    """Of B x C x H x W, without padding. On a CPU always by oneDNN: torch takes a slow path of its own for small pictures."""
+    if features.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return functional.conv2d(features, weight, bias, stride)
+    return torch.mkldnn_convolution(features, weight, bias, (0, 0), (stride, stride), (1, 1), 1)

@@ -76,9 +76,10 @@ class Sieve:
 
 
 def with_whole_blocks(features: Tensor) -> Tensor:
-    """Features (B x C x rows x columns) with zeros below and on the right where a block would else lack them, channels last."""
+    """Features (B x C x rows x columns), the last ones repeated below and on the right where a block would else lack them; channels
+    last."""
     lacking = [(side - CELL_FEATURES + 1) % BLOCK_CELLS for side in features.shape[:1:-1]]
-    padded = functional.pad(features, (0, lacking[0], 0, lacking[1])) if any(lacking) else features
+    padded = functional.pad(features, (0, lacking[0], 0, lacking[1]), mode="replicate") if any(lacking) else features
     return padded.contiguous(memory_format=torch.channels_last)
 
 

@@ -1,4 +1,5 @@
-"""A small picture of each track's face at its best, cut out of the medium when its tables are done, for the page of results."""
+"""A small picture of each track's face at its best for the page of results: cut out of a video when its tables are done, of a picture at
+once."""
 
 from __future__ import annotations
 

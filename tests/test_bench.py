@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
-from batchemo.bench import make_clip, make_pictures, measure
+from batchemo.bench import _Watcher, make_clip, make_pictures, measure
 from batchemo.decode import open_source
 from batchemo.engine import usable_cores
 from batchemo.errors import UsageError
 from batchemo.records import Medium
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
-_MEGABYTE = 2**20
 
 
 def test_a_clip_of_ones_own_is_measured_stage_by_stage() -> None:
@@ -71,10 +69,17 @@ def test_a_folder_without_media_is_refused(tmp_path: Path) -> None:
         next(measure(tmp_path, seconds=1, min_face_px=40))
 
 
-def test_memory_is_that_of_workers_not_of_what_watches_them() -> None:
-    ballast = np.ones(1200 * _MEGABYTE, np.uint8)
-    _, tables = itertools.islice(measure(SAMPLES / "variable_rate.mp4", seconds=1, min_face_px=40, workers=2), 2)
-    own_mb = psutil.Process().memory_info().rss / _MEGABYTE
-    assert len(ballast) / _MEGABYTE < own_mb
-    assert (tables.what, tables.processes) == ("tables", 2)
-    assert 100 < tables.peak_mb < own_mb - 100
+def test_memory_is_that_of_workers_not_of_what_watches_them(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        found = {}
+        for here in (True, False):
+            with _Watcher(tmp_path, here=here) as watcher:
+                time.sleep(1)
+            found[here] = watcher.most_mb
+    finally:
+        child.kill()
+        child.wait()
+    own_mb = psutil.Process().memory_info().rss / 2**20
+    assert found[True] == pytest.approx(own_mb, rel=0.1)
+    assert 0 < found[False] < own_mb / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import batchemo.cascade
+import training.sieving
 from batchemo.cascade import Cascade, _Mips
-from batchemo.detect import Detector
 from batchemo.errors import BatchemoError, DataError
 from batchemo.mtcnn import load_networks
+from batchemo.records import Frame
 from batchemo.sieve import BLOCK_CELLS, BLOCK_FEATURES, CELL_FEATURES, Sieve, SieveNet, load_sieve, patches, with_whole_blocks
 from training.cli import app
 from training.sieving import RECALL, draw_scene, first_features, fit_sieve, propose, read_backdrops, write_sieve
@@ -54,10 +56,10 @@ def sieve_of(bias: float) -> Sieve:
 
 @given(st.integers(5, 60), st.integers(5, 60))
 def test_whole_blocks_hold_all_cells_and_hardly_more(rows: int, columns: int) -> None:
-    features = torch.ones(2, 10, rows, columns)
+    features = torch.rand(2, 10, rows, columns)
     whole = with_whole_blocks(features)
     assert torch.equal(whole[:, :, :rows, :columns], features)
-    assert whole.sum() == features.sum()
+    assert torch.equal(whole[:, :, -1, -1], features[:, :, -1, -1]), "the last ones, again"
     for side, padded in zip((rows, columns), whole.shape[2:], strict=True):
         assert side <= padded <= side + 1
         assert (padded - CELL_FEATURES + 1) % BLOCK_CELLS == 0
@@ -92,21 +94,24 @@ def test_what_is_driven_for_speed_lets_through_what_the_network_does() -> None:
 @pytest.mark.parametrize("most", [1.0, 0.25])
 def test_where_all_is_let_through_all_cells_are_seen(width: int, most: float, cascade: Cascade, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batchemo.cascade, "_MOST_SIFTED", most)
-    cascade._sieve = sieve_of(1e6)
     picture = photograph(width=width)
     sizes = [(int(picture.shape[0] * scale), int(width * scale)) for scale in (0.5, 0.33, 0.07)]
     with torch.inference_mode():
-        expected, ours = (read(_Mips([picture, picture]), sizes) for read in (cascade._everywhere, cascade._sifted))
+        pictures = _Mips([picture, picture])
+        expected, ours = cascade._everywhere(pictures, sizes), cascade._sifted(sieve_of(1e6), pictures, sizes)
 
     def cells(found: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> dict[tuple[int, ...], torch.Tensor]:
         features, places, levels = found
         return {(level, *place): each for level, place, each in zip(levels.tolist(), places.tolist(), features, strict=True)}
 
     expected_cells, our_cells = cells(expected), cells(ours)
-    assert len(expected_cells) > 20
-    assert expected_cells.keys() == our_cells.keys()
-    for key, features in expected_cells.items():
-        torch.testing.assert_close(our_cells[key], features, rtol=1e-4, atol=1e-4)
+    both = expected_cells.keys() & our_cells.keys()
+    assert len(both) > 20
+    for key in both:
+        torch.testing.assert_close(our_cells[key], expected_cells[key], rtol=1e-4, atol=1e-4)
+    weight, bias = cascade._odds
+    for key, features in (expected_cells | our_cells).items():
+        assert key in both or float(features @ weight + bias) == pytest.approx(np.log(4), abs=1e-3), "on the edge of being seen"
 
 
 def test_where_much_is_let_through_the_whole_is_read(cascade: Cascade, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,25 +128,50 @@ def test_where_nothing_is_let_through_there_is_no_face(cascade: Cascade) -> None
     assert len(cascade.find([photograph()])[0]) == 0
 
 
-def test_it_loses_no_face_of_the_samples_and_spares_most_of_the_work(cascade: Cascade) -> None:
+@pytest.mark.parametrize("blocks_at_once", [1, 1024])
+def test_it_loses_no_face_of_the_samples_and_spares_most_of_the_work(
+    blocks_at_once: int, cascade: Cascade, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In all sizes, lights and turns that a face may come in."""
+    monkeypatch.setattr(batchemo.cascade, "_BLOCKS_AT_ONCE", blocks_at_once)
+    shares = []
+
+    class Watched(Sieve):
+        def passed(self, features: torch.Tensor) -> tuple[torch.Tensor, float]:
+            blocks, share = super().passed(features)
+            shares.append((len(blocks), len(blocks) / share if share else 0))
+            return blocks, share
+
+    cascade._sieve = Watched(load_sieve())
     plain = Cascade(min_face_px=40, exact=False, device=CPU)
-    plain._sieve = sieve_of(1e6)
-    faces, shares = 0, []
+    plain._sieve = None
+    faces = 0
     for name in ("grace_hopper", "eileen_collins"):
-        for width in (120, 200, 320, 450, 640):
+        for width in (120, 200, 320, 450, 640)[:: 2 if blocks_at_once == 1 else 1]:
             picture = photograph(name, width=width)
             height = picture.shape[0]
             turn = cv2.getRotationMatrix2D((width / 2, height / 2), 15, 1)
             dark, grey = (picture * 0.3).astype(np.uint8), cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-            for each in (picture, dark, np.asarray(grey), np.asarray(cv2.warpAffine(picture, turn, (width, height)))):
+            # Faces that the right and the lower edge cut off, too.
+            for each in (
+                picture,
+                dark,
+                np.asarray(grey),
+                np.asarray(cv2.warpAffine(picture, turn, (width, height))),
+                picture[:, : width // 2],
+            ):
                 (expected,), (found,) = plain.find([each]), cascade.find([each])
                 assert len(found) == len(expected)
                 faces += len(found)
                 assert not len(found) or found.overlap(expected).max(axis=1).min() > 0.8
-            shares.append(Sieve(load_sieve()).passed(first(picture))[1])
-    assert faces >= 30
-    assert np.mean(shares) < 0.15
+    assert faces >= 20
+    passed, blocks = map(sum, zip(*shares, strict=True))
+    assert 0 < passed / blocks < 0.1
+
+
+def test_gpus_and_the_exact_detector_need_no_sieve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batchemo.cascade, "load_sieve", None)
+    Cascade(min_face_px=40, exact=True, device=CPU)
 
 
 def test_a_sieve_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -183,11 +213,12 @@ def test_a_sieve_learns_where_faces_are(tmp_path: Path) -> None:
     left, top, right, bottom = map(round, box)
     whole = cv2.cvtColor(np.asarray(cv2.imread(str(SAMPLES / "grace_hopper.jpg"))), cv2.COLOR_BGR2GRAY)
     faces = np.asarray(cv2.resize(whole[top:bottom, left:right], (48, 48), interpolation=cv2.INTER_AREA))[None]
-    losses = []
-    network, quality = fit_sieve(faces, faces, read_backdrops(SAMPLES)[:5], steps=120, seed=0, report=lambda _, loss: losses.append(loss))
-    assert len(losses) == 2
+    losses, backdrops = [], read_backdrops(SAMPLES)[:5]
+    network, quality = fit_sieve(faces, faces, backdrops, steps=200, seed=0, report=lambda _, loss: losses.append(loss))
+    assert losses[-1] < 0.8 * losses[0]
     assert quality.recall == pytest.approx(RECALL, abs=0.01)
-    assert quality.kept < 0.7
+    _, ignorant = fit_sieve(faces, faces, backdrops, steps=20, seed=0, report=lambda *_: None)
+    assert quality.kept < 0.5 * ignorant.kept
     write_sieve(network, tmp_path / "sieve.safetensors")
     again = load_sieve(tmp_path / "sieve.safetensors")
     features = first(photograph(width=100))
@@ -199,7 +230,7 @@ def test_a_folder_without_pictures_is_told(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no pictures or videos"):
         read_backdrops(tmp_path / "empty")
     ended = CliRunner().invoke(app, ["sieve", "--data", str(data), "--pictures", str(tmp_path / "empty"), "--out", str(tmp_path / "out")])
-    assert ended.exit_code != 0
+    assert isinstance(ended.exception, DataError)
     assert not (tmp_path / "out").exists()
 
 
@@ -213,7 +244,21 @@ def test_the_command_writes_what_it_says(data: Path, tmp_path: Path) -> None:
     load_sieve(path)
 
 
-def test_a_picture_of_the_least_size_is_searched() -> None:
-    for side in (40, 41, 47, 60):
-        detector = Detector(min_face_px=40, device=CPU)
-        assert len(detector.detect([np.zeros((side, side + 1, 3), np.uint8)])[0]) == 0
+def test_damaged_frames_are_no_backdrops_and_large_ones_are_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "large.png"), np.zeros((2200, 1300, 3), np.uint8))
+    cv2.imwrite(str(folder / "small.png"), np.zeros((20, 400, 3), np.uint8))
+    assert [backdrop.shape for backdrop in read_backdrops(folder)] == [(1100, 650, 3)]
+    monkeypatch.setattr(training.sieving, "_MOST_BACKDROPS", 3)
+    assert len(read_backdrops(SAMPLES)) == 3
+    monkeypatch.setattr(training.sieving, "open_source", lambda *_, **__: Lost())
+    with pytest.raises(DataError, match="holds no pictures or videos"):
+        read_backdrops(SAMPLES)
+
+
+class Lost:
+    """A video of which no frame can be decoded."""
+
+    def frames(self, *, sample_fps: float) -> Iterator[Frame]:
+        yield Frame(-1, sample_fps, None)

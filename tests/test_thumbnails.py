@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from batchemo.decode import open_source
 from batchemo.options import merge_options
-from batchemo.records import Medium
+from batchemo.records import Faces, Medium
 from batchemo.run import Report, Watch, run
 from batchemo.tables import thumbnails_folder
-from batchemo.thumbnails import MOST_TRACKS, SIDE_PX, _cut, write_thumbnails
+from batchemo.thumbnails import MOST_TRACKS, SIDE_PX, _cut, cut_portraits, write_thumbnails
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 FRAMES = 112
@@ -88,6 +88,12 @@ def test_crowds_cost_no_more_than_the_longest_tracks(tmp_path: Path) -> None:
     cv2.imwrite(str(medium.path), np.zeros((360, 640, 3), np.uint8))
     write_medium(tmp_path, medium, [[SURE]] * (MOST_TRACKS + 5), run_id="x", frames=1)
     assert write_thumbnails(medium, tmp_path) == MOST_TRACKS
+    # The first ones, as those that are cut while the picture is at hand.
+    written = {path.name for path in thumbnails_folder(tmp_path, medium.output).iterdir()}
+    assert written == {f"{number}.jpg" for number in range(1, MOST_TRACKS + 1)}
+    boxes = np.tile(np.array([[10, 10, 60, 60]], np.float32), (MOST_TRACKS + 5, 1))
+    faces = Faces(boxes, np.zeros((len(boxes), 5, 2), np.float32), np.ones(len(boxes), np.float32))
+    assert len(cut_portraits(np.zeros((360, 640, 3), np.uint8), faces)) == MOST_TRACKS
 
 
 def test_a_medium_that_cannot_be_read_again_is_no_failure(tmp_path: Path) -> None:

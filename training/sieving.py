@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from batchemo.convolution import normalised
 from batchemo.decode import open_source
 from batchemo.discover import find_media
 from batchemo.errors import DataError
+from batchemo.halving import halved
 from batchemo.mtcnn import ProposeNet, load_networks
 from batchemo.sieve import BLOCK_CELLS, SieveNet
 
@@ -43,6 +45,8 @@ _FACES_PX = 11.0, 30.0
 """Sides of FER2013's pictures in a scene: the proposal network answers to faces of 12 px and somewhat more."""
 _MOST_FACES = 14
 _FRAMES_A_SECOND = 2.0
+_MOST_BACKDROPS, _BACKDROP_PX = 500, 1080
+"""At most so many, of at most so large a shorter side: 3 GB."""
 
 Pixels = NDArray[np.uint8]
 
@@ -57,21 +61,23 @@ class Quality:
 
 
 def read_backdrops(path: Path) -> list[Pixels]:
-    """Pictures, and two frames a second of videos, in a folder: RGB H x W x 3. Raises DataError where there are none."""
+    """Pictures, and two frames a second of videos, in a folder: RGB H x W x 3, large ones halved; 500 of them at most, the first by the
+    names of their files. Raises DataError where there are none."""
     media = find_media([path], out=path / "results")
     sources = (open_source(medium, decoder="pyav") for medium in media)
-    frames = [np.array(frame.pixels) for source in sources for frame in source.frames(sample_fps=_FRAMES_A_SECOND)]
-    frames = [frame for frame in frames if min(frame.shape[:2]) >= _SIDE_PX // 2]
-    if not frames:
+    frames = (frame.pixels for source in sources for frame in source.frames(sample_fps=_FRAMES_A_SECOND) if frame.is_decoded)
+    large = (pixels for pixels in frames if min(pixels.shape[:2]) >= _SIDE_PX // 2)
+    backdrops = [_reduced(pixels) for pixels in itertools.islice(large, _MOST_BACKDROPS)]
+    if not backdrops:
         raise DataError(f"{path} holds no pictures or videos to stand behind the faces; give a folder that does")
-    return frames
+    return backdrops
 
 
 def fit_sieve(
     faces: Pixels, held_back: Pixels, backdrops: Sequence[Pixels], *, steps: int, seed: int, report: Callable[[int, float], None]
 ) -> tuple[SieveNet, Quality]:
     """A sieve taught with `faces` (N x 48 x 48), its threshold set with those `held_back`, so that `RECALL` of the blocks are let through.
-    `report` gets steps and the loss."""
+    `report` gets steps and the loss. Raises DataError where the teacher sees none of those."""
     torch.manual_seed(seed)
     teacher, sieve = load_networks()[0], SieveNet()
     optimizer = torch.optim.Adam(sieve.parameters(), lr=_LEARNING_RATE)
@@ -82,7 +88,7 @@ def fit_sieve(
         features, odds = next(lessons)
         scores = sieve(features)
         seen = odds > high
-        missed = (functional.softplus(-_best_beside(scores, seen)) / _count_beside(seen))[seen].sum()
+        missed = (functional.softplus(-_best_beside(scores, seen)) / _count_beside(seen).clamp_min(1))[seen].sum()
         vain = functional.softplus(scores)[odds < low].sum()
         loss = (missed * _FACES_COUNT + vain) / scores.numel()
         optimizer.zero_grad()
@@ -108,6 +114,8 @@ def _set_threshold(sieve: SieveNet, lessons: Iterator[tuple[Tensor, Tensor]], *,
         seen = odds > _odds(_DOUBTFUL[1])
         best.append(_best_beside(scores[-1], seen)[seen])
     found, everywhere = torch.cat(best), torch.cat(scores).flatten()
+    if not len(found):
+        raise DataError("the proposal network is sure of none of the faces of PublicTest; are they faces?")
     threshold = found.quantile(1 - RECALL)
     sieve.conv3.get_parameter("bias").sub_(threshold)
     return Quality(float((found > threshold).float().mean()), float((everywhere > threshold).float().mean()))
@@ -165,6 +173,12 @@ def draw_scene(faces: Pixels, backdrops: Sequence[Pixels], random: np.random.Gen
         _, data = cv2.imencode(".jpg", scene.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(25, 80))])
         scene = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
     return np.asarray(scene, np.float32)
+
+
+def _reduced(pixels: Pixels) -> Pixels:
+    while min(pixels.shape[:2]) > _BACKDROP_PX:
+        pixels = halved(pixels)
+    return pixels.copy()
 
 
 def _backdrop(backdrops: Sequence[Pixels], random: np.random.Generator) -> Pixels:

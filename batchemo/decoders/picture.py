@@ -55,7 +55,7 @@ class PictureSource:
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """RGB uint8 H x W x 3, not to be changed. Raises MediaError where the file is no picture, broken, or too large.
 
-    The pictures that were read last stay in memory: several are analysed together, then drawn on and cut into thumbnails one by one.
+    The pictures that were read last stay in memory: several are analysed together, then drawn on one by one.
     """
     try:
         known = path.stat()
