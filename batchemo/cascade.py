@@ -53,8 +53,8 @@ class Cascade:
 
     `exact`: pixels as facenet-pytorch makes them, so that boxes agree to 1e-3 px. Otherwise, on a CPU, from halved pictures, and
     with fewer proposals: of those 939 faces it found .995 (all of them in frames as they were), at a mean overlap of .932, three times
-    as quickly as facenet-pytorch. There, too, the proposal network reads on only where a sieve lets it: so it takes .81 of the
-    time, for the same faces (training/RESULTS.md).
+    as quickly as facenet-pytorch. There, too, the proposal network reads on only where a sieve lets it: so it takes .81 to .84
+    of the time, for the same faces (training/RESULTS.md).
     """
 
     def __init__(self, *, min_face_px: int, exact: bool, device: torch.device) -> None:

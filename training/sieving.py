@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -51,15 +50,6 @@ _MOST_BACKDROPS, _BACKDROP_PX = 500, 1080
 Pixels = NDArray[np.uint8]
 
 
-@dataclasses.dataclass(frozen=True)
-class Quality:
-    """Of held-back scenes: `recall` of the blocks with a face, by themselves or by one beside them, and the share of all blocks that is let
-    through (`kept`)."""
-
-    recall: float
-    kept: float
-
-
 def read_backdrops(path: Path) -> list[Pixels]:
     """Pictures, and two frames a second of videos, in a folder: RGB H x W x 3, large ones halved; 500 of them at most, the first by the
     names of their files. Raises DataError where there are none."""
@@ -75,9 +65,10 @@ def read_backdrops(path: Path) -> list[Pixels]:
 
 def fit_sieve(
     faces: Pixels, held_back: Pixels, backdrops: Sequence[Pixels], *, steps: int, seed: int, report: Callable[[int, float], None]
-) -> tuple[SieveNet, Quality]:
-    """A sieve taught with `faces` (N x 48 x 48), its threshold set with those `held_back`, so that `RECALL` of the blocks are let through.
-    `report` gets steps and the loss. Raises DataError where the teacher sees none of those."""
+) -> tuple[SieveNet, float]:
+    """A sieve taught with `faces` (N x 48 x 48), its threshold set with those `held_back`, so that `RECALL` of the blocks with a face are
+    let through, and the share of all blocks that is. `report` gets steps and the loss. Raises DataError where the teacher sees none of
+    those."""
     torch.manual_seed(seed)
     teacher, sieve = load_networks()[0], SieveNet()
     optimizer = torch.optim.Adam(sieve.parameters(), lr=_LEARNING_RATE)
@@ -106,8 +97,8 @@ def write_sieve(sieve: SieveNet, path: Path) -> None:
 
 
 @torch.no_grad()
-def _set_threshold(sieve: SieveNet, lessons: Iterator[tuple[Tensor, Tensor]], *, batches: int = 40) -> Quality:
-    """Moves the scores so that `RECALL` of the blocks with a face have one above 0, or one beside them."""
+def _set_threshold(sieve: SieveNet, lessons: Iterator[tuple[Tensor, Tensor]], *, batches: int = 40) -> float:
+    """Moves the scores so that `RECALL` of the blocks with a face have one above 0, or one beside them; gives the share of all that do."""
     best, scores = [], []
     for features, odds in (next(lessons) for _ in range(batches)):
         scores.append(sieve(features))
@@ -115,10 +106,10 @@ def _set_threshold(sieve: SieveNet, lessons: Iterator[tuple[Tensor, Tensor]], *,
         best.append(_best_beside(scores[-1], seen)[seen])
     found, everywhere = torch.cat(best), torch.cat(scores).flatten()
     if not len(found):
-        raise DataError("the proposal network is sure of none of the faces of PublicTest; are they faces?")
+        raise DataError("the proposal network is sure of none of the faces of PublicTest; give FER2013 as it was published")
     threshold = found.quantile(1 - RECALL)
     sieve.conv3.get_parameter("bias").sub_(threshold)
-    return Quality(float((found > threshold).float().mean()), float((everywhere > threshold).float().mean()))
+    return float((everywhere > threshold).float().mean())
 
 
 def _best_beside(scores: Tensor, seen: Tensor) -> Tensor:

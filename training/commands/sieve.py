@@ -23,15 +23,15 @@ def sieve(
     """Teach the network that says where no face can be, so that searching is quicker. Prints the path of the file."""
     from batchemo.sieve import SIEVE
     from training.dataset import read_split
-    from training.sieving import fit_sieve, read_backdrops, write_sieve
+    from training.sieving import RECALL, fit_sieve, read_backdrops, write_sieve
 
     backdrops = read_backdrops(pictures)
     faces, held_back = (read_split(data, split, votes=votes).pixels[:, 0].numpy() for split in ("Training", "PublicTest"))
     say(f"{len(faces)} faces before {len(backdrops)} pictures, {steps} steps")
     path = SIEVE if out is None else out
-    net, quality = fit_sieve(
+    net, kept = fit_sieve(
         faces, held_back, backdrops, steps=steps, seed=seed, report=lambda step, loss: say(f"step {step}/{steps}  loss {loss:.3f}")
     )
-    say(f"{quality.recall:.1%} of the blocks with a face let through, {quality.kept:.1%} of all")
+    say(f"{RECALL:.0%} of the blocks with a face let through, {kept:.1%} of all")
     write_sieve(net, path)
     print(path)
