@@ -7,6 +7,7 @@ transform, which moves its box and landmarks. A search comes at once where anyth
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
@@ -25,6 +26,11 @@ at .925. At 3 frames a second or fewer every frame is searched."""
 
 CONFIRM_SECONDS = 0.24
 """Longest time for which faces are followed unseen. Without this look at each of them a false face once stayed for 13 frames."""
+
+FLOW_SECONDS = 0.14
+"""Longest time over which motion is seen at once, if it is small; in between it is taken to be even. Of 3,238 faces that the exact
+detector finds in eleven clips 3,232 are there, as with flow from each frame to the next, at a mean overlap of .9396 instead of .9400, and
+searching and following a face takes .7 of the time."""
 
 SEARCH_FRAMES = 16
 """Most frames from one search to the next, which are in memory together."""
@@ -47,6 +53,8 @@ _SAME_FACE = 0.5
 """Overlap (IoU) of where a face was followed to and where a search finds it."""
 _MAX_SCALE = 1.15
 """Most that a face grows or shrinks between two frames."""
+_NEAR = 0.15
+"""Share of its size that a face may go within `FLOW_SECONDS`; else it is followed from each frame to the next."""
 
 
 class Finder(Protocol):
@@ -65,15 +73,24 @@ class Finder(Protocol):
         ...
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass
 class _Seen:
-    """A frame with what is known of its faces so far; `grey` is small."""
+    """A frame, `step_s` after the one before it, with what is known of its faces so far."""
 
     frame: Frame
     cut: bool
-    grey: NDArray[np.uint8]
-    scale: float
-    faces: Faces
+    step_s: float
+    faces: Faces = dataclasses.field(default_factory=Faces.none)
+
+    @functools.cached_property
+    def grey(self) -> NDArray[np.uint8]:
+        """Small."""
+        return _small(self.frame.grey)
+
+    @functools.cached_property
+    def scale(self) -> float:
+        """Of the small picture."""
+        return float(self.grey.shape[1] / self.frame.grey.shape[1])
 
 
 def follow(frames: Iterable[tuple[Frame, bool]], finder: Finder, *, search_last: bool = False) -> Iterator[Sighting]:
@@ -83,36 +100,94 @@ def follow(frames: Iterable[tuple[Frame, bool]], finder: Finder, *, search_last:
     towards where they have turned out to be, and those that are new are followed back, so that none is seen late. With
     `search_last` that holds for the last frames, too, after which others may follow elsewhere. At most `SEARCH_FRAMES` frames are held.
     """
-    held: list[_Seen] = []
-    changes = ChangeFinder()
-    searched_s = looked_s = before_s = 0.0
+    follower = _Follower(finder)
+    before_s = 0.0
     for frame, cut in frames:
-        seen = _seen(frame, cut)
+        yield from follower.take(_Seen(frame, cut, frame.time_s - before_s))
+        before_s = frame.time_s
+    yield from follower.finish(search_last=search_last)
+
+
+class _Follower:
+    """Frames are `held` since the last search, and `waiting` for a later one by which the faces in them can be told as well."""
+
+    def __init__(self, finder: Finder) -> None:
+        self._finder = finder
+        self._changes = ChangeFinder()
+        self._held: list[_Seen] = []
+        self._waiting: list[_Seen] = []
+        self._searched_s = self._looked_s = 0.0
+        self._calm = True
+
+    def take(self, seen: _Seen) -> Iterator[Sighting]:
+        """Adds a frame; gives those that are done."""
+        self._waiting.append(seen)
+        if not self._may_wait(seen):
+            yield from self._place_waiting()
+
+    def finish(self, *, search_last: bool) -> Iterator[Sighting]:
+        """The frames that are left."""
+        yield from self._place_waiting()
+        if search_last and len(self._held) > 1:
+            last = self._held.pop()
+            carried = last.faces
+            (last.faces,) = self._finder.detect([last.frame.pixels])
+            _correct(self._held, carried, last)
+            self._held.append(last)
+        yield from map(_sighting, self._held)
+
+    def _may_wait(self, seen: _Seen) -> bool:
+        if seen.cut or not self._held or not self._calm or self._search_is_due(seen, len(self._waiting) - 1) or self._look_is_due(seen):
+            return False
+        return seen.frame.time_s - self._held[-1].frame.time_s + seen.step_s <= FLOW_SECONDS
+
+    def _search_is_due(self, seen: _Seen, waiting: int = 0) -> bool:
         # Half a step of slack, so that times that are rounded do not decide.
-        slack, before_s = (frame.time_s - before_s) / 2, frame.time_s
-        carried = _carried(held[-1].faces, held[-1], seen) if held and not cut else None
-        due = frame.time_s - searched_s > SEARCH_SECONDS - slack or len(held) >= SEARCH_FRAMES
-        if carried is not None and not due and frame.time_s - looked_s > CONFIRM_SECONDS - slack:
-            looked_s = frame.time_s
-            if len(carried) and not finder.confirms(frame.pixels, carried):
+        return seen.frame.time_s - self._searched_s > SEARCH_SECONDS - seen.step_s / 2 or len(self._held) + waiting >= SEARCH_FRAMES
+
+    def _look_is_due(self, seen: _Seen) -> bool:
+        return seen.frame.time_s - self._looked_s > CONFIRM_SECONDS - seen.step_s / 2
+
+    def _place_waiting(self) -> Iterator[Sighting]:
+        """Tells the faces of the waiting frames by those of the last one, if they are near there, and else of each by the one before."""
+        waiting, self._waiting = self._waiting, []
+        if len(waiting) > 1 and not waiting[-1].cut:
+            start, end = self._held[-1], waiting.pop()
+            carried = self._carried(start, end)
+            if carried is not None and _distance(start.faces, carried) <= _NEAR:
+                begin_s, whole_s = start.frame.time_s, end.frame.time_s - start.frame.time_s
+                for seen in waiting:
+                    seen.faces = _between(start.faces, carried, (seen.frame.time_s - begin_s) / whole_s)
+                self._held += waiting
+                yield from self._place(end, carried)
+                return
+            waiting.append(end)
+        for seen in waiting:
+            yield from self._place(seen, self._carried(self._held[-1], seen) if self._held and not seen.cut else None)
+
+    def _place(self, seen: _Seen, carried: Faces | None) -> Iterator[Sighting]:
+        """Takes the `carried` faces, or searches."""
+        due = self._search_is_due(seen)
+        if carried is not None and not due and self._look_is_due(seen):
+            self._looked_s = seen.frame.time_s
+            if len(carried) and not self._finder.confirms(seen.frame.pixels, carried):
                 carried = None
         if carried is not None and not due:
             seen.faces = carried
         else:
-            seen.faces = _searched(seen, carried, finder, changes)
-            searched_s = looked_s = frame.time_s
-            if not cut:
-                _correct(held, carried, seen)
-            yield from map(_sighting, held)
-            held = []
-        held.append(seen)
-    if search_last and len(held) > 1:
-        last = held.pop()
-        carried = last.faces
-        (last.faces,) = finder.detect([last.frame.pixels])
-        _correct(held, carried, last)
-        held.append(last)
-    yield from map(_sighting, held)
+            seen.faces = _searched(seen, carried, self._finder, self._changes)
+            self._searched_s = self._looked_s = seen.frame.time_s
+            if not seen.cut:
+                _correct(self._held, carried, seen)
+            yield from map(_sighting, self._held)
+            self._held = []
+        self._held.append(seen)
+
+    def _carried(self, start: _Seen, end: _Seen) -> Faces | None:
+        carried = _carried(start.faces, start, end)
+        elapsed_s = end.frame.time_s - start.frame.time_s
+        self._calm = carried is not None and _distance(start.faces, carried) * FLOW_SECONDS <= _NEAR * elapsed_s
+        return carried
 
 
 def _searched(seen: _Seen, carried: Faces | None, finder: Finder, changes: ChangeFinder) -> Faces:
@@ -179,10 +254,19 @@ def _known(faces: Faces, others: Faces) -> NDArray[np.bool_]:
     return np.asarray((shared / np.minimum(own, theirs)).max(axis=1) > _SAME_PLACE)
 
 
-def _seen(frame: Frame, cut: bool) -> _Seen:
-    full = frame.grey
-    grey = _small(full)
-    return _Seen(frame, cut, grey, grey.shape[1] / full.shape[1], Faces.none())
+def _distance(faces: Faces, moved: Faces) -> float:
+    """How far a corner of one of `faces` has gone, as a share of the face's size."""
+    if not len(faces):
+        return 0.0
+    sizes = (faces.boxes[:, 2:] - faces.boxes[:, :2]).mean(axis=1)
+    return float((np.abs(moved.boxes - faces.boxes).max(axis=1) / sizes).max())
+
+
+def _between(start: Faces, end: Faces, share: float) -> Faces:
+    """Faces at a `share` of their way (0 to 1)."""
+    part = np.float32(share)
+    boxes, landmarks = start.boxes + part * (end.boxes - start.boxes), start.landmarks + part * (end.landmarks - start.landmarks)
+    return Faces(boxes, landmarks, start.scores, followed=True)
 
 
 def _sighting(seen: _Seen) -> Sighting:

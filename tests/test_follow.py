@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from batchemo import follow as follow_module
 from batchemo.changes import Area
 from batchemo.follow import CONFIRM_SECONDS, SEARCH_FRAMES, SEARCH_SECONDS, follow
 from batchemo.records import Faces, Frame
@@ -81,6 +82,54 @@ def test_a_face_that_moves_is_followed(scene: NDArray[np.uint8]) -> None:
         assert faces.followed == (step > 0)
         assert faces.scores.tolist() == [1.0]
     assert searches.count == 1
+
+
+def flows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one each time that a face's motion is seen."""
+    seen: list[int] = []
+
+    def flow(*arguments: object, **options: object) -> object:
+        seen.append(len(seen))
+        return real(*arguments, **options)
+
+    real = follow_module._flow
+    monkeypatch.setattr(follow_module, "_flow", flow)
+    return seen
+
+
+@pytest.mark.parametrize("fps", [10, 25, 30, 60])
+def test_small_motion_is_seen_over_some_frames_at_once(fps: float, scene: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = flows(monkeypatch)
+    shifts = [40.0 * step / fps for step in range(round(0.24 * fps) + 1)]
+    found = followed([changed(scene, shift=(shift, 0)) for shift in shifts], Searches([BOX]), fps=fps)
+    for shift, faces in zip(shifts, found, strict=True):
+        np.testing.assert_allclose(faces.boxes[0], BOX + np.array([shift, 0, shift, 0]), atol=0.5)
+        np.testing.assert_allclose(faces.landmarks[0], LANDMARKS + np.array([shift, 0]), atol=0.5)
+        assert faces.scores.tolist() == [1.0]
+    assert [faces.followed for faces in found[1:]] == [True] * (len(shifts) - 1)
+    assert len(seen) == 2
+
+
+def test_motion_in_between_follows_the_time(scene: NDArray[np.uint8]) -> None:
+    times = [0.0, 0.01, 0.09, 0.12]
+    frames = [Frame(index, time_s, changed(scene, shift=(50 * time_s, 0))) for index, time_s in enumerate(times)]
+    found = list(follow(((frame, False) for frame in frames), Searches([BOX])))
+    for time_s, seen in zip(times, found, strict=True):
+        np.testing.assert_allclose(seen.faces.boxes[0], BOX + np.array([50 * time_s, 0, 50 * time_s, 0]), atol=0.3)
+
+
+def test_a_face_that_moves_much_is_followed_from_each_frame_to_the_next(scene: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = flows(monkeypatch)
+    shifts = [0, 0, 0, 16, 0, 0, 0]
+    found = followed([changed(scene, shift=(shift, 0)) for shift in shifts], Searches([BOX]))
+    for shift, faces in zip(shifts, found, strict=True):
+        np.testing.assert_allclose(faces.boxes[0], BOX + np.array([shift, 0, shift, 0]), atol=0.5)
+    assert len(seen) > 4
+
+
+def test_a_face_that_is_hidden_among_frames_seen_at_once_is_missed_where_it_is(scene: NDArray[np.uint8]) -> None:
+    found = followed([scene, scene, hidden(scene), hidden(scene)], Searches([BOX], []))
+    assert [len(faces) for faces in found] == [1, 1, 0, 0]
 
 
 def test_a_face_that_comes_nearer_and_turns_is_followed(scene: NDArray[np.uint8]) -> None:
