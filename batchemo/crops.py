@@ -59,6 +59,7 @@ def frame_face(points: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArra
 
 def _cut(pixels: NDArray[np.uint8], origin: NDArray[np.float64], axis: NDArray[np.float64], side: float) -> NDArray[np.uint8]:
     window, shift = _window(pixels, origin, axis, side)
+    window = np.asarray(cv2.cvtColor(window, cv2.COLOR_RGB2GRAY), np.uint8) if window.ndim == 3 else window
     origin = origin - shift
     while side >= 2 * _PIXELS_KEPT * CROP_PX and min(window.shape[:2]) > 1:
         window, origin, side = halved(window), origin / 2, side / 2
@@ -69,8 +70,7 @@ def _cut(pixels: NDArray[np.uint8], origin: NDArray[np.float64], axis: NDArray[n
     centre = origin + step / 2 * np.array([axis[0] - axis[1], axis[1] + axis[0]])
     matrix = np.array([[axis[0] * step, -axis[1] * step, centre[0] - 0.5], [axis[1] * step, axis[0] * step, centre[1] - 0.5]])
     patch = cv2.warpAffine(window, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
-    grey = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY) if patch.ndim == 3 else patch
-    small = grey if oversampling == 1 else cv2.resize(grey, (CROP_PX, CROP_PX), interpolation=cv2.INTER_AREA)
+    small = patch if oversampling == 1 else cv2.resize(patch, (CROP_PX, CROP_PX), interpolation=cv2.INTER_AREA)
     return small.astype(np.uint8, copy=False)
 
 

@@ -155,9 +155,9 @@ class _Follower:
             start, end = self._held[-1], waiting.pop()
             carried = self._carried(start, end)
             if carried is not None and _distance(start.faces, carried) <= _NEAR:
-                begin_s, whole_s = start.frame.time_s, end.frame.time_s - start.frame.time_s
+                times = [start.frame.time_s, end.frame.time_s]
                 for seen in waiting:
-                    seen.faces = _between(start.faces, carried, (seen.frame.time_s - begin_s) / whole_s)
+                    seen.faces = _between(start.faces, carried, float(np.interp(seen.frame.time_s, times, [0, 1])))
                 self._held += waiting
                 yield from self._place(end, carried)
                 return

@@ -133,7 +133,7 @@ def glimpse(medium: Medium, models: Models, options: RunOptions, watch: Stopwatc
                 with watch.stage("search and follow"):
                     (faces,) = models.detector.detect([frame.pixels])
                 with watch.stage("crop"):
-                    crops = cut_crops(frame.grey, faces) if len(faces) else crops
+                    crops = cut_crops(frame.pixels, faces)
                 if options.portrays:
                     with watch.stage("thumbnails"):
                         portraits = cut_portraits(frame.pixels, faces)

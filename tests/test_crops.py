@@ -163,3 +163,12 @@ def test_a_large_face_is_halved_before_it_is_turned_and_looks_the_same(scale: fl
     assert expected.std() > 10
     assert 0 < np.abs(found - expected).mean() < 1
     assert np.abs(found - expected).max() <= 6
+
+
+@settings(max_examples=25, deadline=None)
+@given(scale=st.floats(0.5, 9), roll=st.floats(-180, 180), x=st.floats(-20, 420), y=st.floats(-20, 320))
+def test_colours_give_what_their_grey_gives(scale: float, roll: float, x: float, y: float) -> None:
+    colours = np.asarray(cv2.resize(np.random.default_rng(3).integers(0, 256, (30, 40, 3), np.uint8), (400, 300)), np.uint8)
+    grey = np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), np.uint8)
+    faces = faces_of(placed(scale, roll, x, y))
+    np.testing.assert_array_equal(cut_crops(colours, faces).pixels, cut_crops(grey, faces).pixels)

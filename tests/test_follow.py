@@ -118,6 +118,12 @@ def test_motion_in_between_follows_the_time(scene: NDArray[np.uint8]) -> None:
         np.testing.assert_allclose(seen.faces.boxes[0], BOX + np.array([50 * time_s, 0, 50 * time_s, 0]), atol=0.3)
 
 
+def test_frames_of_the_same_time_are_followed(scene: NDArray[np.uint8]) -> None:
+    frames = [Frame(index, 0.0, scene) for index in range(4)]
+    for seen in follow(((frame, False) for frame in frames), Searches([BOX])):
+        np.testing.assert_allclose(seen.faces.boxes[0], BOX, atol=0.3)
+
+
 def test_a_face_that_moves_much_is_followed_from_each_frame_to_the_next(scene: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     seen = flows(monkeypatch)
     shifts = [0, 0, 0, 16, 0, 0, 0]
