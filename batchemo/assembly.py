@@ -23,6 +23,8 @@ from batchemo.tables import SCHEMA_VERSION
 from batchemo.timeline import TimelineWriter
 from batchemo.track import Tracker
 
+_STAGE = "track and write"
+
 
 class Assembly:
     """The tables of `medium` below `results`, out of readings that come in order; a context manager, in which nothing is visible yet.
@@ -72,16 +74,18 @@ class Assembly:
         self._last: Part | None = None
 
     def __enter__(self) -> Assembly:
-        self._timeline.__enter__()
+        with self._watch.stage(_STAGE):
+            self._timeline.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._timeline.__exit__(kind, error, trace)
+        with self._watch.stage(_STAGE):
+            self._timeline.__exit__(kind, error, trace)
 
     def add(self, readings: Iterable[Reading], *, index_offset: int = 0, cut: bool = False) -> Iterator[Reading]:
         """Writes readings and gives them on; `cut`: a shot begins with the first of them."""
         for reading in readings:
-            with self._watch.stage("track and write"):
+            with self._watch.stage(_STAGE):
                 if reading.index < 0:
                     self._timeline.write_undecodable(reading)
                 else:
@@ -128,7 +132,8 @@ class Assembly:
         if row.status == "done":
             row = _with_losses(row, self._medium, self._found)
         row = dataclasses.replace(row, seconds_taken=time.monotonic() - self._started)
-        self._timeline.finish(row, style=self._style)
+        with self._watch.stage(_STAGE):
+            self._timeline.finish(row, style=self._style)
         return row
 
     def _tell(self, found: Found, decoder: str) -> None:
