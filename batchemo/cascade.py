@@ -9,9 +9,10 @@ proposal network is read where: its second head where its first one says face, a
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import cv2
 import numpy as np
@@ -27,15 +28,25 @@ from batchemo.mtcnn import load_networks
 from batchemo.records import Faces
 from batchemo.sieve import BLOCK_CELLS, CELL_FEATURES, Sieve, load_sieve, patches, with_whole_blocks
 
-SCALE_FACTOR = 0.709
-"""Ratio of neighbouring scales; facenet-pytorch's."""
 
-EXACT_THRESHOLDS = (0.6, 0.7, 0.7)
-"""Least score of a face in each of the three networks; facenet-pytorch's."""
+class Sweep(NamedTuple):
+    """How pictures are searched: the ratio of neighbouring scales, and the least score of a face in each of the three networks."""
 
-FAST_THRESHOLDS = (0.8, 0.7, 0.7)
+    factor: float
+    thresholds: tuple[float, float, float]
+
+
+EXACT = Sweep(0.709, (0.6, 0.7, 0.7))
+"""facenet-pytorch's."""
+
+FAST = Sweep(0.709, (0.8, 0.7, 0.7))
 """Of 939 faces in 792 frames, plain, shrunk, turned, dark, blurred and compressed, .8 lost those that .6 did, and .85 two more;
 it is a quarter quicker than .6."""
+
+COARSE = Sweep(0.5, (0.6, 0.7, 0.7))
+"""For films, whose faces are searched for again and again, and followed in between; takes .78 of the time at 720p. In eleven films 3,232
+of 3,238 faces are found either way; in thirty made from five of them, small, dark, blurred, turned and compressed, 4,456 of 4,480
+instead of 4,461. In single pictures of that kind it would be 729 of 740 instead of 733 (training/RESULTS.md)."""
 
 _CELL_PX, _STRIDE_PX = 12, 2
 _REFINE_PX, _OUTPUT_PX = 24, 48
@@ -61,7 +72,7 @@ class Cascade:
         self._min_face_px = min_face_px
         self._device = device
         self._exact = exact
-        self._thresholds = EXACT_THRESHOLDS if exact else FAST_THRESHOLDS
+        self._sweep = EXACT if exact else FAST
         self._propose_net, self._refine_net, self._output_net = networks = load_networks()
         for network in networks:
             network.to(device).to(memory_format=torch.channels_last)
@@ -71,6 +82,12 @@ class Cascade:
         # The logarithm of the odds of a face, of which the softmax of both classes is a function.
         bias = first.get_parameter("bias")
         self._odds = (first.weight[1] - first.weight[0]).detach().flatten(), (bias[1] - bias[0]).detach()
+
+    def swept_as(self, sweep: Sweep) -> Cascade:
+        """The same networks, which search as `sweep` says."""
+        made = copy.copy(self)
+        made._sweep = sweep
+        return made
 
     @torch.inference_mode()
     def find(self, frames: Sequence[NDArray[np.uint8]]) -> list[Faces]:
@@ -94,7 +111,7 @@ class Cascade:
         if len(boxes) < len(faces):
             return False
         _, _, scores = self._read(self._output_net, pictures, boxes, owners, _OUTPUT_PX)
-        return bool((scores[:, 1] > self._thresholds[2]).all())
+        return bool((scores[:, 1] > self._sweep.thresholds[2]).all())
 
     def _pictures(self, frames: Sequence[NDArray[np.uint8]]) -> _Pictures:
         if self._device.type == "cpu":
@@ -103,7 +120,7 @@ class Cascade:
 
     def _propose(self, pictures: _Pictures) -> tuple[Tensor, Tensor]:
         """Square boxes with scores, N x 5, and the frames they are in, N."""
-        scales = _scales(pictures.height, pictures.width, self._min_face_px)
+        scales = _scales(pictures.height, pictures.width, self._min_face_px, self._sweep.factor)
         sizes = [(int(pictures.height * scale + 1), int(pictures.width * scale + 1)) for scale in scales]
         features, places, levels = self._everywhere(pictures, sizes) if self._sieve is None else self._sifted(self._sieve, pictures, sizes)
         boxes, owners = self._proposals(features, places, torch.tensor(scales, device=self._device)[levels]), places[:, 0]
@@ -166,7 +183,7 @@ class Cascade:
         net = self._propose_net
         features = net.prelu2(convolved(features, net.conv2.weight, net.conv2.bias))
         features = net.prelu3(convolved(features, net.conv3.weight, net.conv3.bias)).permute(0, 2, 3, 1)
-        threshold = self._thresholds[0]
+        threshold = self._sweep.thresholds[0]
         places = (features @ self._odds[0] >= math.log(threshold / (1 - threshold)) - self._odds[1]).nonzero()
         return features[places[:, 0], places[:, 1], places[:, 2]], places
 
@@ -183,7 +200,7 @@ class Cascade:
 
     def _refine(self, pictures: _Pictures, boxes: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
         corrections, scores = self._read(self._refine_net, pictures, boxes, owners, _REFINE_PX)
-        passed = scores[:, 1] > self._thresholds[1]
+        passed = scores[:, 1] > self._sweep.thresholds[1]
         boxes = torch.cat((boxes[passed, :4], scores[passed, 1:]), dim=1)
         owners, corrections = owners[passed], corrections[passed]
         kept = _suppress(boxes, owners, _OVERLAP)
@@ -191,7 +208,7 @@ class Cascade:
 
     def _output(self, pictures: _Pictures, boxes: Tensor, owners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         corrections, points, scores = self._read(self._output_net, pictures, boxes, owners, _OUTPUT_PX)
-        passed = scores[:, 1] > self._thresholds[2]
+        passed = scores[:, 1] > self._sweep.thresholds[2]
         boxes = torch.cat((boxes[passed, :4], scores[passed, 1:]), dim=1)
         owners, corrections, points = owners[passed], corrections[passed], points[passed]
         sides = boxes[:, 2:4] - boxes[:, :2] + 1
@@ -301,15 +318,15 @@ def _tensor(pictures: Sequence[object]) -> Tensor:
     return torch.from_numpy(np.stack(cast("list[NDArray[np.uint8]]", pictures))).permute(0, 3, 1, 2).float()
 
 
-def _scales(height: int, width: int, min_face_px: int) -> list[float]:
+def _scales(height: int, width: int, min_face_px: int, factor: float) -> list[float]:
     """Scales at which a face of the proposal network's 12 px is `min_face_px`, then ever larger ones."""
     scale = _CELL_PX / min_face_px
     shorter = min(height, width) * scale
     scales = []
     while shorter > _CELL_PX - 1e-6:  # 47 * (12 / 47) is a little below 12
         scales.append(scale)
-        scale *= SCALE_FACTOR
-        shorter *= SCALE_FACTOR
+        scale *= factor
+        shorter *= factor
     return scales
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from batchemo.cascade import Cascade
+from batchemo.cascade import COARSE, Cascade
 from batchemo.changes import Area
 from batchemo.records import Faces
 
@@ -35,23 +35,32 @@ class Detector:
         self._at_once = 1 if device.type == "cpu" else _FRAMES_AT_ONCE
         self._keeps_all = kind == "exact"
         self._cascade = Cascade(min_face_px=min_face_px, exact=kind == "exact", device=device)
+        self._coarse = self._cascade if kind == "exact" else self._cascade.swept_as(COARSE)
 
     def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[Faces]:
         """Faces of each frame (RGB uint8 H x W x 3, all of one size), largest first."""
-        if not frames or min(frames[0].shape[:2]) < self.min_face_px:
-            return [Faces.none() for _ in frames]
-        starts = range(0, len(frames), self._at_once)
-        found = [faces.largest_first() for start in starts for faces in self._cascade.find(frames[start : start + self._at_once])]
-        return found if self._keeps_all else [_centred(faces, frames[0].shape[1::-1]) for faces in found]
+        return self._detect(frames, self._cascade)
 
-    def detect_within(self, frame: NDArray[np.uint8], areas: Sequence[Area]) -> Faces:
-        """Faces in those `areas` of a frame (RGB uint8 H x W x 3), which share nothing, largest first."""
-        found = [self.detect([frame[top:bottom, left:right]])[0].shifted(left, top) for left, top, right, bottom in areas]
-        return Faces.joined(found).largest_first()
+    def search(self, frame: NDArray[np.uint8], areas: Sequence[Area] | None, *, again: bool) -> Faces:
+        """Faces of a film's frame (RGB uint8 H x W x 3), or in those `areas` of it, which share nothing, largest first. `again`: the film
+        is searched again soon, and faces are followed meanwhile; then fewer scales do."""
+        cascade = self._coarse if again else self._cascade
+        if areas is None:
+            (found,) = self._detect([frame], cascade)
+            return found
+        parts = [self._detect([frame[top:bottom, left:right]], cascade)[0].shifted(left, top) for left, top, right, bottom in areas]
+        return Faces.joined(parts).largest_first()
 
     def confirms(self, frame: NDArray[np.uint8], faces: Faces) -> bool:
         """Whether the last network sees a face where each of `faces` (one or more) of a frame (RGB uint8 H x W x 3) is said to be."""
         return self._cascade.confirms(frame, faces)
+
+    def _detect(self, frames: Sequence[NDArray[np.uint8]], cascade: Cascade) -> list[Faces]:
+        if not frames or min(frames[0].shape[:2]) < self.min_face_px:
+            return [Faces.none() for _ in frames]
+        starts = range(0, len(frames), self._at_once)
+        found = [faces.largest_first() for start in starts for faces in cascade.find(frames[start : start + self._at_once])]
+        return found if self._keeps_all else [_centred(faces, frames[0].shape[1::-1]) for faces in found]
 
 
 def _centred(faces: Faces, size: tuple[int, ...]) -> Faces:

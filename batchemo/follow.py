@@ -30,7 +30,7 @@ CONFIRM_SECONDS = 0.24
 FLOW_SECONDS = 0.14
 """Longest time over which motion is seen at once, if it is small; in between it is taken to be even. Of 3,238 faces that the exact
 detector finds in eleven clips 3,232 are there, as with flow from each frame to the next, at a mean overlap of .9396 instead of .9400, and
-searching and following a face takes .7 of the time."""
+searching and following takes .8 of the time (training/RESULTS.md)."""
 
 SEARCH_FRAMES = 16
 """Most frames from one search to the next, which are in memory together."""
@@ -60,12 +60,8 @@ _NEAR = 0.15
 class Finder(Protocol):
     """What looks at pictures: see `batchemo.detect.Detector`."""
 
-    def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[Faces]:
-        """The faces of each frame."""
-        ...
-
-    def detect_within(self, frame: NDArray[np.uint8], areas: Sequence[Area]) -> Faces:
-        """The faces in parts of a frame."""
+    def search(self, frame: NDArray[np.uint8], areas: Sequence[Area] | None, *, again: bool) -> Faces:
+        """The faces of a frame, or of parts of it; `again`: it will be done again soon."""
         ...
 
     def confirms(self, frame: NDArray[np.uint8], faces: Faces) -> bool:
@@ -101,7 +97,7 @@ def follow(frames: Iterable[tuple[Frame, bool]], finder: Finder, *, search_last:
     `search_last` that holds for the last frames, too, after which others may follow elsewhere. At most `SEARCH_FRAMES` frames are held.
     """
     follower = _Follower(finder)
-    before_s = 0.0
+    before_s = -math.inf
     for frame, cut in frames:
         yield from follower.take(_Seen(frame, cut, frame.time_s - before_s))
         before_s = frame.time_s
@@ -131,7 +127,7 @@ class _Follower:
         if search_last and len(self._held) > 1:
             last = self._held.pop()
             carried = last.faces
-            (last.faces,) = self._finder.detect([last.frame.pixels])
+            last.faces = self._finder.search(last.frame.pixels, None, again=True)
             _correct(self._held, carried, last)
             self._held.append(last)
         yield from map(_sighting, self._held)
@@ -197,10 +193,8 @@ def _searched(seen: _Seen, carried: Faces | None, finder: Finder, changes: Chang
         changes.restart(seen.grey)
     else:
         areas = changes.areas(seen.grey, carried.boxes * seen.scale)
-    if areas is None:
-        (faces,) = finder.detect([seen.frame.pixels])
-        return faces
-    return finder.detect_within(seen.frame.pixels, [_enlarged(area, seen) for area in areas])
+    places = None if areas is None else [_enlarged(area, seen) for area in areas]
+    return finder.search(seen.frame.pixels, places, again=seen.step_s <= SEARCH_SECONDS / 2)
 
 
 def _enlarged(area: Area, seen: _Seen) -> Area:

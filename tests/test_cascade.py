@@ -92,6 +92,40 @@ def test_fast_finds_the_same_faces_and_no_others(frames: list[NDArray[np.uint8]]
     assert np.mean(best) >= 0.9
 
 
+def test_fewer_scales_find_the_same_faces_in_films(frames: list[NDArray[np.uint8]], stock: list[Faces]) -> None:
+    detector = Detector(min_face_px=MIN_FACE_PX, kind="fast", device=CPU)
+    found = [detector.search(frame, None, again=True) for frame in frames]
+    best = []
+    for ours, theirs in zip(found, stock, strict=True):
+        assert len(ours) == len(theirs)
+        best.extend(overlaps(theirs, ours).max(axis=1, initial=0))
+    assert min(best) > 0.6
+    assert np.mean(best) >= 0.9
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_search_is_of_the_whole_or_of_parts(again: bool, frames: list[NDArray[np.uint8]]) -> None:
+    detector = Detector(min_face_px=MIN_FACE_PX, kind="fast", device=CPU)
+    whole = detector.search(frames[0], None, again=again)
+    assert len(whole)
+    if not again:
+        np.testing.assert_array_equal(whole.boxes, detector.detect(frames[:1])[0].boxes)
+    height, width = frames[0].shape[:2]
+    (left, top, _, _), (_, _, right, bottom) = whole.boxes.min(axis=0) - 60, whole.boxes.max(axis=0) + 60
+    area = max(0, int(left)), max(0, int(top)), min(width, int(right)), min(height, int(bottom))
+    parts = detector.search(frames[0], [area], again=again)
+    assert len(parts) == len(whole)
+    assert overlaps(parts, whole).max(axis=1).min() > 0.8
+    assert len(detector.search(frames[0], [], again=again)) == 0
+
+
+def test_exact_searches_as_it_detects(frames: list[NDArray[np.uint8]]) -> None:
+    detector = Detector(min_face_px=MIN_FACE_PX, kind="exact", device=CPU)
+    for again in (True, False):
+        found = detector.search(frames[0], None, again=again)
+        np.testing.assert_array_equal(found.boxes, detector.detect(frames[:1])[0].boxes)
+
+
 @pytest.mark.parametrize("exact", [True, False])
 def test_many_frames_at_once_are_as_one_by_one(exact: bool, frames: list[NDArray[np.uint8]]) -> None:
     cascade = Cascade(min_face_px=MIN_FACE_PX, exact=exact, device=CPU)

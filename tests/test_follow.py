@@ -35,23 +35,20 @@ class Searches:
         self.doubt = doubt
         self.count = self.looks = 0
         self.areas: list[list[Area]] = []
+        self.again: list[bool] = []
 
     def confirms(self, _frame: NDArray[np.uint8], faces: Faces) -> bool:
         assert len(faces)
         self.looks += 1
         return self.looks < self.doubt
 
-    def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[Faces]:
+    def search(self, _frame: NDArray[np.uint8], areas: Sequence[Area] | None, *, again: bool) -> Faces:
+        self.areas += [] if areas is None else [list(areas)]
+        self.again.append(again)
         boxes = self.answers[min(self.count, len(self.answers) - 1)]
         self.count += 1
         landmarks = np.array([LANDMARKS + box[:2] - BOX[:2] for box in boxes], np.float32).reshape(-1, 5, 2)
-        faces = Faces(np.array(boxes, np.float32).reshape(-1, 4), landmarks, np.ones(len(boxes), np.float32))
-        return [faces for _ in frames]
-
-    def detect_within(self, frame: NDArray[np.uint8], areas: Sequence[Area]) -> Faces:
-        self.areas.append(list(areas))
-        (faces,) = self.detect([frame])
-        return faces
+        return Faces(np.array(boxes, np.float32).reshape(-1, 4), landmarks, np.ones(len(boxes), np.float32))
 
 
 def followed(frames: Sequence[NDArray[np.uint8]], searches: Searches, *, fps: float = 25, cuts: Sequence[int] = ()) -> list[Faces]:
@@ -157,6 +154,13 @@ def test_searches_come_often_enough_and_no_more(fps: float, scene: NDArray[np.ui
         assert np.diff(at).max() <= SEARCH_FRAMES
         assert np.diff(at).max() / fps <= max(SEARCH_SECONDS, 1 / fps) + 0.5 / fps
     assert len(at) <= fps / min(SEARCH_FRAMES, max(1, (SEARCH_SECONDS - 0.5 / fps) * fps)) + 1.001
+
+
+@pytest.mark.parametrize(("fps", "again"), [(1, False), (3, False), (5, True), (25, True)])
+def test_frames_far_apart_are_searched_as_pictures_are(fps: float, again: bool, scene: NDArray[np.uint8]) -> None:
+    searches = Searches([BOX])
+    followed([scene] * 20, searches, fps=fps)
+    assert searches.again == [False] + [again] * (searches.count - 1)
 
 
 @pytest.mark.parametrize("fps", [5, 12, 25, 30, 60, 240])
