@@ -118,7 +118,8 @@ class Assembly:
 
     def faces_path(self) -> Path:
         """The table of faces, complete, under its temporary name; nothing can be added any more."""
-        return self._timeline.close_faces()
+        with self._watch.stage(_STAGE):
+            return self._timeline.close_faces()
 
     def finish(self) -> MediaRow:
         """Completes the tables, which appear when the context is left."""

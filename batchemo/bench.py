@@ -40,8 +40,8 @@ PICTURE_WIDTH, PICTURE_HEIGHT = 1152, 864
 """A megapixel."""
 
 _MEGABYTE = 2**20
-_LOOK_SECONDS, _LOOK_AGAIN_SECONDS = 0.05, 0.5
-"""Between looks before and after the first frame. To find all processes among those of the machine takes 3 ms, which would be missing."""
+_LOOK_SECONDS, _LOOK_AROUND_SECONDS = 0.05, 0.5
+"""Between looks; the second once all cores are at work, as to find the workers among the processes of the machine takes 3 ms of one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -220,7 +220,9 @@ class _Watcher:
 
     def _look(self) -> None:
         me = psutil.Process()
-        while not self._stop.wait(_LOOK_AGAIN_SECONDS if self._begun else _LOOK_SECONDS):
+        ended = False
+        while not ended:
+            ended = self._stop.wait(_LOOK_AROUND_SECONDS if self._begun and not self._here else _LOOK_SECONDS)
             if not self._begun and any(beat.beats for beat in read_pulses(self._pulses)):
                 self._begun, self._began = True, time.perf_counter()
             for process in [me] if self._here else me.children(recursive=True):

@@ -44,9 +44,8 @@ FAST = Sweep(0.709, (0.8, 0.7, 0.7))
 it is a quarter quicker than .6."""
 
 COARSE = Sweep(0.5, (0.6, 0.7, 0.7))
-"""For films, whose faces are searched for again and again, and followed in between; takes .78 of the time at 720p. In eleven films 3,232
-of 3,238 faces are found either way; in thirty made from five of them, small, dark, blurred, turned and compressed, 4,456 of 4,480
-instead of 4,461. In single pictures of that kind it would be 729 of 740 instead of 733 (training/RESULTS.md)."""
+"""For films, whose faces are searched for again and again, and followed in between: the same faces (training/RESULTS.md), in .78 of the
+time of a search at 1333 x 750. Single pictures would lose some: 4 of 740, plain, small, dark, blurred, turned and compressed."""
 
 _CELL_PX, _STRIDE_PX = 12, 2
 _REFINE_PX, _OUTPUT_PX = 24, 48
@@ -63,9 +62,9 @@ class Cascade:
     """Finds the faces of frames of one size.
 
     `exact`: pixels as facenet-pytorch makes them, so that boxes agree to 1e-3 px. Otherwise, on a CPU, from halved pictures, and
-    with fewer proposals: of those 939 faces it found .995 (all of them in frames as they were), at a mean overlap of .932, three times
-    as quickly as facenet-pytorch. There, too, the proposal network reads on only where a sieve lets it: so it takes .81 to .84
-    of the time, for the same faces (training/RESULTS.md).
+    with fewer proposals (`FAST`): of those 939 faces it found .995 (all of them in frames as they were), at a mean overlap of .932, three
+    times as quickly as facenet-pytorch. There, too, the proposal network reads on only where a sieve lets it: so it takes .81 to .84
+    of the time, for the same faces (training/RESULTS.md). `swept_as` gives one that searches otherwise.
     """
 
     def __init__(self, *, min_face_px: int, exact: bool, device: torch.device) -> None:

@@ -13,7 +13,8 @@ Area = tuple[int, int, int, int]
 
 WHOLE_EVERY = 4
 """Every how many searches the whole picture is searched, whatever has changed. So seven clips in which 1,460 faces are found keep
-all that they have when each search is of the whole, and a face before a wall that does not move takes a sixth less time in all."""
+all that they have when each search is of the whole, and a face before a wall that does not move took a sixth less time in all
+(with searches at all scales)."""
 
 _CELL_PX = 8
 _LEAST_CHANGE = 4.0

@@ -41,10 +41,10 @@ class Detector:
         """Faces of each frame (RGB uint8 H x W x 3, all of one size), largest first."""
         return self._detect(frames, self._cascade)
 
-    def search(self, frame: NDArray[np.uint8], areas: Sequence[Area] | None, *, again: bool) -> Faces:
-        """Faces of a film's frame (RGB uint8 H x W x 3), or in those `areas` of it, which share nothing, largest first. `again`: the film
-        is searched again soon, and faces are followed meanwhile; then fewer scales do."""
-        cascade = self._coarse if again else self._cascade
+    def search(self, frame: NDArray[np.uint8], areas: Sequence[Area] | None, *, thorough: bool) -> Faces:
+        """Faces of a film's frame (RGB uint8 H x W x 3), or in those `areas` of it, which share nothing, largest first. Where it is not
+        `thorough`, at fewer scales, which do if others soon follow that are searched, and faces are followed meanwhile."""
+        cascade = self._cascade if thorough else self._coarse
         if areas is None:
             (found,) = self._detect([frame], cascade)
             return found

@@ -1,7 +1,7 @@
-"""Faces carried from frame to frame by optical flow, so that they need not be searched for in each.
+"""Faces carried over frames by optical flow, so that they need not be searched for in each.
 
 Pyramidal Lucas-Kanade flow (Bouguet 2001) of points on a face, back and forth (Kalal et al. 2010), gives one similarity
-transform, which moves its box and landmarks. A search comes at once where anything is doubtful.
+transform, which moves its box and landmarks, over several frames where it moves little. A search comes at once where anything is doubtful.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from batchemo.records import Faces, Frame, Sighting
 SEARCH_SECONDS = 0.48
 """Longest time between two searches. Of 1,460 faces that the exact detector finds in every frame of seven clips 99.5 % are there, at a
 mean overlap (IoU) of .929, and no others. With .24 s they were 99.6 % at .929 in 1.4 times the processor time, with .64 s 99.5 %
-at .925. At 3 frames a second or fewer every frame is searched."""
+at .925. At 3 frames a second or fewer every frame is searched. (With flow from each frame to the next, and searches at all scales.)"""
 
 CONFIRM_SECONDS = 0.24
 """Longest time for which faces are followed unseen. Without this look at each of them a false face once stayed for 13 frames."""
 
-FLOW_SECONDS = 0.14
-"""Longest time over which motion is seen at once, if it is small; in between it is taken to be even. Of 3,238 faces that the exact
-detector finds in eleven clips 3,232 are there, as with flow from each frame to the next, at a mean overlap of .9396 instead of .9400, and
-searching and following takes .8 of the time (training/RESULTS.md)."""
+FLOW_SECONDS = 0.145
+"""Longest time over which motion is seen at once, if it is small, and the face looks the same in between; there it is taken to be even.
+(training/RESULTS.md tells what that costs and spares.) Between the times of frames at usual rates, so that rounding decides nothing."""
 
 SEARCH_FRAMES = 16
 """Most frames from one search to the next, which are in memory together."""
@@ -52,16 +51,20 @@ _SAME_PLACE = 0.3
 _SAME_FACE = 0.5
 """Overlap (IoU) of where a face was followed to and where a search finds it."""
 _MAX_SCALE = 1.15
-"""Most that a face grows or shrinks between two frames."""
+"""Most that a face grows or shrinks from where its motion is seen to where it leads."""
 _NEAR = 0.15
 """Share of its size that a face may go within `FLOW_SECONDS`; else it is followed from each frame to the next."""
+_PATCH_PX = 12
+_LIKE = 0.85
+"""Correlation of a face in between, in so many pixels a side, with what it was before or is afterwards, from which it is there. In eight
+clips it was .89 or more (in all but one of a thousand .92); with a fifth of the face covered it is about .6."""
 
 
 class Finder(Protocol):
     """What looks at pictures: see `batchemo.detect.Detector`."""
 
-    def search(self, frame: NDArray[np.uint8], areas: Sequence[Area] | None, *, again: bool) -> Faces:
-        """The faces of a frame, or of parts of it; `again`: it will be done again soon."""
+    def search(self, frame: NDArray[np.uint8], areas: Sequence[Area] | None, *, thorough: bool) -> Faces:
+        """The faces of a frame, or of parts of it; not `thorough` where others soon follow that are searched."""
         ...
 
     def confirms(self, frame: NDArray[np.uint8], faces: Faces) -> bool:
@@ -78,15 +81,21 @@ class _Seen:
     step_s: float
     faces: Faces = dataclasses.field(default_factory=Faces.none)
 
-    @functools.cached_property
+    @property
     def grey(self) -> NDArray[np.uint8]:
-        """Small."""
-        return _small(self.frame.grey)
+        """The picture in which motion is seen, smaller than the frame if that is large."""
+        return self._grey_and_scale[0]
+
+    @property
+    def scale(self) -> float:
+        """Of `grey`: its width, the frame's being 1."""
+        return self._grey_and_scale[1]
 
     @functools.cached_property
-    def scale(self) -> float:
-        """Of the small picture."""
-        return float(self.grey.shape[1] / self.frame.grey.shape[1])
+    def _grey_and_scale(self) -> tuple[NDArray[np.uint8], float]:
+        full = self.frame.grey
+        small = _small(full)
+        return small, small.shape[1] / full.shape[1]
 
 
 def follow(frames: Iterable[tuple[Frame, bool]], finder: Finder, *, search_last: bool = False) -> Iterator[Sighting]:
@@ -105,7 +114,8 @@ def follow(frames: Iterable[tuple[Frame, bool]], finder: Finder, *, search_last:
 
 
 class _Follower:
-    """Frames are `held` since the last search, and `waiting` for a later one by which the faces in them can be told as well."""
+    """Frames are `held` since the last search, and `waiting` for a later one by which the faces in them can be told as well. `calm`: no
+    face has lately moved so quickly that waiting is in vain."""
 
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
@@ -117,6 +127,8 @@ class _Follower:
 
     def take(self, seen: _Seen) -> Iterator[Sighting]:
         """Adds a frame; gives those that are done."""
+        if self._waiting and (seen.cut or seen.frame.time_s - self._held[-1].frame.time_s > FLOW_SECONDS):
+            yield from self._place_waiting()
         self._waiting.append(seen)
         if not self._may_wait(seen):
             yield from self._place_waiting()
@@ -127,7 +139,7 @@ class _Follower:
         if search_last and len(self._held) > 1:
             last = self._held.pop()
             carried = last.faces
-            last.faces = self._finder.search(last.frame.pixels, None, again=True)
+            last.faces = self._finder.search(last.frame.pixels, None, thorough=_stands_alone(last))
             _correct(self._held, carried, last)
             self._held.append(last)
         yield from map(_sighting, self._held)
@@ -147,19 +159,15 @@ class _Follower:
     def _place_waiting(self) -> Iterator[Sighting]:
         """Tells the faces of the waiting frames by those of the last one, if they are near there, and else of each by the one before."""
         waiting, self._waiting = self._waiting, []
-        if len(waiting) > 1 and not waiting[-1].cut:
-            start, end = self._held[-1], waiting.pop()
-            carried = self._carried(start, end)
-            if carried is not None and _distance(start.faces, carried) <= _NEAR:
-                times = [start.frame.time_s, end.frame.time_s]
-                for seen in waiting:
-                    seen.faces = _between(start.faces, carried, float(np.interp(seen.frame.time_s, times, [0, 1])))
-                self._held += waiting
+        if len(waiting) > 1:
+            *between, end = waiting
+            carried = self._lead(self._held[-1], end)
+            if carried is not None and _fill(between, self._held[-1], end, carried):
+                self._held += between
                 yield from self._place(end, carried)
                 return
-            waiting.append(end)
         for seen in waiting:
-            yield from self._place(seen, self._carried(self._held[-1], seen) if self._held and not seen.cut else None)
+            yield from self._place(seen, self._lead(self._held[-1], seen) if self._held and not seen.cut else None)
 
     def _place(self, seen: _Seen, carried: Faces | None) -> Iterator[Sighting]:
         """Takes the `carried` faces, or searches."""
@@ -179,11 +187,45 @@ class _Follower:
             self._held = []
         self._held.append(seen)
 
-    def _carried(self, start: _Seen, end: _Seen) -> Faces | None:
+    def _lead(self, start: _Seen, end: _Seen) -> Faces | None:
+        """The faces of `start` in `end`, None where one is doubtful, and whether they are calm."""
         carried = _carried(start.faces, start, end)
         elapsed_s = end.frame.time_s - start.frame.time_s
         self._calm = carried is not None and _distance(start.faces, carried) * FLOW_SECONDS <= _NEAR * elapsed_s
         return carried
+
+
+def _stands_alone(seen: _Seen) -> bool:
+    """Whether what a search misses here may be missed for good: where the next one is of another shot, or is not soon."""
+    return seen.cut or seen.step_s > SEARCH_SECONDS / 2
+
+
+def _fill(between: Sequence[_Seen], start: _Seen, end: _Seen, carried: Faces) -> bool:
+    """Puts the faces of `start`, which are `carried` to `end`, into the frames between. False where that cannot be told."""
+    if _distance(start.faces, carried) > _NEAR:
+        return False
+    known = [_patches(start, start.faces), _patches(end, carried)]
+    times = [start.frame.time_s, end.frame.time_s]
+    for seen in between:
+        seen.faces = _between(start.faces, carried, float(np.interp(seen.frame.time_s, times, [0, 1])))
+        patches = _patches(seen, seen.faces)
+        if not (np.maximum(*((patches * each).sum(axis=1) for each in known)) >= _LIKE).all():
+            return False
+    return True
+
+
+def _patches(seen: _Seen, faces: Faces) -> NDArray[np.float32]:
+    """The N faces at their boxes, whatever their brightness and contrast: unit vectors, N x 144."""
+    grey = seen.frame.grey
+    found = np.zeros((len(faces), _PATCH_PX**2), np.float32)
+    corners = np.rint(np.clip(faces.boxes, 0, np.tile(grey.shape[::-1], 2))).astype(int).tolist()
+    for patch, (left, top, right, bottom) in zip(found, corners, strict=True):
+        step = max(1, min(right - left, bottom - top) // (4 * _PATCH_PX))
+        part = np.ascontiguousarray(grey[top:bottom:step, left:right:step])
+        if part.size:
+            patch[:] = cv2.resize(part, (_PATCH_PX, _PATCH_PX), interpolation=cv2.INTER_AREA).ravel()
+    found -= found.mean(axis=1, keepdims=True)
+    return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6), np.float32)
 
 
 def _searched(seen: _Seen, carried: Faces | None, finder: Finder, changes: ChangeFinder) -> Faces:
@@ -194,7 +236,7 @@ def _searched(seen: _Seen, carried: Faces | None, finder: Finder, changes: Chang
     else:
         areas = changes.areas(seen.grey, carried.boxes * seen.scale)
     places = None if areas is None else [_enlarged(area, seen) for area in areas]
-    return finder.search(seen.frame.pixels, places, again=seen.step_s <= SEARCH_SECONDS / 2)
+    return finder.search(seen.frame.pixels, places, thorough=_stands_alone(seen))
 
 
 def _enlarged(area: Area, seen: _Seen) -> Area:
@@ -207,19 +249,21 @@ def _enlarged(area: Area, seen: _Seen) -> Area:
 def _correct(held: list[_Seen], carried: Faces | None, found: _Seen) -> None:
     """Of the held frames, but of the first, which has been searched, what a search shows that `carried` faces did not."""
     if carried is not None:
-        _draw_towards(held, carried, found.faces)
+        _draw_towards(held, carried, found)
     _follow_back(held, found)
 
 
-def _draw_towards(held: list[_Seen], carried: Faces, found: Faces) -> None:
-    """Shares the distance of each carried face from where it is found among the held frames, whose faces are those, in their order."""
+def _draw_towards(held: list[_Seen], carried: Faces, end: _Seen) -> None:
+    """Shares the distance of each carried face from where it is found at the `end` among the held frames, whose faces are those, in their
+    order."""
+    found = end.faces
     overlap = carried.overlap(found)
+    shares = np.interp([seen.frame.time_s for seen in held], [held[0].frame.time_s, end.frame.time_s], [0, 1]).astype(np.float32)
     for index in range(len(carried)):
         other = int(overlap[index].argmax()) if len(found) else -1
         if other < 0 or overlap[index, other] < _SAME_FACE or overlap[:, other].argmax() != index:
             continue
-        for number, seen in enumerate(held[1:], start=1):
-            share = np.float32(number / len(held))
+        for seen, share in zip(held[1:], shares[1:], strict=True):
             seen.faces.boxes[index] += share * (found.boxes[other] - carried.boxes[index])
             seen.faces.landmarks[index] += share * (found.landmarks[other] - carried.landmarks[index])
 

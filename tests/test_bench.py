@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from batchemo import timeline
 from batchemo.bench import _Watcher, make_clip, make_pictures, measure
 from batchemo.decode import open_source
 from batchemo.engine import usable_cores
@@ -46,6 +48,19 @@ def test_a_folder_of_pictures_is_measured(tmp_path: Path) -> None:
     assert {(speed.what, speed.frames) for speed in speeds} == {("decoding alone", 4), ("tables", 4), ("annotated copies", 4)}
     assert {speed.faces for speed in speeds if speed.what != "decoding alone"} == {4}
     assert {speed.processes for speed in speeds} == {1, usable_cores()}
+
+
+def test_what_writing_tables_takes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        began = time.thread_time()
+        while time.thread_time() - began < 0.2:
+            pass
+        return real(*arguments, **options)
+
+    real = timeline.write_table
+    monkeypatch.setattr(timeline, "write_table", slowly)
+    speeds = measure(make_pictures(tmp_path / "pictures", 2), seconds=1, min_face_px=40, workers=1)
+    assert [speed.stages_ms["track and write"] > 400 for speed in speeds if speed.processes == 1 and speed.faces] == [True, True]
 
 
 def test_what_is_damaged_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from batchemo.cascade import Cascade, _FirstMaxima, _Integrals, _Mips, _suppress
-from batchemo.detect import Detector
+from batchemo.detect import Detector, Kind
 from batchemo.mtcnn import load_networks
 from batchemo.records import Faces
 
@@ -94,7 +94,7 @@ def test_fast_finds_the_same_faces_and_no_others(frames: list[NDArray[np.uint8]]
 
 def test_fewer_scales_find_the_same_faces_in_films(frames: list[NDArray[np.uint8]], stock: list[Faces]) -> None:
     detector = Detector(min_face_px=MIN_FACE_PX, kind="fast", device=CPU)
-    found = [detector.search(frame, None, again=True) for frame in frames]
+    found = [detector.search(frame, None, thorough=False) for frame in frames]
     best = []
     for ours, theirs in zip(found, stock, strict=True):
         assert len(ours) == len(theirs)
@@ -103,26 +103,43 @@ def test_fewer_scales_find_the_same_faces_in_films(frames: list[NDArray[np.uint8
     assert np.mean(best) >= 0.9
 
 
-@pytest.mark.parametrize("again", [True, False])
-def test_a_search_is_of_the_whole_or_of_parts(again: bool, frames: list[NDArray[np.uint8]]) -> None:
+@pytest.mark.parametrize(("kind", "thorough", "expected"), [("fast", True, 9), ("fast", False, 5), ("exact", False, 9)])
+def test_what_is_searched_again_soon_is_searched_at_fewer_scales(
+    kind: Kind, thorough: bool, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[tuple[int, int]] = []
+
+    def scaled(pictures: _Mips | _Integrals, height: int, width: int) -> torch.Tensor:
+        sizes.append((height, width))
+        return real[type(pictures)](pictures, height, width)
+
+    real: dict[type, Callable[..., torch.Tensor]] = {each: each.scaled for each in (_Mips, _Integrals)}
+    for pictures in real:
+        monkeypatch.setattr(pictures, "scaled", scaled)
+    Detector(min_face_px=40, kind=kind, device=CPU).search(np.zeros((720, 1280, 3), np.uint8), None, thorough=thorough)
+    assert len(set(sizes)) == expected
+
+
+@pytest.mark.parametrize("thorough", [True, False])
+def test_a_search_is_of_the_whole_or_of_parts(thorough: bool, frames: list[NDArray[np.uint8]]) -> None:
     detector = Detector(min_face_px=MIN_FACE_PX, kind="fast", device=CPU)
-    whole = detector.search(frames[0], None, again=again)
+    whole = detector.search(frames[0], None, thorough=thorough)
     assert len(whole)
-    if not again:
+    if thorough:
         np.testing.assert_array_equal(whole.boxes, detector.detect(frames[:1])[0].boxes)
     height, width = frames[0].shape[:2]
     (left, top, _, _), (_, _, right, bottom) = whole.boxes.min(axis=0) - 60, whole.boxes.max(axis=0) + 60
     area = max(0, int(left)), max(0, int(top)), min(width, int(right)), min(height, int(bottom))
-    parts = detector.search(frames[0], [area], again=again)
+    parts = detector.search(frames[0], [area], thorough=thorough)
     assert len(parts) == len(whole)
     assert overlaps(parts, whole).max(axis=1).min() > 0.8
-    assert len(detector.search(frames[0], [], again=again)) == 0
+    assert len(detector.search(frames[0], [], thorough=thorough)) == 0
 
 
 def test_exact_searches_as_it_detects(frames: list[NDArray[np.uint8]]) -> None:
     detector = Detector(min_face_px=MIN_FACE_PX, kind="exact", device=CPU)
-    for again in (True, False):
-        found = detector.search(frames[0], None, again=again)
+    for thorough in (True, False):
+        found = detector.search(frames[0], None, thorough=thorough)
         np.testing.assert_array_equal(found.boxes, detector.detect(frames[:1])[0].boxes)
 
 

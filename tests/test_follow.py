@@ -35,16 +35,16 @@ class Searches:
         self.doubt = doubt
         self.count = self.looks = 0
         self.areas: list[list[Area]] = []
-        self.again: list[bool] = []
+        self.thorough: list[bool] = []
 
     def confirms(self, _frame: NDArray[np.uint8], faces: Faces) -> bool:
         assert len(faces)
         self.looks += 1
         return self.looks < self.doubt
 
-    def search(self, _frame: NDArray[np.uint8], areas: Sequence[Area] | None, *, again: bool) -> Faces:
+    def search(self, _frame: NDArray[np.uint8], areas: Sequence[Area] | None, *, thorough: bool) -> Faces:
         self.areas += [] if areas is None else [list(areas)]
-        self.again.append(again)
+        self.thorough.append(thorough)
         boxes = self.answers[min(self.count, len(self.answers) - 1)]
         self.count += 1
         landmarks = np.array([LANDMARKS + box[:2] - BOX[:2] for box in boxes], np.float32).reshape(-1, 5, 2)
@@ -94,7 +94,7 @@ def flows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize("fps", [10, 25, 30, 60])
+@pytest.mark.parametrize("fps", [24, 25, 30, 50, 60])
 def test_small_motion_is_seen_over_some_frames_at_once(fps: float, scene: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     seen = flows(monkeypatch)
     shifts = [40.0 * step / fps for step in range(round(0.24 * fps) + 1)]
@@ -107,18 +107,34 @@ def test_small_motion_is_seen_over_some_frames_at_once(fps: float, scene: NDArra
     assert len(seen) == 2
 
 
-def test_motion_in_between_follows_the_time(scene: NDArray[np.uint8]) -> None:
+def at_times(times: Sequence[float], pictures: Sequence[NDArray[np.uint8]], searches: Searches) -> list[Faces]:
+    frames = [(Frame(index, time_s, pixels), False) for index, (time_s, pixels) in enumerate(zip(times, pictures, strict=True))]
+    return [seen.faces for seen in follow(frames, searches)]
+
+
+def test_motion_in_between_follows_the_time(scene: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = flows(monkeypatch)
     times = [0.0, 0.01, 0.09, 0.12]
-    frames = [Frame(index, time_s, changed(scene, shift=(50 * time_s, 0))) for index, time_s in enumerate(times)]
-    found = list(follow(((frame, False) for frame in frames), Searches([BOX])))
-    for time_s, seen in zip(times, found, strict=True):
-        np.testing.assert_allclose(seen.faces.boxes[0], BOX + np.array([50 * time_s, 0, 50 * time_s, 0]), atol=0.3)
+    found = at_times(times, [changed(scene, shift=(50 * time_s, 0)) for time_s in times], Searches([BOX]))
+    for time_s, faces in zip(times, found, strict=True):
+        np.testing.assert_allclose(faces.boxes[0], BOX + np.array([50 * time_s, 0, 50 * time_s, 0]), atol=0.3)
+    assert len(seen) < 3
+
+
+def test_a_frame_before_a_gap_does_not_wait_for_what_comes_after(scene: NDArray[np.uint8]) -> None:
+    times, shifts = [0.0, 0.016, 0.2, 0.21], [0.0, 0.0, 8.0, 8.0]
+    found = at_times(times, [changed(scene, shift=(shift, 0)) for shift in shifts], Searches([BOX]))
+    for shift, faces in zip(shifts, found, strict=True):
+        np.testing.assert_allclose(faces.boxes[0], BOX + np.array([shift, 0, shift, 0]), atol=0.3)
 
 
 def test_frames_of_the_same_time_are_followed(scene: NDArray[np.uint8]) -> None:
-    frames = [Frame(index, 0.0, scene) for index in range(4)]
-    for seen in follow(((frame, False) for frame in frames), Searches([BOX])):
-        np.testing.assert_allclose(seen.faces.boxes[0], BOX, atol=0.3)
+    searches = Searches([BOX])
+    found = at_times([0.0] * 4, [scene] * 4, searches)
+    assert [faces.followed for faces in found] == [False, True, True, True]
+    assert searches.count == 1
+    for faces in found:
+        np.testing.assert_allclose(faces.boxes[0], BOX, atol=0.3)
 
 
 def test_a_face_that_moves_much_is_followed_from_each_frame_to_the_next(scene: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,9 +146,18 @@ def test_a_face_that_moves_much_is_followed_from_each_frame_to_the_next(scene: N
     assert len(seen) > 4
 
 
-def test_a_face_that_is_hidden_among_frames_seen_at_once_is_missed_where_it_is(scene: NDArray[np.uint8]) -> None:
-    found = followed([scene, scene, hidden(scene), hidden(scene)], Searches([BOX], []))
-    assert [len(faces) for faces in found] == [1, 1, 0, 0]
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_face_that_is_hidden_for_one_frame_is_missed_there(at: int, scene: NDArray[np.uint8]) -> None:
+    pictures = [scene] * 5
+    pictures[at] = hidden(scene)
+    found = followed(pictures, Searches([BOX], [], [BOX]), fps=30)
+    assert [len(faces) for faces in found][: at + 1] == [1] * at + [0]
+
+
+def test_a_face_that_moves_there_and_back_is_followed(scene: NDArray[np.uint8]) -> None:
+    shifts = [0, 0, 10, 0, 0]
+    for shift, faces in zip(shifts, followed([changed(scene, shift=(0, shift)) for shift in shifts], Searches([BOX]), fps=30), strict=True):
+        np.testing.assert_allclose(faces.boxes[0], BOX + np.array([0, shift, 0, shift]), atol=0.5)
 
 
 def test_a_face_that_comes_nearer_and_turns_is_followed(scene: NDArray[np.uint8]) -> None:
@@ -156,11 +181,28 @@ def test_searches_come_often_enough_and_no_more(fps: float, scene: NDArray[np.ui
     assert len(at) <= fps / min(SEARCH_FRAMES, max(1, (SEARCH_SECONDS - 0.5 / fps) * fps)) + 1.001
 
 
-@pytest.mark.parametrize(("fps", "again"), [(1, False), (3, False), (5, True), (25, True)])
-def test_frames_far_apart_are_searched_as_pictures_are(fps: float, again: bool, scene: NDArray[np.uint8]) -> None:
+@pytest.mark.parametrize(("fps", "thorough"), [(1, True), (3, True), (5, False), (25, False)])
+def test_frames_far_apart_are_searched_as_pictures_are(fps: float, thorough: bool, scene: NDArray[np.uint8]) -> None:
     searches = Searches([BOX])
     followed([scene] * 20, searches, fps=fps)
-    assert searches.again == [False] + [again] * (searches.count - 1)
+    assert searches.thorough == [True] + [thorough] * (searches.count - 1)
+
+
+def test_every_shot_begins_with_a_thorough_search(scene: NDArray[np.uint8]) -> None:
+    searches = Searches([BOX])
+    followed([scene] * 14, searches, cuts=[5])
+    assert searches.thorough == [True, True]
+
+
+@pytest.mark.parametrize(("fps", "thorough"), [(4, True), (25, False)])
+def test_the_last_frame_is_searched_where_others_follow_elsewhere(fps: float, thorough: bool, scene: NDArray[np.uint8]) -> None:
+    frames = [(Frame(index, index / fps, scene), False) for index in range(6)]
+    searches = Searches([BOX], [BOX, FAR])
+    found = list(follow(frames, searches, search_last=True))
+    assert [len(seen.faces) for seen in found][-1] == 2
+    assert not found[-1].faces.followed
+    assert searches.thorough[-1] == thorough
+    assert len(list(follow(frames, Searches([BOX], [BOX, FAR])))) == len(found) == 6
 
 
 @pytest.mark.parametrize("fps", [5, 12, 25, 30, 60, 240])
