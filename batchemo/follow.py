@@ -196,7 +196,7 @@ class _Follower:
 
 
 def _stands_alone(seen: _Seen) -> bool:
-    """Whether what a search misses here may be missed for good: where the next one is of another shot, or is not soon."""
+    """Whether what a search misses here may be missed for good: where a shot begins, which may be short, or the next search is not soon."""
     return seen.cut or seen.step_s > SEARCH_SECONDS / 2
 
 
