@@ -10,14 +10,14 @@ from types import TracebackType
 from typing import Any
 
 from batchemo import __version__
-from batchemo.decoders.source import Found
 from batchemo.errors import MediaError, typed, unreadable
-from batchemo.fingerprint import fingerprint_of
 from batchemo.inventory import read_entry
+from batchemo.media.identity import fingerprint_of
+from batchemo.media.shots import is_cut
+from batchemo.media.source import Found
 from batchemo.options import RunOptions
 from batchemo.parts import Part
 from batchemo.records import MediaRow, Medium, Reading, failed
-from batchemo.shots import is_cut
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import SCHEMA_VERSION
 from batchemo.timeline import TimelineWriter

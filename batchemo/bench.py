@@ -21,10 +21,10 @@ import psutil
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchemo.decode import open_source
-from batchemo.discover import find_media
 from batchemo.engine import InProcess, Workers, usable_cores
 from batchemo.errors import MediaError, UsageError
+from batchemo.media.decode import open_source
+from batchemo.media.discover import find_media
 from batchemo.options import RunOptions
 from batchemo.pulse import read_pulses
 from batchemo.records import Medium, Outcome

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from batchemo.convolution import convolved, for_bytes, normalised
 from batchemo.devices import upload
-from batchemo.halving import halved
+from batchemo.media.resize import halved
 from batchemo.mtcnn import load_networks
 from batchemo.records import Faces
 from batchemo.sieve import BLOCK_CELLS, CELL_FEATURES, Sieve, load_sieve, patches, with_whole_blocks

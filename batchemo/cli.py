@@ -156,7 +156,7 @@ def verify(
     """Audit a results folder: is every frame of every medium accounted for, is every file whole. Exit 3 where something is off."""
     with exits():
         from batchemo.display import print_verification
-        from batchemo.verify import verify as verify_results
+        from batchemo.verify.audit import verify as verify_results
 
         found = verify_results(results, deep=deep)
         if as_json:

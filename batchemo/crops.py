@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from batchemo.halving import halved
+from batchemo.media.resize import halved
 from batchemo.records import FaceCrops, Faces
 
 CROP_PX = 48

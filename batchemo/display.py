@@ -22,7 +22,7 @@ from batchemo.pulse import read_pulses
 from batchemo.records import MediaRow
 from batchemo.run import Plan, Report, Watch
 from batchemo.summary import summarise
-from batchemo.verify import Verification
+from batchemo.verify.audit import Verification
 
 if TYPE_CHECKING:
     from batchemo.bench import Speed

@@ -138,7 +138,7 @@ def _encoder() -> str:
 
 
 def _hardware() -> str:
-    from batchemo.encoders import NAMES, find_hardware
+    from batchemo.render.encoders import NAMES, find_hardware
 
     found = [f"{NAMES[codec]} by {encoder.name}" for codec in NAMES if (encoder := find_hardware(codec)) is not None]
     if not found:

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchemo.annotate import join_videos
 from batchemo.assembly import Assembly
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions
 from batchemo.parts import Done, Draw, Part, Portray, Read, Step, part_path, remove_parts
 from batchemo.records import Medium, Outcome, Segment
+from batchemo.render.video_writer import join_videos
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import annotated_path
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
-from batchemo.decoders.source import Found
+from batchemo.media.source import Found
 from batchemo.records import Faces, Medium, Reading, Segment
 
 FOLDER = ".parts"

@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchemo.annotation import annotate
 from batchemo.appearance import Lookout
 from batchemo.assembly import Assembly
 from batchemo.crops import cut_crops
-from batchemo.decode import open_source, segments_of
 from batchemo.errors import MediaError, blaming
 from batchemo.inventory import Entry
+from batchemo.media.decode import open_source, segments_of
+from batchemo.media.shots import ShotFinder
 from batchemo.options import RunOptions
 from batchemo.parts import Divide, Done, Draw, Part, Portray, Read, Step, load_part, part_path, remove_parts, save_part
 from batchemo.reading import Album, Glimpse, Models, batches, glimpse, look_at, models_of, read_frames
 from batchemo.records import Medium, Outcome, Segment, failed
-from batchemo.shots import ShotFinder
+from batchemo.render.annotated_copy import annotate
+from batchemo.render.thumbnails import write_portraits, write_thumbnails
 from batchemo.standing import copy_alone
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import annotated_path, rewrite_row, table_path, thumbnails_folder
-from batchemo.thumbnails import write_portraits, write_thumbnails
 
 Beat = Callable[[int, float], None]
 """Called with frames that have just been analysed, and the share of the medium that is behind us (0 to 1)."""

@@ -12,22 +12,22 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from batchemo.ahead import ahead
 from batchemo.appearance import Lookout, describe
 from batchemo.classify import Classifier
 from batchemo.crops import cut_crops
-from batchemo.decode import open_source
-from batchemo.decoders.source import Found
 from batchemo.detect import Detector
 from batchemo.detect import Kind as DetectorKind
 from batchemo.devices import choose_device
 from batchemo.errors import MediaError, blaming
 from batchemo.follow import follow
+from batchemo.media.ahead import ahead
+from batchemo.media.decode import open_source
+from batchemo.media.shots import ShotFinder
+from batchemo.media.source import Found
 from batchemo.options import RunOptions
 from batchemo.records import FaceCrops, Faces, Frame, Medium, Reading, Sighting
-from batchemo.shots import ShotFinder
+from batchemo.render.thumbnails import cut_portraits
 from batchemo.stopwatch import Stopwatch
-from batchemo.thumbnails import cut_portraits
 from batchemo.weights import SHIPPED, load_weights
 
 _BATCH_FRAMES = 16

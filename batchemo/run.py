@@ -23,13 +23,13 @@ from filelock import FileLock
 
 from batchemo import __version__
 from batchemo.atomic import remove_temporaries, remove_temporaries_of, write_text
-from batchemo.discover import find_media
 from batchemo.engine import count_workers
 from batchemo.engines import check_engine, engine_of
 from batchemo.errors import UsageError
 from batchemo.index import merge_into_index, read_index
 from batchemo.inventory import Entry, is_perhaps_unmounted, is_vanished, read_inventory, remove_results
 from batchemo.lock import is_held, locked
+from batchemo.media.discover import find_media
 from batchemo.options import RunOptions
 from batchemo.parts import FOLDER as PARTS
 from batchemo.records import MediaRow, Medium, Outcome
@@ -197,7 +197,7 @@ def _tell_of_look(options: RunOptions) -> None:
         return
     if not options.hardware or options.scheduler is not None:
         return
-    from batchemo.encoders import NAMES, find_hardware  # noqa: PLC0415 (loads PyAV)
+    from batchemo.render.encoders import NAMES, find_hardware  # noqa: PLC0415 (loads PyAV)
 
     if find_hardware(options.codec) is None:
         message = "no encoder in hardware for %s works on this machine; annotated videos are encoded by software"

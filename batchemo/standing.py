@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from batchemo.fingerprint import is_same
 from batchemo.inventory import Entry, read_entry
+from batchemo.media.identity import is_same
 from batchemo.options import RunOptions
 from batchemo.records import MediaRow, Medium
 from batchemo.tables import SCHEMA_VERSION, annotated_path, table_path, thumbnails_folder

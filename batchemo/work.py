@@ -99,7 +99,7 @@ class Analysis:
 
     def tries(self, job: Job) -> int:
         """Twice in the same way, as whoever died beside it must not change its rows; then by PyAV what decord may have had."""
-        from batchemo.decode import may_suit_decord  # noqa: PLC0415 (loads the decoders)
+        from batchemo.media.decode import may_suit_decord  # noqa: PLC0415 (loads the decoders)
 
         return 3 if self.options.decoder == "auto" and job.step is None and may_suit_decord(job.medium) else 2
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from batchemo.discover import find_media
+from batchemo.media.discover import find_media
 from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
 from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, table_path, thumbnails_folder, write_table
 from batchemo.timeline import TimelineWriter

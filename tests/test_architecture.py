@@ -33,7 +33,9 @@ def imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("batchemo."):
-            found.add(node.module.removeprefix("batchemo."))
+            module = node.module.removeprefix("batchemo.")
+            packed = (PACKAGE / module.replace(".", "/") / "__init__.py").exists()
+            found |= {f"{module}.{alias.name}" for alias in node.names} if packed else {module}
         elif isinstance(node, ast.ImportFrom) and node.module in {"training", "batchemo"}:
             found |= {alias.name for alias in node.names if alias.name != "__version__"}
         elif isinstance(node, ast.Import):

@@ -14,9 +14,9 @@ import pytest
 
 from batchemo import timeline
 from batchemo.bench import _Watcher, make_clip, make_pictures, measure
-from batchemo.decode import open_source
 from batchemo.engine import usable_cores
 from batchemo.errors import UsageError
+from batchemo.media.decode import open_source
 from batchemo.records import Medium
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"

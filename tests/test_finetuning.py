@@ -15,9 +15,9 @@ from sklearn.linear_model import LogisticRegression
 
 import batchemo
 from batchemo.crops import cut_crops
-from batchemo.decoders.picture import read_picture
 from batchemo.detect import Detector
 from batchemo.errors import DataError
+from batchemo.media.picture import read_picture
 from batchemo.network import ExpressionNet, NetworkSpec
 from batchemo.options import merge_options
 from batchemo.records import EMOTIONS

@@ -22,7 +22,7 @@ from batchemo.records import MediaRow, Medium
 from batchemo.report.site import write_site
 from batchemo.run import Plan, Report
 from batchemo.summary import summarise
-from batchemo.verify import verify
+from batchemo.verify.audit import verify
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("run", "summary", "export", "verify", "bench", "doctor")

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchemo.appearance import LOOK_SIZE
-from batchemo.consistency import check_tables, read_frames
 from batchemo.inventory import read_inventory
 from batchemo.options import RunOptions, merge_options
 from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
 from batchemo.tables import EPISODES, FRAMES, SCHEMA_VERSION, faces_schema, table_path, tracks_schema
 from batchemo.timeline import TimelineWriter
 from batchemo.track import Tracker
+from batchemo.verify.tables import check_tables, read_frames
 
 WIDTH, HEIGHT = 640, 480
 COORDINATE = st.floats(0, 400, width=32)

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from batchemo.decode import open_source
-from batchemo.drawing import Brush, draw
-from batchemo.layout import Layout
+from batchemo.media.decode import open_source
 from batchemo.planes import SRGB, Colours, Planes
 from batchemo.records import EMOTIONS, Frame, Marks, Medium
+from batchemo.render.layout import Layout
+from batchemo.render.overlay import Brush, draw
 
 BT709 = Colours(1, 1, 1)
 MATRICES = [Colours(matrix, 1, 1) for matrix in (1, 2, 5, 6, 9)]

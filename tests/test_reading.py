@@ -15,16 +15,16 @@ import pytest
 import batchemo
 from batchemo import reading
 from batchemo.classify import Classifier
-from batchemo.decode import open_source
-from batchemo.discover import find_media
 from batchemo.index import merge_into_index
+from batchemo.media.decode import open_source
+from batchemo.media.discover import find_media
+from batchemo.media.shots import ShotFinder
 from batchemo.options import merge_options
 from batchemo.pipeline import Analyst
 from batchemo.records import MediaRow, Outcome
-from batchemo.shots import ShotFinder
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import PER_MEDIUM
-from batchemo.verify import verify
+from batchemo.verify.audit import verify
 from batchemo.weights import SHIPPED, read_weights_file
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"

@@ -26,17 +26,18 @@ import pytest
 from filelock import FileLock
 
 import batchemo
-from batchemo import annotation, assembly
+from batchemo import assembly
 from batchemo import run as run_module
 from batchemo.atomic import temporary_name
-from batchemo.discover import find_media
 from batchemo.errors import MediaError, StorageError
+from batchemo.media.discover import find_media
 from batchemo.options import merge_options
 from batchemo.parts import Divide
+from batchemo.render import annotated_copy as annotation
 from batchemo.run import Report, Watch, plan
 from batchemo.run import run as run_media
 from batchemo.tables import PER_MEDIUM
-from batchemo.verify import verify
+from batchemo.verify.audit import verify
 from batchemo.weights import SHIPPED, load_weights, read_weights_file, save_weights
 from batchemo.work import Analysis, Job
 

@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 
 import batchemo
-from batchemo import encoders, pipeline
+from batchemo import pipeline
 from batchemo.errors import MediaError
 from batchemo.options import merge_options
 from batchemo.records import EMOTIONS
+from batchemo.render import encoders
 from batchemo.report.runs import read_last_run
 from batchemo.report.timelines import read_timeline
 from batchemo.run import Report, Watch, plan

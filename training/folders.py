@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
 from batchemo.crops import cut_crops
-from batchemo.decoders.picture import read_picture
 from batchemo.detect import Detector
 from batchemo.errors import DataError
+from batchemo.media.picture import read_picture
 from batchemo.network import INPUT_PX
 from training.dataset import FaceSet
 

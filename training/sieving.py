@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from batchemo.atomic import replacing
 from batchemo.convolution import normalised
-from batchemo.decode import open_source
-from batchemo.discover import find_media
 from batchemo.errors import DataError
-from batchemo.halving import halved
+from batchemo.media.decode import open_source
+from batchemo.media.discover import find_media
+from batchemo.media.resize import halved
 from batchemo.mtcnn import ProposeNet, load_networks
 from batchemo.sieve import BLOCK_CELLS, SieveNet
 

@@ -1,1 +1,0 @@
-"""One module a decoder; `batchemo.decode` chooses between them."""

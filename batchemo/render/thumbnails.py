@@ -1,0 +1,159 @@
+"""A small picture of each track's face at its best for the page of results: cut out of a video when its tables are done, of a picture at
+once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import cv2
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from batchemo.atomic import replacing
+from batchemo.errors import MediaError
+from batchemo.media.container import convertible, open_video
+from batchemo.media.picture import read_picture
+from batchemo.media.resize import halved
+from batchemo.records import Faces, Medium
+from batchemo.tables import BATCH_ROWS, table_path, thumbnails_folder
+
+SIDE_PX = 96
+MOST_TRACKS = 50
+"""A medium: the longest ones, so that a crowd filmed for hours costs no more than that many jumps in the file."""
+
+_MARGIN = 1.4
+"""Side of the square that is cut, in longer sides of the face's box: hair and chin lie outside that."""
+_JPEG_QUALITY = 82
+_JUMP_SECONDS = 2.0
+"""Frames nearer than this are reached by decoding on, which costs less than going back to the key frame before them."""
+_BACK_SECONDS = (0, 2, 10, 60)
+"""How far before a frame its key frame is looked for: transport streams have no index, and seeking in them lands too late."""
+_RIGHT_ANGLE = 90
+
+_BOX = ("box_x1", "box_y1", "box_x2", "box_y2")
+
+
+class _View(NamedTuple):
+    """Where a track is seen best; `box` in pixels of the upright picture."""
+
+    time_s: float
+    track_id: int
+    box: tuple[float, ...]
+
+
+def write_thumbnails(medium: Medium, results: Path, *, beat: Callable[[], None] = lambda: None) -> int:
+    """Writes JPEGs of `SIDE_PX` pixels a side for the longest tracks in `medium`'s tables, and returns how many; calls `beat` after each.
+
+    A face whose frame cannot be had again is left out; that is logged and no failure.
+    """
+    views = _best_views(results, medium.output)
+    return _write(medium, results, ((view.track_id, _cut(pixels, view.box)) for view, pixels in _seen(medium, views)), beat)
+
+
+def cut_portraits(pixels: NDArray[np.uint8], faces: Faces) -> list[NDArray[np.uint8]]:
+    """Thumbnails of the faces of a picture (RGB H x W x 3), as many as are shown of a medium, each `SIDE_PX` x `SIDE_PX` x 3."""
+    return [_cut(pixels, box) for box in faces.boxes[:MOST_TRACKS].tolist()]
+
+
+def write_portraits(medium: Medium, results: Path, portraits: Sequence[NDArray[np.uint8]], *, beat: Callable[[], None]) -> int:
+    """As `write_thumbnails`, of a picture that need not be read again: each of its faces is a track of its own, in their order."""
+    return _write(medium, results, enumerate(portraits, start=1), beat)
+
+
+def _write(medium: Medium, results: Path, thumbnails: Iterable[tuple[int, NDArray[np.uint8]]], beat: Callable[[], None]) -> int:
+    folder = thumbnails_folder(results, medium.output)
+    written = 0
+    try:
+        for track_id, pixels in thumbnails:
+            good, content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+            if good:
+                with replacing(folder / f"{track_id}.jpg") as temporary:
+                    temporary.write_bytes(content.tobytes())
+                written += 1
+            beat()
+    except (MediaError, av.FFmpegError, OSError) as error:
+        logging.getLogger("batchemo").info("%s: no more thumbnails (%s)", medium.name, error)
+    return written
+
+
+def _best_views(results: Path, output: str) -> list[_View]:
+    """In the order of their times."""
+    tracks = pq.ParquetFile(table_path(results, "tracks", output)).read(columns=["track_id", "n_frames", "best_frame_index"])
+    tracks = tracks.sort_by([("n_frames", "descending")]).slice(0, MOST_TRACKS)
+    best = dict(zip(tracks["track_id"].to_pylist(), tracks["best_frame_index"].to_pylist(), strict=True))
+    wanted = tracks["best_frame_index"].combine_chunks()
+    views = []
+    with pq.ParquetFile(table_path(results, "faces", output)) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["frame_index", "time_s", "track_id", *_BOX]):
+            views += [
+                _View(face["time_s"], face["track_id"], tuple(face[side] for side in _BOX))
+                for face in batch.filter(pc.is_in(batch["frame_index"], value_set=wanted)).to_pylist()
+                if best.get(face["track_id"]) == face["frame_index"]
+            ]
+    return sorted(views)
+
+
+def _seen(medium: Medium, views: Sequence[_View]) -> Iterator[tuple[_View, NDArray[np.uint8]]]:
+    """Each view with the upright picture it is in."""
+    if medium.kind == "image":
+        pixels = read_picture(medium.path) if views else np.empty((0, 0, 3), np.uint8)
+        yield from ((view, pixels) for view in views)
+        return
+    for view, frame in _frames(medium.path, views):
+        turns = round(frame.rotation / _RIGHT_ANGLE)
+        yield view, np.rot90(convertible(frame).to_ndarray(format="rgb24", threads=1), turns)
+
+
+def _frames(path: Path, views: Sequence[_View]) -> Iterator[tuple[_View, VideoFrame]]:
+    """The frames that were on screen at exactly the views' times; none for a file whose clock cannot be sought in."""
+    with open_video(path) as (container, stream), contextlib.suppress(StopIteration):
+        stream.codec_context.thread_count = 1
+        decoded = container.decode(stream)
+        frame = next(decoded)
+        first, base = frame.pts, stream.time_base
+        if first is None or base is None:
+            return
+        for view in views:
+            wanted = first + round(view.time_s / base)
+            if wanted - (frame.pts or 0) > _JUMP_SECONDS / base:
+                decoded, frame = _jump(container, stream, wanted, base)
+            while frame.pts is not None and frame.pts < wanted:
+                frame = next(decoded)
+            if frame.pts == wanted:
+                yield view, frame
+
+
+def _jump(container: InputContainer, stream: VideoStream, wanted: int, base: Fraction) -> tuple[Iterator[VideoFrame], VideoFrame]:
+    """Frames from a key frame on that is not after `wanted`, and the first of them. Raises StopIteration where there is none."""
+    for seconds in _BACK_SECONDS:
+        container.seek(wanted - round(seconds / base), stream=stream)
+        decoded = container.decode(stream)
+        frame = next(decoded, None)
+        if frame is not None and frame.pts is not None and frame.pts <= wanted:
+            return decoded, frame
+    raise StopIteration
+
+
+def _cut(pixels: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.uint8]:
+    """The square around `box`, moved into the picture and made `SIDE_PX` wide."""
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = box
+    side = max(1, min(height, width, round(_MARGIN * max(right - left, bottom - top))))
+    x = min(max(round((left + right - side) / 2), 0), width - side)
+    y = min(max(round((top + bottom - side) / 2), 0), height - side)
+    square = np.ascontiguousarray(pixels[y : y + side, x : x + side])
+    while len(square) >= 2 * SIDE_PX:
+        square = halved(square)
+    side = len(square)
+    return np.asarray(cv2.resize(square, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA if side > SIDE_PX else cv2.INTER_CUBIC), np.uint8)

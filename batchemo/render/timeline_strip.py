@@ -1,0 +1,145 @@
+"""A strip below a video: who showed which emotion when, and where the film is now."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from batchemo.palette import PANEL, QUIET, TROUGH, WHITE, Colour, colours
+from batchemo.render.layout import Area, Sizes
+from batchemo.render.text import blend, lettering, readable
+
+MOST_TRACKS = 5
+"""Those that are seen longest: more rows would take the room from the picture."""
+
+_PALE = 0.55
+"""Of the colour that is taken from moments whose reading is uncertain."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Course:
+    """The emotions of one track over time: float64 bins x classes, mean probabilities; NaN where it was not seen."""
+
+    track_id: int
+    shares: NDArray[np.float64]
+
+
+class Strip:
+    """Stands below frames of `width` x `height` px, whose times go from 0 to `end_s`."""
+
+    def __init__(
+        self, courses: Sequence[Course], labels: Sequence[str], *, width: int, height: int, end_s: float, uncertain_below: float
+    ) -> None:
+        self._end_s = end_s
+        sizes = Sizes.of(Area(0, 0, width, height)).smaller
+        self._line = sizes.line
+        names = [f"#{course.track_id}" for course in courses]
+        row, pad = sizes.row, sizes.chart_pad
+        left = 2 * pad + max((lettering(name, sizes.chart_text).shape[1] for name in names), default=0)
+        self._left, self._right = left, max(left + 1, width - pad)
+        rows = max(1, len(courses)) * row
+        legend = _legend(_entries(courses, labels, uncertain_below), width=max(0, width - 2 * pad), sizes=sizes)
+        total = rows + legend.shape[0] + 3 * pad
+        self._picture = np.empty((total + total % 2, width + width % 2, 3), np.uint8)
+        self._picture[:] = PANEL
+        self._top, self._bottom = pad, pad + rows
+        for number, (name, course) in enumerate(zip(names, courses, strict=True)):
+            top = pad + number * row
+            text = lettering(name, sizes.chart_text)
+            blend(self._picture, text, pad, top + (row - text.shape[0]) // 2, QUIET)
+            bar = _bar(course.shares, colours(labels), self._right - left, uncertain_below)
+            room = self._picture[top + 1 : top + row - 1, left : self._right]
+            room[:] = bar[None, : room.shape[1]]
+        self._picture[2 * pad + rows : 2 * pad + rows + legend.shape[0], pad : pad + legend.shape[1]] = legend
+
+    @property
+    def height(self) -> int:
+        """In px, even, as a video's colours come in pairs."""
+        return len(self._picture)
+
+    def at(self, time_s: float) -> NDArray[np.uint8]:
+        """The strip with its cursor at `time_s`, RGB uint8 H x W x 3, of even sides."""
+        picture = self._picture.copy()
+        share = min(max(time_s / self._end_s, 0.0), 1.0) if self._end_s > 0 else 0.0
+        at = self._left + round(share * (self._right - self._left - 1))
+        line = picture[self._top - 1 : self._bottom + 1]
+        line[:, max(0, at - self._line) : at + self._line] = PANEL
+        line[:, at - self._line // 2 : at + max(1, self._line // 2)] = WHITE
+        return picture
+
+
+def read_courses(faces: Path, labels: Sequence[str], *, bins: int, end_s: float) -> list[Course]:
+    """The courses of the tracks that are seen longest, in the order of their numbers, out of a table of faces, a row group at a time."""
+    file = pq.ParquetFile(faces)
+    counts: dict[int, int] = {}
+    for group in range(file.num_row_groups):
+        ids = file.read_row_group(group, columns=["track_id"])["track_id"]
+        for found in pc.value_counts(ids).to_pylist():
+            counts[found["values"]] = counts.get(found["values"], 0) + found["counts"]
+    longest = sorted(sorted(counts, key=lambda track: (-counts[track], track))[:MOST_TRACKS])
+    sums = {track: np.zeros((bins, len(labels))) for track in longest}
+    seen = {track: np.zeros(bins) for track in longest}
+    for group in range(file.num_row_groups):
+        rows = file.read_row_group(group, columns=["time_s", "track_id", *(f"p_{label}" for label in labels)])
+        for track in longest:
+            own = rows.filter(pc.equal(rows["track_id"], pa.scalar(track, pa.int32())))
+            places = (own["time_s"].to_numpy() / max(end_s, 1e-9) * bins).astype(int).clip(0, bins - 1)
+            np.add.at(sums[track], places, np.stack([own[f"p_{label}"].to_numpy() for label in labels], axis=1))
+            np.add.at(seen[track], places, 1)
+    with np.errstate(invalid="ignore"):
+        return [Course(track, sums[track] / seen[track][:, None]) for track in longest]
+
+
+def _best(shares: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The most probable label of each bin, -1 where there is none."""
+    return np.where(np.isnan(shares[:, 0]), -1, np.nan_to_num(shares).argmax(axis=1))
+
+
+def _bar(shares: NDArray[np.float64], palette: Sequence[Colour], width: int, uncertain_below: float) -> NDArray[np.uint8]:
+    """One line of `width` pixels; a bin is as many of them as there is room for."""
+    best = _best(shares)
+    drawn = np.array([*palette, TROUGH], np.float64)[best]
+    pale = (best >= 0) & (np.nan_to_num(shares).max(axis=1) < uncertain_below)
+    drawn[pale] += (np.array(PANEL) - drawn[pale]) * _PALE
+    return drawn.round().astype(np.uint8)[np.arange(width) * len(best) // width]
+
+
+def _entries(courses: Sequence[Course], labels: Sequence[str], uncertain_below: float) -> list[tuple[str, Colour]]:
+    """What the legend has to name."""
+    used = {int(best) for course in courses for best in _best(course.shares) if best >= 0}
+    entries = [(readable(labels[at]), colours(labels)[at]) for at in sorted(used)]
+    pale = any((course.shares[_best(course.shares) >= 0].max(axis=1) < uncertain_below).any() for course in courses)
+    return [*entries, ("dark: uncertain", TROUGH)] if pale else entries
+
+
+def _legend(entries: Sequence[tuple[str, Colour]], *, width: int, sizes: Sizes) -> NDArray[np.uint8]:
+    """Which colour is which, on as many lines as it takes."""
+    pad, side = sizes.chart_pad, sizes.row
+    lines: list[list[NDArray[np.uint8]]] = [[]]
+    room = width
+    for name, colour in entries:
+        text = lettering(name, sizes.chart_text)
+        entry = np.empty((side, side + text.shape[1] + 2 * pad, 3), np.uint8)
+        entry[:] = PANEL
+        square = round(0.7 * sizes.chart_text)
+        top = (side - square) // 2
+        entry[top : top + square, :square] = colour
+        blend(entry, text, square + pad // 2, max(0, (side - text.shape[0]) // 2), QUIET)
+        if entry.shape[1] > room and lines[-1]:
+            lines.append([])
+            room = width
+        lines[-1].append(entry[:, :width])
+        room -= entry.shape[1]
+    legend = np.empty((side * len(lines), width, 3), np.uint8)
+    legend[:] = PANEL
+    for number, line in enumerate(lines):
+        whole = np.concatenate(line, axis=1) if line else legend[:0, :0]
+        legend[number * side : number * side + whole.shape[0], : whole.shape[1]] = whole
+    return legend

@@ -1,0 +1,158 @@
+"""Do the tables of a medium account for its file, and is its annotated copy whole? Reads packets; decodes only when asked to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from batchemo.errors import MediaError
+from batchemo.media.container import Count
+from batchemo.media.decode import Decoder, open_source, segments_of
+from batchemo.media.pyav import PyAVSource
+from batchemo.media.source import Sampler
+from batchemo.records import MediaRow, Medium, Segment
+from batchemo.verify.tables import FrameRows
+
+_SAME_S = 1e-6
+"""Two times closer than this are one; containers count in steps of at least 11 us."""
+
+_TICK_S = 0.002
+"""How far a frame of the annotated copy may be from its time: the clocks of containers, which round to a millisecond at worst."""
+
+_LENGTH_S, _LONGEST_S = 0.15, 10.1
+"""How much shorter and longer than its source the annotated copy may be. A damaged file can say that its last frame is shown for long, or
+frames after it may be lost; up to ten seconds of that are believed."""
+
+_PARTIAL = ("truncated",)
+"""Errors of media whose frames are in the tables as far as they could be read."""
+
+Found = Iterator[tuple[str, str]]
+
+
+def count_frames(path: Path) -> Count | None:
+    """What the packets of a video announce; None where there are none to be read."""
+    try:
+        return PyAVSource(path).count()
+    except MediaError:
+        return None
+
+
+def check_count(count: Count | None, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> Found:
+    """The frames in the tables of a video against those in its file."""
+    if row.status == "failed" and row.error not in _PARTIAL:
+        return
+    if count is None:
+        yield "container", "cannot be opened as a video now, though it could be when it was analysed"
+        return
+    if count.total != row.n_frames:
+        yield "container", f"has {count.total} frames, its row says {row.n_frames}"
+    if count.untimed:
+        return
+    times = count.times_s
+    # The table counts from the first frame that could be shown; those that are lost before it have negative times.
+    before = int((frames.lost_s < 0).sum())
+    expected = times - (times[before] if before < len(times) else 0)
+    if sample_fps is not None:
+        expected = _sampled(expected, frames.lost_s, sample_fps)
+    told = np.sort(np.concatenate([frames.times_s, frames.lost_s]))
+    yield from _compare(expected, told, "the file")
+
+
+def check_again(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> Found:
+    """The frames in the tables against those that decoding the medium again gives, in segments or at one go: which of them it was is not
+    in the tables, and where a segment begins amid damage, what can be decoded there depends on it."""
+    if row.status == "failed" and row.error not in _PARTIAL:
+        return
+    medium = Medium(path, row.media, row.media, row.kind)
+    whole = [Segment()]
+    ways = [whole] if row.decoder == "decord" else [segments_of(medium, decoder="pyav"), whole]
+    problems = list(_check_again(medium, ways[0], row, frames, sample_fps=sample_fps))
+    if problems and ways[0] != ways[-1] and not any(_check_again(medium, whole, row, frames, sample_fps=sample_fps)):
+        return
+    yield from problems
+
+
+def _check_again(medium: Medium, segments: Sequence[Segment], row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> Found:
+    decoder: Decoder = "decord" if row.decoder == "decord" else "pyav"
+    seen: list[tuple[int, float]] = []
+    lost: list[float] = []
+    decoded = width = height = 0
+    try:
+        for segment in segments:
+            source = open_source(medium, decoder=decoder, segment=segment)
+            for frame in source.frames(sample_fps=sample_fps):
+                if not frame.is_decoded:
+                    lost.append(frame.time_s)
+                else:
+                    seen.append((frame.index + decoded, frame.time_s))
+            decoded += source.found.decoded
+            width, height = width or source.found.width, height or source.found.height
+    except MediaError as error:
+        yield "decoding", f"cannot be decoded again: {error}"
+        return
+    yield from _compare(np.array([time_s for _, time_s in seen]), frames.times_s, "decoding again")
+    yield from _compare(np.sort(lost), np.sort(frames.lost_s), "decoding again", what="undecodable frames")
+    if [index for index, _ in seen] != frames.indices.tolist():
+        yield "decoding", "has frames of other numbers when it is decoded again"
+    if (width, height) != (row.width, row.height):
+        yield "decoding", f"is {width} x {height} pixels, its row says {row.width} x {row.height}"
+
+
+def check_annotated(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> Found:
+    """The annotated copy of a medium against its rows: the same frames at the same times, and as long as its source."""
+    if row.kind == "image":
+        content = path.read_bytes()
+        if not (content.startswith(b"\xff\xd8") and content.endswith(b"\xff\xd9")):
+            yield "annotated", "is no whole JPEG"
+        return
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            base = stream.time_base or Fraction(0)
+            shown = sorted(
+                (packet.pts, packet.duration or 0) for packet in container.demux(stream) if packet.size and packet.pts is not None
+            )
+    except (av.FFmpegError, IndexError) as error:
+        yield "annotated", f"cannot be opened ({error})"
+        return
+    if len(shown) != len(frames.times_s):
+        yield "annotated", f"has {len(shown)} frames, the tables have {len(frames.times_s)}"
+        return
+    if not shown:
+        return
+    times = np.array([float((pts - shown[0][0]) * base) for pts, _ in shown])
+    wrong = np.abs(times - (frames.times_s - frames.times_s[0])) > _TICK_S
+    if wrong.any():
+        at = int(wrong.argmax())
+        yield "annotated", f"shows frame {frames.indices[at]} at {times[at]:.3f} s, the tables have it at {frames.times_s[at]:.3f} s"
+    end_s = frames.times_s[0] + times[-1] + float(shown[-1][1] * base)
+    # Its last frame is shown until the source ends, or for a while where that is far away or not known.
+    far = row.duration_s - frames.times_s[-1] > _LONGEST_S
+    long_enough = far or end_s >= row.duration_s - _LENGTH_S
+    if row.status == "done" and sample_fps is None and not (long_enough and end_s <= row.duration_s + _LONGEST_S):
+        yield "annotated", f"lasts {end_s:.2f} s, its source {row.duration_s:.2f} s"
+
+
+def _sampled(times: NDArray[np.float64], lost_s: NDArray[np.float64], fps: float) -> NDArray[np.float64]:
+    sampler = Sampler(fps)
+    lost = np.isin(np.round(times / _SAME_S), np.round(lost_s / _SAME_S))
+    return times[[gone or sampler.wants(float(time)) for time, gone in zip(times, lost, strict=True)]]
+
+
+def _compare(expected: NDArray[np.float64], told: NDArray[np.float64], source: str, *, what: str = "frames") -> Found:
+    """Two sorted lists of times; names the first difference."""
+    if len(expected) == len(told) and (np.abs(expected - told) <= _SAME_S).all():
+        return
+    pairs = itertools.zip_longest(expected.tolist(), told.tolist())
+    here, there = next((e, t) for e, t in pairs if e is None or t is None or abs(e - t) > _SAME_S)
+    if there is None or (here is not None and here < there):
+        difference = f"{source} has one at {here:.6f} s that the tables lack"
+    else:
+        difference = f"the tables have one at {there:.6f} s that {source} lacks"
+    yield "container", f"has {len(told)} {what} in the tables, {len(expected)} by {source}: {difference}"

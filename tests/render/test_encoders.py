@@ -1,0 +1,111 @@
+"""Codecs, qualities and hardware of annotated videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from batchemo.planes import Planes
+from batchemo.render import encoders
+from batchemo.render.encoders import NAMES, Encoder, encoder_of, find_hardware
+from batchemo.render.video_writer import VideoWriter, join_videos
+from batchemo.style import Codec, Quality
+
+WIDTH, HEIGHT, FPS, FRAMES = 128, 96, 25, 12
+
+
+def scene(index: int) -> np.ndarray:
+    noise = np.random.default_rng(1).integers(0, 255, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+    return np.roll(noise.repeat(8, axis=0).repeat(8, axis=1), index, axis=1)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With sound, and frames that are not shown for equally long."""
+    path = tmp_path_factory.mktemp("source") / "source.mp4"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=FPS)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        heard = container.add_stream("aac", rate=16000, layout="mono")
+        for index in range(FRAMES):
+            frame = av.VideoFrame.from_ndarray(scene(index), format="rgb24")
+            frame.pts = index + (index > 5)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 8192), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 16000
+        container.mux(heard.encode(silence))
+        container.mux(heard.encode(None))
+    return path
+
+
+def times() -> list[float]:
+    return [(index + (index > 5)) / FPS for index in range(FRAMES)]
+
+
+def write(path: Path, source: Path, encoder: Encoder, *, frames: range = range(FRAMES), whole: bool = True) -> Path:
+    with VideoWriter(path, source=source, width=WIDTH, height=HEIGHT, encoder=encoder, whole=whole) as writer:
+        for index in frames:
+            writer.write(Planes.of(scene(index)), times()[index])
+    return path
+
+
+def check(path: Path, codec: Codec) -> None:
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        assert context.name == ("libdav1d" if codec == "av1" else codec)
+        assert codec != "hevc" or context.codec_tag == "hvc1"
+        frames = list(container.decode(video=0))
+    assert [frame.time for frame in frames] == pytest.approx(times(), abs=1e-4)
+    for index, frame in enumerate(frames):
+        assert np.abs(frame.to_ndarray(format="rgb24").astype(int) - scene(index)).mean() < 25, "the frames are in their order"
+    with av.open(str(path)) as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) >= 8192
+
+
+@pytest.mark.parametrize("codec", NAMES)
+def test_every_codec_in_one_go_and_in_stretches(codec: Codec, source: Path, tmp_path: Path) -> None:
+    encoder = encoder_of(codec, quality="medium", hardware=False)
+    check(write(tmp_path / "whole.mp4", source, encoder), codec)
+    parts = [
+        write(tmp_path / f"{start}.nut", source, encoder, frames=range(start, min(start + 5, FRAMES)), whole=False)
+        for start in range(0, FRAMES, 5)
+    ]
+    join_videos(parts, tmp_path / "joined.mp4", source=source)
+    check(tmp_path / "joined.mp4", codec)
+
+
+@pytest.mark.parametrize("codec", NAMES)
+def test_finer_is_larger(codec: Codec, source: Path, tmp_path: Path) -> None:
+    qualities: tuple[Quality, ...] = ("low", "medium", "high")
+    sizes = [
+        write(tmp_path / f"{quality}.mp4", source, encoder_of(codec, quality=quality, hardware=False)).stat().st_size
+        for quality in qualities
+    ]
+    assert sizes == sorted(set(sizes))
+
+
+def test_hardware_that_is_not_there_is_passed_over() -> None:
+    """Machines that test this may have some; then it must work."""
+    found = find_hardware("h264")
+    chosen = encoder_of("h264", quality="medium", hardware=True)
+    assert chosen.name == (found.name if found else "libx264")
+
+
+def test_hardware_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "_works", lambda encoder: encoder.name == "h264_qsv")
+    find_hardware.cache_clear()
+    try:
+        assert encoder_of("h264", quality="high", hardware=True).name == "h264_qsv"
+        assert encoder_of("h264", quality="high", hardware=False).name == "libx264"
+        assert encoder_of("vp9", quality="high", hardware=True).name == "libvpx-vp9"
+    finally:
+        find_hardware.cache_clear()
+
+
+def test_the_probe_tells_what_works() -> None:
+    assert encoders._works(encoder_of("h264", quality="medium", hardware=False))
+    assert not encoders._works(Encoder("libx264", {"preset": "no such preset"}))
