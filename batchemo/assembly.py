@@ -12,7 +12,7 @@ from typing import Any
 from batchemo import __version__
 from batchemo.errors import MediaError, typed, unreadable
 from batchemo.inventory import read_entry
-from batchemo.media.identity import fingerprint_of
+from batchemo.media.identity import identity_of
 from batchemo.media.shots import is_cut
 from batchemo.media.source import Found
 from batchemo.options import RunOptions
@@ -55,7 +55,7 @@ class Assembly:
         fingerprint: dict[str, Any] = {}
         try:
             with watch.stage("hash"):
-                fingerprint = fingerprint_of(medium.path)
+                fingerprint = identity_of(medium.path)
         except OSError as error:
             self.fail(unreadable(medium.path, error))
         self.readable = bool(fingerprint)

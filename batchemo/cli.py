@@ -147,10 +147,17 @@ def export(
             say(f"{results} holds no videos, and {to} is for videos; for pictures: --to csv")
 
 
-@app.command(rich_help_panel=_RESULTS, epilog=_examples("batchemo verify results", "batchemo verify results --deep"))
+@app.command(
+    rich_help_panel=_RESULTS,
+    epilog=_examples("batchemo verify results", "batchemo verify results --deep", "batchemo verify results --reader ffmpeg"),
+)
 def verify(
     results: Results,
-    deep: Annotated[bool, typer.Option("--deep", help="Read and decode all media again, and compare.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read and decode all media again, and prove each row by its frame.")] = False,
+    reader: Annotated[
+        Literal["pyav", "ffmpeg"] | None,
+        typer.Option(help="What decodes again: PyAV, frame by frame, or the ffmpeg command. Means --deep."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Audit a results folder: is every frame of every medium accounted for, is every file whole. Exit 3 where something is off."""
@@ -158,7 +165,7 @@ def verify(
         from batchemo.display import print_verification
         from batchemo.verify.audit import verify as verify_results
 
-        found = verify_results(results, deep=deep)
+        found = verify_results(results, deep=deep or reader is not None, reader=reader or "pyav")
         if as_json:
             typer.echo(json.dumps(found.as_dict(), ensure_ascii=False))
         else:

@@ -99,6 +99,7 @@ def save_part(path: Path, part: Part, *, origin: dict[str, Any]) -> None:
         "last": empty[:0] if part.last is None else part.last[None],
         "index": np.array([reading.index for reading in readings], np.int32),
         "time_s": np.array([reading.time_s for reading in readings], np.float64),
+        "fingerprint": np.array([reading.fingerprint for reading in readings], np.int64),
         "cut": np.array([reading.cut for reading in readings], np.bool_),
         "followed": np.array([reading.faces.followed for reading in readings], np.bool_),
         "count": np.array([len(reading.faces) for reading in readings], np.int32),
@@ -166,6 +167,7 @@ def _readings(arrays: dict[str, NDArray[Any]]) -> Sequence[Reading]:
                 arrays["probabilities"][of],
                 None,
                 bool(arrays["cut"][row]),
+                int(arrays["fingerprint"][row]),
             )
         )
     return readings

@@ -22,6 +22,7 @@ from batchemo.errors import MediaError, blaming
 from batchemo.follow import follow
 from batchemo.media.ahead import ahead
 from batchemo.media.decode import open_source
+from batchemo.media.fingerprint import fingerprint_of
 from batchemo.media.shots import ShotFinder
 from batchemo.media.source import Found
 from batchemo.options import RunOptions
@@ -117,13 +118,14 @@ class Glimpse:
     seconds: float
     watch: Stopwatch
     error: MediaError | None
+    fingerprint: int = 0
 
 
 def glimpse(medium: Medium, models: Models, options: RunOptions, watch: Stopwatch) -> Glimpse:
     """Searches a picture for faces. Nobody is followed in it, so nobody is looked at to be known again."""
     began = time.monotonic()
     source = open_source(medium, decoder=options.decoder)
-    faces, error, nbytes = Faces.none(), None, 0
+    faces, error, nbytes, fingerprint = Faces.none(), None, 0, 0
     crops = cut_crops(np.empty((1, 1), np.uint8), faces)
     portraits: list[NDArray[np.uint8]] = []
     try:
@@ -134,12 +136,15 @@ def glimpse(medium: Medium, models: Models, options: RunOptions, watch: Stopwatc
                     (faces,) = models.detector.detect([frame.pixels])
                 with watch.stage("crop"):
                     crops = cut_crops(frame.pixels, faces)
+                    fingerprint = fingerprint_of(frame)
                 if options.portrays:
                     with watch.stage("thumbnails"):
                         portraits = cut_portraits(frame.pixels, faces)
     except MediaError as found:
         error = found
-    return Glimpse(medium, source.found, source.decoder, faces, crops, portraits, nbytes, time.monotonic() - began, watch, error)
+    return Glimpse(
+        medium, source.found, source.decoder, faces, crops, portraits, nbytes, time.monotonic() - began, watch, error, fingerprint
+    )
 
 
 class Album:
@@ -160,7 +165,7 @@ class Album:
                 found = self._classifier.classify(np.concatenate([each.crops.pixels for each in self._glimpses]))
             self._probabilities = np.split(found, np.cumsum([len(each.crops) for each in self._glimpses])[:-1])
         crops = glimpse.crops
-        return Reading(0, 0.0, glimpse.faces, crops.face_px, crops.sharpness, self._probabilities[index], None, False)
+        return Reading(0, 0.0, glimpse.faces, crops.face_px, crops.sharpness, self._probabilities[index], None, False, glimpse.fingerprint)
 
 
 def batches(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:
@@ -214,7 +219,9 @@ def _read(batch: Sequence[Sighting], models: Models, lookout: Lookout | None, wa
     start = 0
     for seen, crop, look in zip(batch, crops, looks, strict=True):
         own = probabilities[start : start + len(crop)]
-        yield Reading(seen.frame.index, seen.frame.time_s, seen.faces, crop.face_px, crop.sharpness, own, look, seen.cut)
+        yield Reading(
+            seen.frame.index, seen.frame.time_s, seen.faces, crop.face_px, crop.sharpness, own, look, seen.cut, fingerprint_of(seen.frame)
+        )
         start += len(crop)
 
 
@@ -222,4 +229,4 @@ def _nothing(frame: Frame, models: Models) -> Reading:
     """Of a frame that cannot be decoded."""
     none = np.empty(0, np.float32)
     probabilities = np.empty((0, len(models.classifier.labels)), np.float32)
-    return Reading(-1, frame.time_s, Faces.none(), none, none, probabilities, None, False)
+    return Reading(-1, frame.time_s, Faces.none(), none, none, probabilities, None, False, 0)

@@ -219,7 +219,8 @@ class Reading:
     """What one look at a frame tells, before anybody knows whose faces these are; `index` is -1 for a frame that cannot be decoded.
 
     Of its N faces: `face_px` and `sharpness` float32 N as in `FaceCrops`, `probabilities` float32 N x classes, `looks` float32 N x D
-    (see `batchemo.appearance`; None where nobody has looked). `cut`: a shot begins with it.
+    (see `batchemo.appearance`; None where nobody has looked). `cut`: a shot begins with it. `fingerprint` is that of the frame, 0 where it
+    cannot be decoded.
     """
 
     index: int
@@ -230,6 +231,7 @@ class Reading:
     probabilities: NDArray[np.float32]
     looks: NDArray[np.float32] | None
     cut: bool
+    fingerprint: int
 
     def __post_init__(self) -> None:
         counts = {len(each) for each in (self.faces, self.face_px, self.sharpness, self.probabilities)}
@@ -270,8 +272,8 @@ class Segment:
 
     None is without a bound on that side; a medium that cannot be divided is one segment without any. Ticks are the
     container's. `seek` is when the key frame that is shown at `start` is decoded, `zero` the tick of the medium's first frame, `before_s`
-    the time of the last frame before `start`, `frames` how many there should be, and `size` the (width, height) of the medium as it is
-    stored.
+    the time of the last frame before `start`, `frames` how many there should be, and `size` the (width, height) that the medium
+    is presented in.
     """
 
     number: int = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from batchemo.inventory import Entry, read_entry
-from batchemo.media.identity import is_same
+from batchemo.media.identity import is_same_file
 from batchemo.options import RunOptions
 from batchemo.records import MediaRow, Medium
 from batchemo.tables import SCHEMA_VERSION, annotated_path, table_path, thumbnails_folder
@@ -58,7 +58,7 @@ def _has_tables(medium: Medium, entry: Entry, results: Path, options: RunOptions
         and metadata["weights_sha256"] == weights_sha256
         and metadata["options"] == options.shaping()
         and all(table_path(results, table, medium.output).is_file() for table in ("faces", "tracks", "episodes"))
-        and is_same(medium.path, metadata["fingerprint"])
+        and is_same_file(medium.path, metadata["fingerprint"])
     )
 
 

@@ -49,7 +49,9 @@ _FACES_BEFORE = [
     ("uncertain", _flag),
 ]
 
-FRAMES = pa.schema([("media", _text), ("frame_index", _int32), ("time_s", _double), ("n_faces", _int16), ("status", _text)])
+FRAMES = pa.schema(
+    [("media", _text), ("frame_index", _int32), ("time_s", _double), ("n_faces", _int16), ("status", _text), ("fingerprint", _int64)]
+)
 
 EPISODES = pa.schema(
     [

@@ -64,7 +64,7 @@ class TimelineWriter:
     def write(self, reading: Reading, track_ids: NDArray[np.int32], *, index: int) -> None:
         """One analysed frame, the `index`th of the medium, with its faces and their `track_ids` (int32 N)."""
         faces, count = reading.faces, len(reading.faces)
-        self._frames.append({"frame_index": [index], "time_s": [reading.time_s], "n_faces": [count], "status": ["ok"]}, 1)
+        self._add_frame(reading, index=index, status="ok")
         self.n_frames_analysed += 1
         if not count:
             return
@@ -92,7 +92,17 @@ class TimelineWriter:
 
     def write_undecodable(self, reading: Reading) -> None:
         """A frame that the container has but no decoder can read."""
-        self._frames.append({"frame_index": [-1], "time_s": [reading.time_s], "n_faces": [0], "status": ["undecodable"]}, 1)
+        self._add_frame(reading, index=-1, status="undecodable")
+
+    def _add_frame(self, reading: Reading, *, index: int, status: str) -> None:
+        values = {
+            "frame_index": index,
+            "time_s": reading.time_s,
+            "n_faces": len(reading.faces),
+            "status": status,
+            "fingerprint": reading.fingerprint,
+        }
+        self._frames.append({name: [value] for name, value in values.items()}, 1)
 
     def close_faces(self) -> Path:
         """The finished table of faces under its temporary name; nothing can be written to it any more."""

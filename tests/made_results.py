@@ -67,7 +67,7 @@ def write_medium(
             faces = Faces(boxes, np.zeros((count, 5, 2), np.float32), np.ones(count, np.float32))
             values = np.array(shown, np.float32).reshape(-1, len(EMOTIONS))
             time_s = times[index] if times else index / RATE
-            reading = Reading(index, time_s, faces, np.full(count, 48, np.float32), sharpness, values, looks=None, cut=False)
+            reading = Reading(index, time_s, faces, np.full(count, 48, np.float32), sharpness, values, looks=None, cut=False, fingerprint=0)
             timeline.write(reading, np.arange(1, count + 1, dtype=np.int32), index=index)
         timeline.finish(row)
     return row

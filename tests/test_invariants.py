@@ -139,4 +139,4 @@ def _reading(index: int, time_s: float, shares: list[list[float]]) -> Reading:
     faces = faces_of([(30 * number, 40, 90, 90) for number in range(len(shares))])
     sizes = np.full(len(shares), 90, np.float32)
     probabilities = np.array([np.array(each) / sum(each) for each in shares], np.float32).reshape(-1, len(EMOTIONS))
-    return Reading(index, time_s, faces, sizes, sizes, probabilities, None, False)
+    return Reading(index, time_s, faces, sizes, sizes, probabilities, None, False, 0)

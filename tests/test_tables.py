@@ -28,7 +28,7 @@ PROMISED = {
         mouth_right_x float32, mouth_right_y float32, face_px float32, sharpness float32, emotion str, confidence float32,
         uncertain bool, p_angry float32, p_disgust float32, p_fear float32, p_happy float32, p_sad float32, p_surprise float32,
         p_neutral float32""",
-    "frames": "media str, frame_index int32, time_s float64, n_faces int16, status str",
+    "frames": "media str, frame_index int32, time_s float64, n_faces int16, status str, fingerprint int64",
     "tracks": """media str, track_id int32, first_s float64, last_s float64, n_frames int32, emotion str, confidence float32,
         share_angry float32, share_disgust float32, share_fear float32, share_happy float32, share_sad float32,
         share_surprise float32, share_neutral float32, best_frame_index int32""",
@@ -45,7 +45,9 @@ def reading_of(index: int, probabilities: list[list[float]], *, sharpness: float
     boxes = np.arange(4 * count, dtype=np.float32).reshape(count, 4)
     faces = Faces(boxes, np.arange(10 * count, dtype=np.float32).reshape(count, 5, 2), np.full(count, 0.9, np.float32))
     of_classes = np.array(probabilities, np.float32).reshape(count, len(probabilities[0]) if count else len(EMOTIONS))
-    return Reading(index, index / 25, faces, np.full(count, 50, np.float32), np.full(count, sharpness, np.float32), of_classes, None, False)
+    return Reading(
+        index, index / 25, faces, np.full(count, 50, np.float32), np.full(count, sharpness, np.float32), of_classes, None, False, 0
+    )
 
 
 def lost(time_s: float) -> Reading:

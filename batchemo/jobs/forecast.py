@@ -11,7 +11,7 @@ from batchemo.inventory import read_entry
 from batchemo.jobs.file import Job
 from batchemo.jobs.history import Account, read_accounts
 from batchemo.jobs.schedule import calendar_problem
-from batchemo.media.identity import is_same
+from batchemo.media.identity import is_same_file
 from batchemo.records import MediaRow, Medium
 from batchemo.run import plan
 
@@ -72,7 +72,7 @@ def _reason(job: Job, medium: Medium) -> str:
     entry = read_entry(job.out, medium.output)
     if entry is None:
         return "new"
-    if not is_same(medium.path, entry.metadata.get("fingerprint", {})):
+    if not is_same_file(medium.path, entry.metadata.get("fingerprint", {})):
         return "changed"
     return "retried" if entry.row.status == "failed" and job.options.retry_failed else "again"
 

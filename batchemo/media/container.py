@@ -7,18 +7,19 @@ import dataclasses
 import io
 import itertools
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.stream import Disposition
-from av.video.frame import VideoFrame
+from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, typed, unreadable
+from batchemo.media.headers import NO_CROP, is_cut_off, read_crops
+from batchemo.media.presentation import Screen, choose_track, is_cover, is_shown
 from batchemo.records import Segment
 
 MAX_PIXELS = 200_000_000
@@ -37,9 +38,12 @@ _OPENING = {"format_whitelist": ",".join(sorted(_FORMATS)), "protocol_whitelist"
 _DIVIDED = ("mov", "matroska")
 """Containers that say for each packet when it is shown, and find their way to it."""
 
-_MATRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
-"""Of colours (ITU-T H.273, table 4), those that FFmpeg 8 converts; with any other it refuses."""
-_UNSPECIFIED = 2
+_PARAMETER_SETS: dict[str, tuple[int, Callable[[int], int], frozenset[int]]] = {
+    "h264": (4, lambda first: first & 0x1F, frozenset({7, 13, 15})),
+    "hevc": (21, lambda first: first >> 1 & 0x3F, frozenset({32, 33})),
+}
+"""Of codecs whose packets are units with their length in front: where the header says how long lengths are, how a unit tells its kind, and
+which kinds are parameters of the whole sequence (ISO/IEC 14496-15)."""
 
 _FALLBACK_STEP_S = 1 / 25
 """Time to the next frame where neither the container nor the stream knows."""
@@ -71,21 +75,27 @@ class Index:
     """Presentation times of all frames that the packets announce: `times_s` float64, strictly increasing, the first is 0.
 
     `duration_s` reaches to the end of the last frame; `container` is FFmpeg's name of the file's format. `ticks` int64 are the same times
-    as the container counts them, `keys` int64 K x 2 when the key frames are shown and when they are decoded. `stated` is how many frames
-    the header claims, which may be any number.
+    as the container counts them, `keys` int64 K x 2 when the key frames are shown and when they are decoded. `first` is the first picture,
+    RGB uint8 H x W x 3. `stated` is how many frames the header claims, which may be any number. `plain`: H.264 or HEVC of one size, all of
+    whose packets are shown.
     """
 
     ticks: NDArray[np.int64]
     keys: NDArray[np.int64]
     times_s: NDArray[np.float64]
     duration_s: float
-    width: int
-    height: int
+    first: NDArray[np.uint8]
     container: str
     stated: int
+    plain: bool
 
     def __repr__(self) -> str:
-        return f"Index({len(self.times_s)} frames, {self.width}x{self.height})"
+        return f"Index({len(self.times_s)} frames, {self.size[0]}x{self.size[1]})"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as presented."""
+        return self.first.shape[1], self.first.shape[0]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,7 +121,7 @@ class Count:
 
 @contextlib.contextmanager
 def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its first video stream. Raises MediaError where there is none or the file cannot be read."""
+    """The container and the video track that a player shows. Raises MediaError where there is none or the file cannot be read."""
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(MediaFile(path))
@@ -124,15 +134,22 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             raise MediaError("not_media", message) from error
         except OSError as error:
             raise unreadable(path, error) from error
-        streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-        if not streams:
+        stream = choose_track(container.streams.video)
+        if stream is None:
+            if any(not is_cover(each) for each in container.streams.video):
+                raise MediaError("no_decoder", f"{path}: no decoder for its video; convert it with: ffmpeg -i {typed(path)} converted.mp4")
             raise MediaError("no_video", f"{path} has no video stream; list its streams with: ffprobe {typed(path)}")
-        stream = streams[0]
-        context = stream.codec_context
-        if context is None:
-            raise MediaError("no_decoder", f"{path}: no decoder for its video; convert it with: ffmpeg -i {typed(path)} converted.mp4")
-        check_size(path, context.width, context.height)
+        check_size(path, stream.codec_context.width, stream.codec_context.height)
         yield container, stream
+
+
+def open_screen(path: Path, container: InputContainer, stream: VideoStream, size: tuple[int, int] | None = None) -> Screen:
+    """Where the frames of `stream` are presented. Raises OSError."""
+    tracks = [each.index for each in container.streams.video if not is_cover(each)]
+    with path.open("rb") as file:
+        crops = read_crops(file, container.format.name)
+    place = tracks.index(stream.index)
+    return Screen(stream, crop=crops[place] if place < len(crops) else NO_CROP, size=size)
 
 
 def check_size(path: Path, width: int, height: int) -> None:
@@ -145,11 +162,13 @@ def check_size(path: Path, width: int, height: int) -> None:
 
 
 def read_index(path: Path) -> Index:
-    """Reads all packets. Raises MediaError like `open_video`, or where the packets carry no times or not all are there."""
+    """Reads all packets, and the first frame. Raises MediaError like `open_video`, or where the packets carry no times or not all are
+    there."""
     with open_video(path) as (container, stream):
         stamps = array("q")
         keys: list[tuple[int, int]] = []
         seen = end = 0
+        plain = stream.codec_context.name in _PARAMETER_SETS
         last_dts: int | None = None
         time_base = stream.time_base
         try:
@@ -163,16 +182,20 @@ def read_index(path: Path) -> Index:
                         raise MediaError("no_times", f"{path} has times that go back")
                     last_dts = packet.dts
                 seen += 1
+                if not is_shown(packet):
+                    plain = False
+                    continue
                 end = max(end, packet.pts + round(step_s(packet.duration, stream) / time_base))
-                if not packet.is_discard:
-                    stamps.append(packet.pts)
-                    if packet.is_keyframe and packet.dts is not None:
+                stamps.append(packet.pts)
+                if packet.is_keyframe:
+                    plain = plain and not _has_new_parameters(packet)
+                    if packet.dts is not None:
                         keys.append((packet.pts, packet.dts))
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError("damaged", f"{path} is damaged after frame {len(stamps)} ({error.strerror})") from error
         if not stamps or time_base is None:
             raise MediaError("no_frames", f"{path} has no frames")
-        if missing_frames(container, stream, seen=seen, end_s=float(end * time_base)):
+        if missing_frames(path, container, stream, seen=seen, end_s=float(end * time_base)):
             raise MediaError("truncated", f"{path} is cut off; read what there is with --decoder pyav")
         # In place, here and below: ten hours have a million frames.
         ordered = np.frombuffer(stamps, np.int64)
@@ -183,29 +206,55 @@ def read_index(path: Path) -> Index:
         elapsed = ordered - ordered[0]
         elapsed *= time_base.numerator
         times_s = elapsed / time_base.denominator
-        context = stream.codec_context
         shown = np.array(keys, np.int64).reshape(-1, 2)
         lasts_s = float((end - int(ordered[0])) * time_base)
         stated = max(stream.frames, round((container.duration or 0) / av.time_base * float(stream.average_rate or 0)))
-        return Index(ordered, shown, times_s, lasts_s, context.width, context.height, container.format.name, stated)
+        return Index(ordered, shown, times_s, lasts_s, _first_picture(path), container.format.name, stated, plain)
 
 
-def divide(index: Index, *, seconds: float) -> list[Segment]:
-    """The segments of a video: each begins with a key frame and is, but for the last, at least `seconds` long.
+def _first_picture(path: Path) -> NDArray[np.uint8]:
+    """RGB uint8 H x W x 3 of the first frame that can be decoded. Raises MediaError."""
+    with open_video(path) as (container, stream):
+        stream.codec_context.thread_count = 1
+        screen = open_screen(path, container, stream)
+        for packet in container.demux(stream):
+            with contextlib.suppress(av.error.FFmpegError):
+                for frame in packet.decode():
+                    screen.notice(packet)
+                    picture = screen.show(frame)
+                    return picture if isinstance(picture, np.ndarray) else picture.rgb()
+    raise MediaError("no_frames", f"{path}: not one frame can be decoded; look at it with: ffprobe {typed(path)}")
+
+
+def _has_new_parameters(packet: Packet[VideoStream]) -> bool:
+    """Whether a key frame brings parameter sets that the header lacks: with them the size of frames may change."""
+    context = packet.stream.codec_context
+    extradata, content = context.extradata or b"", memoryview(packet)
+    length_at, kind_of, kinds = _PARAMETER_SETS[context.name]
+    if packet.has_sidedata("new_extradata") or len(extradata) <= length_at or extradata[0] != 1:
+        return True
+    width = (extradata[length_at] & 3) + 1
+    place = 0
+    while place + width < len(content):
+        size = int.from_bytes(content[place : place + width], "big")
+        place += width
+        if kind_of(content[place]) in kinds and bytes(content[place : place + size]) not in extradata:
+            return True
+        place += size
+    return False
+
+
+def divide(path: Path, index: Index, *, seconds: float) -> list[Segment]:
+    """The segments of a video: each begins where decoding can begin, and is, but for the last, at least `seconds` long.
 
     They depend on the file alone. A container whose times or key frames cannot be relied upon for jumping into it is one segment.
     """
     if not index.container.startswith(_DIVIDED):
         return [Segment()]
-    starts = [0]
-    for shown, _ in index.keys:
-        position = int(np.searchsorted(index.ticks, shown))
-        if index.times_s[position] - index.times_s[starts[-1]] >= seconds:
-            starts.append(position)
+    starts = _starts(path, index, seconds)
     if len(starts) == 1:
         return [Segment()]
     seeks = dict(index.keys.tolist())
-    size = index.width, index.height
     zero = int(index.ticks[0])
     segments = []
     for number, (first, last) in enumerate(itertools.pairwise([*starts, len(index.ticks)])):
@@ -213,17 +262,61 @@ def divide(index: Index, *, seconds: float) -> list[Segment]:
         stop = int(index.ticks[last]) if last < len(index.ticks) else None
         seek = None if start is None else seeks[start]
         before_s = float(index.times_s[first - 1]) if first else None
-        segments.append(Segment(number, start, stop, seek, zero, before_s, last - first, size))
+        segments.append(Segment(number, start, stop, seek, zero, before_s, last - first, index.size))
     return segments
 
 
-def missing_frames(container: InputContainer, stream: VideoStream, *, seen: int, end_s: float) -> int:
-    """How many frames the header promises beyond the `seen` ones, whose last ends at `end_s` of the container's time."""
+def _starts(path: Path, index: Index, seconds: float) -> list[int]:
+    """Which frames, counted as they are shown, begin segments."""
+    starts = [0]
+    with open_video(path) as (container, stream):
+        stream.codec_context.thread_count = 1
+        for shown, decoded in index.keys.tolist():
+            position = int(np.searchsorted(index.ticks, shown))
+            if index.times_s[position] - index.times_s[starts[-1]] >= seconds and _can_begin(container, stream, shown, decoded):
+                starts.append(position)
+    return starts
+
+
+def _can_begin(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> bool:
+    """Whether the key frame at tick `shown` can be decoded alone: recovery points of intra refresh are called key frames, too."""
+    try:
+        for packet in packets_from(container, stream, shown, decoded):
+            frames = [*packet.decode(), *stream.codec_context.decode(None)]
+            return [frame.pts for frame in frames if frame.key_frame and not frame.is_corrupt] == [shown]
+    except (av.error.FFmpegError, OSError):
+        pass
+    return False
+
+
+def packets_from(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> Iterator[Packet[VideoStream]]:
+    """Packets from that of the key frame at tick `shown` on, which is decoded at tick `decoded`; none where it is not found."""
+    # Where an index is wrong, from the start.
+    for target in (decoded, stream.start_time or 0):
+        container.seek(target, stream=stream)
+        packets = container.demux(stream)
+        for packet in packets:
+            if packet.dts == decoded and packet.pts == shown:
+                yield packet
+                yield from packets
+                return
+            if packet.dts is not None and packet.dts > decoded:
+                break
+
+
+def missing_frames(path: Path, container: InputContainer, stream: VideoStream, *, seen: int, end_s: float) -> int:
+    """How many frames the header promises beyond the `seen` ones, whose last ends at `end_s` of the container's time.
+
+    A header alone proves nothing: writers copy it from longer films. Of containers that tell their size, it must be lacking, too.
+    """
     if "mov" in container.format.name:
         # Not `stream.frames`, which counts what an edit list leaves out, too.
         return max(0, len(stream.index_entries) - seen)
     lacking_s = _stated_end_s(container, stream) - end_s
-    return round(lacking_s * seen / end_s) if lacking_s >= _CUT_OFF_S and end_s > 0 else 0
+    if lacking_s < _CUT_OFF_S or end_s <= 0:
+        return 0
+    with path.open("rb") as file:
+        return round(lacking_s * seen / end_s) if is_cut_off(file, container.format.name) else 0
 
 
 def _stated_end_s(container: InputContainer, stream: VideoStream) -> float:
@@ -238,13 +331,6 @@ def _stated_end_s(container: InputContainer, stream: VideoStream) -> float:
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     except ValueError:
         return 0.0
-
-
-def convertible(frame: VideoFrame) -> VideoFrame:
-    """`frame`, taken for one that does not say what its colours mean where FFmpeg could not make RGB of those that it says."""
-    if frame.colorspace not in _MATRICES:
-        frame.colorspace = _UNSPECIFIED
-    return frame
 
 
 def step_s(duration: int | None, stream: VideoStream) -> float:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, UsageError
 from batchemo.media.container import Index, divide, read_index
 from batchemo.media.decord import MAX_DECODED_BYTES, DecordSource
-from batchemo.media.picture import PictureSource
+from batchemo.media.picture import PictureSource, read_picture
 from batchemo.media.pyav import PyAVSource
 from batchemo.media.source import Found, FrameSource
 from batchemo.records import Frame, Medium, Segment
 
 Decoder = Literal["auto", "decord", "pyav"]
-
-_RGB = 3
 
 _DECORD_READS = ("mov", "matroska")
 """Containers that `auto` gives to decord. A damaged AVI makes it end the process (segmentation fault, decord 0.6.0)."""
@@ -39,7 +40,7 @@ def segments_of(medium: Medium, *, decoder: Decoder = "auto") -> list[Segment]:
         return [Segment()]
     if decoder == "auto" and _suits_decord(index) and _decord_installed():
         return [Segment()]
-    return divide(index, seconds=SEGMENT_SECONDS)
+    return divide(medium.path, index, seconds=SEGMENT_SECONDS)
 
 
 def open_source(medium: Medium, *, decoder: Decoder = "auto", segment: Segment | None = None) -> FrameSource:
@@ -59,6 +60,17 @@ def open_source(medium: Medium, *, decoder: Decoder = "auto", segment: Segment |
     return _AutoSource(medium)
 
 
+def pictures_at(medium: Medium, times_s: Sequence[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """The frames of `medium` that are shown at exactly `times_s`, in their order, each with its time and as RGB uint8 H x W x 3.
+
+    Where a frame cannot be had again, it is left out. Raises MediaError where the medium cannot be opened.
+    """
+    if medium.kind == "image":
+        yield from ((time_s, read_picture(medium.path)) for time_s in times_s)
+    else:
+        yield from PyAVSource(medium.path).pictures_at(times_s)
+
+
 def may_suit_decord(medium: Medium) -> bool:
     """Whether `auto` may give `medium` to decord, as far as can be told without looking into its file: one of more bytes than a short clip
     has when decoded is none."""
@@ -73,18 +85,15 @@ def _decord_installed() -> bool:
 
 
 def _suits_decord(index: Index) -> bool:
-    return index.container.startswith(_DECORD_READS) and 0 < len(index.times_s) * index.width * index.height * _RGB <= MAX_DECODED_BYTES
+    return index.plain and index.container.startswith(_DECORD_READS) and len(index.times_s) * index.first.nbytes <= MAX_DECODED_BYTES
 
 
 class _AutoSource:
-    """decord while it can, then PyAV from the same frame on."""
+    """decord where it suits and while it can, then PyAV from the same frame on."""
 
     def __init__(self, medium: Medium) -> None:
         self._medium = medium
         self._source: FrameSource = PyAVSource(medium.path)
-        index = _index_of_short_clip(medium) if _decord_installed() else None
-        if index is not None and _suits_decord(index):
-            self._source = DecordSource(medium.path, index)
 
     @property
     def decoder(self) -> str:
@@ -96,16 +105,20 @@ class _AutoSource:
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
         following = start_index
-        try:
-            for frame in self._source.frames(sample_fps=sample_fps, start_index=start_index):
-                yield frame
-                following = frame.index + 1
-        except MediaError as error:
-            if not isinstance(self._source, DecordSource):
-                raise
-            logging.getLogger("batchemo").info("%s; going on with PyAV", error)
-            self._source = PyAVSource(self._medium.path)
-            yield from self._source.frames(sample_fps=sample_fps, start_index=following)
+        # Where few frames are wanted, PyAV makes pictures of those alone.
+        index = _index_of_short_clip(self._medium) if sample_fps is None and _decord_installed() else None
+        if index is not None and _suits_decord(index):
+            pyav, self._source = self._source, DecordSource(self._medium.path, index)
+            try:
+                for frame in self._source.frames(start_index=start_index):
+                    yield frame
+                    following = frame.index + 1
+            except MediaError as error:
+                logging.getLogger("batchemo").info("%s; going on with PyAV", error)
+                self._source = pyav
+            else:
+                return
+        yield from self._source.frames(sample_fps=sample_fps, start_index=following)
 
 
 def _index_of_short_clip(medium: Medium) -> Index | None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batchemo.errors import MediaError
-from batchemo.media.container import Index, check_size, read_index
+from batchemo.media.container import Index, read_index
+from batchemo.media.presentation import same_picture
 from batchemo.media.source import Found, Sampler
 from batchemo.records import Frame
 
@@ -35,14 +36,14 @@ class DecordSource:
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
         index = self._index or read_index(self._path)
-        check_size(self._path, index.width, index.height)
+        if not index.plain:
+            raise MediaError("decord", f"{self._path}: decord would not show it as a player does; read it with --decoder pyav")
         if index.stated > _MOST_STATED:
             raise MediaError("decord", f"{self._path} claims {index.stated} frames, too many for decord; read it with --decoder pyav")
         times = index.times_s
         self.found.length_s = index.duration_s
         sampler = Sampler(sample_fps)
-        chosen = [i for i, time_s in enumerate(times) if sampler.wants(float(time_s)) and i >= start_index]
-        batch_size = max(1, min(16, _BATCH_BYTES // max(1, index.width * index.height * 3)))
+        batch_size = max(1, min(16, _BATCH_BYTES // index.first.nbytes))
         with _as_media_error(self._path):
             import decord  # noqa: PLC0415 (not there on every platform, and slow to load)
 
@@ -50,13 +51,17 @@ class DecordSource:
                 reader = decord.VideoReader(file, ctx=decord.cpu(0), num_threads=1)
             if len(reader) != len(times):
                 raise MediaError("decord", f"{self._path}: decord finds {len(reader)} frames, the container has {len(times)}")
-        for start in range(0, len(chosen), batch_size):
-            indices = chosen[start : start + batch_size]
+        # All of them, since its seeks are inexact (dmlc/decord #54, #91, #365).
+        for start in range(0, len(times), batch_size):
+            indices = range(start, min(start + batch_size, len(times)))
             with _as_media_error(self._path):
-                pictures = reader.get_batch(indices).asnumpy()
-            self.found.height, self.found.width = pictures.shape[1:3]
+                pictures = reader.get_batch(list(indices)).asnumpy()
+            if start == 0 and not same_picture(pictures[0], index.first):
+                raise MediaError("decord", f"{self._path}: decord shows another picture than a player; read it with --decoder pyav")
             for position, pixels in zip(indices, pictures, strict=True):
-                yield Frame(position, float(times[position]), pixels)
+                if sampler.wants(float(times[position])) and position >= start_index:
+                    self.found.height, self.found.width = pixels.shape[:2]
+                    yield Frame(position, float(times[position]), pixels)
         self.found.decoded = len(times)
         self.found.duration_s = index.duration_s
 

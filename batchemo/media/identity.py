@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 
-def fingerprint_of(path: Path) -> dict[str, Any]:
+def identity_of(path: Path) -> dict[str, Any]:
     """Size, time of change and SHA-256 of a file. Raises OSError."""
     status = path.stat()
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _sha256(path)}
 
 
-def is_same(path: Path, known: dict[str, Any]) -> bool:
-    """Whether `path` still has the content of the `known` fingerprint; same size and time of change are taken for a yes.
+def is_same_file(path: Path, known: dict[str, Any]) -> bool:
+    """Whether `path` still has the content of the `known` identity; same size and time of change are taken for a yes.
 
-    An empty fingerprint is that of a file that could not be read: it is the same as long as that is so.
+    An empty identity is that of a file that could not be read: it is the same as long as that is so.
     """
     try:
         status = path.stat()

@@ -3,10 +3,9 @@ once."""
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,15 +14,11 @@ import cv2
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from av.container import InputContainer
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
 from batchemo.errors import MediaError
-from batchemo.media.container import convertible, open_video
-from batchemo.media.picture import read_picture
+from batchemo.media.decode import pictures_at
 from batchemo.media.resize import halved
 from batchemo.records import Faces, Medium
 from batchemo.tables import BATCH_ROWS, table_path, thumbnails_folder
@@ -35,12 +30,6 @@ MOST_TRACKS = 50
 _MARGIN = 1.4
 """Side of the square that is cut, in longer sides of the face's box: hair and chin lie outside that."""
 _JPEG_QUALITY = 82
-_JUMP_SECONDS = 2.0
-"""Frames nearer than this are reached by decoding on, which costs less than going back to the key frame before them."""
-_BACK_SECONDS = (0, 2, 10, 60)
-"""How far before a frame its key frame is looked for: transport streams have no index, and seeking in them lands too late."""
-_RIGHT_ANGLE = 90
-
 _BOX = ("box_x1", "box_y1", "box_x2", "box_y2")
 
 
@@ -105,44 +94,11 @@ def _best_views(results: Path, output: str) -> list[_View]:
 
 
 def _seen(medium: Medium, views: Sequence[_View]) -> Iterator[tuple[_View, NDArray[np.uint8]]]:
-    """Each view with the upright picture it is in."""
-    if medium.kind == "image":
-        pixels = read_picture(medium.path) if views else np.empty((0, 0, 3), np.uint8)
-        yield from ((view, pixels) for view in views)
-        return
-    for view, frame in _frames(medium.path, views):
-        turns = round(frame.rotation / _RIGHT_ANGLE)
-        yield view, np.rot90(convertible(frame).to_ndarray(format="rgb24", threads=1), turns)
-
-
-def _frames(path: Path, views: Sequence[_View]) -> Iterator[tuple[_View, VideoFrame]]:
-    """The frames that were on screen at exactly the views' times; none for a file whose clock cannot be sought in."""
-    with open_video(path) as (container, stream), contextlib.suppress(StopIteration):
-        stream.codec_context.thread_count = 1
-        decoded = container.decode(stream)
-        frame = next(decoded)
-        first, base = frame.pts, stream.time_base
-        if first is None or base is None:
-            return
-        for view in views:
-            wanted = first + round(view.time_s / base)
-            if wanted - (frame.pts or 0) > _JUMP_SECONDS / base:
-                decoded, frame = _jump(container, stream, wanted, base)
-            while frame.pts is not None and frame.pts < wanted:
-                frame = next(decoded)
-            if frame.pts == wanted:
-                yield view, frame
-
-
-def _jump(container: InputContainer, stream: VideoStream, wanted: int, base: Fraction) -> tuple[Iterator[VideoFrame], VideoFrame]:
-    """Frames from a key frame on that is not after `wanted`, and the first of them. Raises StopIteration where there is none."""
-    for seconds in _BACK_SECONDS:
-        container.seek(wanted - round(seconds / base), stream=stream)
-        decoded = container.decode(stream)
-        frame = next(decoded, None)
-        if frame is not None and frame.pts is not None and frame.pts <= wanted:
-            return decoded, frame
-    raise StopIteration
+    """Each view with the picture it is in."""
+    at = itertools.groupby(views, key=lambda view: view.time_s)
+    together = {time_s: list(group) for time_s, group in at}
+    for time_s, pixels in pictures_at(medium, list(together)):
+        yield from ((view, pixels) for view in together[time_s])
 
 
 def _cut(pixels: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.uint8]:

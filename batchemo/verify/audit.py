@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,11 +16,14 @@ from batchemo.atomic import find_temporaries
 from batchemo.errors import LockedError, no_results
 from batchemo.inventory import ANNOTATED_SUFFIXES, Entry, outputs, read_entry, source_of
 from batchemo.lock import holder, is_held
-from batchemo.media.identity import fingerprint_of, is_same
+from batchemo.media.identity import identity_of, is_same_file
 from batchemo.media.output_names import decode_output_name
 from batchemo.records import MediaRow
 from batchemo.tables import PER_MEDIUM, table_path
 from batchemo.verify.tables import FrameRows, Problem, TableError, check_tables, read_frames
+
+if TYPE_CHECKING:
+    from batchemo.verify.second_reading import Reader
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,16 +44,20 @@ class Verification:
         return dataclasses.asdict(self)
 
 
-def verify(results: Path, *, deep: bool = False) -> Verification:
-    """Looks at every file of `results`; `deep` reads and decodes all media again.
+def verify(results: Path, *, deep: bool = False, reader: Reader = "pyav") -> Verification:
+    """Looks at every file of `results`; `deep` reads and decodes all media again, by another way than their run did: `reader`.
 
-    Holds the frames of one medium (14 bytes each) and a batch of rows. Raises UsageError where there are no results, LockedError
+    Holds the frames of one medium (22 bytes each) and a batch of rows. Raises UsageError where there are no results, LockedError
     where a run is writing them.
     """
     if not results.is_dir() or not any((results / name).exists() for name in ("media.parquet", "frames")):
         raise no_results(results)
     if is_held(results):
         raise LockedError(f"a run is writing to {results} ({holder(results)}); look again when it has ended")
+    if deep:
+        from batchemo.verify.second_reading import check_reader  # loads the decoders
+
+        check_reader(reader)
     problems = list(_check_folder(results))
     rows = _media_rows(results, problems)
     seen = _Seen()
@@ -63,7 +70,7 @@ def verify(results: Path, *, deep: bool = False) -> Verification:
             continue
         seen.add(entry, source_gone=bool(entry.metadata.get("fingerprint")) and not source_of(entry.row).exists())
         try:
-            problems += _check_medium(results, entry, deep=deep)
+            problems += _check_medium(results, entry, deep=deep, reader=reader)
         except TableError as error:
             problems.append(error.problem)
         problems += _check_row(entry, rows)
@@ -142,14 +149,14 @@ def _check_row(entry: Entry, rows: dict[str, dict[str, Any]]) -> Iterator[Proble
             yield Problem(entry.row.media, "media.parquet", "row", message)
 
 
-def _check_medium(results: Path, entry: Entry, *, deep: bool) -> Iterator[Problem]:
+def _check_medium(results: Path, entry: Entry, *, deep: bool, reader: Reader) -> Iterator[Problem]:
     from batchemo.verify import media as sources  # loads the decoders
 
     row, known, source = entry.row, entry.metadata.get("fingerprint", {}), source_of(entry.row)
     sample_fps = entry.metadata.get("options", {}).get("sample_fps")
     frames = read_frames(results, entry)
     there = bool(known) and source.exists()
-    same = there and (fingerprint_of(source)["sha256"] == known["sha256"] if deep else is_same(source, known))
+    same = there and (identity_of(source)["sha256"] == known["sha256"] if deep else is_same_file(source, known))
     count = sources.count_frames(source) if same and row.kind == "video" else None
     yield from check_tables(results, entry, frames, repeats=count is not None and count.repeats)
     if there and not same:
@@ -158,7 +165,7 @@ def _check_medium(results: Path, entry: Entry, *, deep: bool) -> Iterator[Proble
     if same and row.kind == "video":
         found.append(sources.check_count(count, row, frames, sample_fps=sample_fps))
     if same and deep:
-        found.append(sources.check_again(source, row, frames, sample_fps=sample_fps))
+        found.append(sources.check_again(source, row, frames, sample_fps=sample_fps, reader=reader))
     for kind, message in itertools.chain(*found):
         yield Problem(row.media, row.path, kind, f"{row.path} {message}")
     for kind, message in _check_copy(results, entry, frames):

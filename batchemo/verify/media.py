@@ -1,9 +1,9 @@
-"""Do the tables of a medium account for its file, and is its annotated copy whole? Reads packets; decodes only when asked to."""
+"""Do the tables of a medium account for its file, and is its annotated copy whole? Decodes only when asked to."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from batchemo.errors import MediaError
 from batchemo.media.container import Count
-from batchemo.media.decode import Decoder, open_source, segments_of
+from batchemo.media.fingerprint import distances
 from batchemo.media.pyav import PyAVSource
 from batchemo.media.source import Sampler
-from batchemo.records import MediaRow, Medium, Segment
+from batchemo.records import MediaRow, Medium
+from batchemo.verify.second_reading import Reader, read_again
 from batchemo.verify.tables import FrameRows
 
 _SAME_S = 1e-6
@@ -28,6 +29,9 @@ _TICK_S = 0.002
 _LENGTH_S, _LONGEST_S = 0.15, 10.1
 """How much shorter and longer than its source the annotated copy may be. A damaged file can say that its last frame is shown for long, or
 frames after it may be lost; up to ten seconds of that are believed."""
+
+_MOST_BITS = 6
+"""By which the fingerprints of one picture may differ where two readers decode and scale it."""
 
 _PARTIAL = ("truncated",)
 """Errors of media whose frames are in the tables as far as they could be read."""
@@ -64,44 +68,36 @@ def check_count(count: Count | None, row: MediaRow, frames: FrameRows, *, sample
     yield from _compare(expected, told, "the file")
 
 
-def check_again(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> Found:
-    """The frames in the tables against those that decoding the medium again gives, in segments or at one go: which of them it was is not
-    in the tables, and where a segment begins amid damage, what can be decoded there depends on it."""
+def check_again(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None, reader: Reader) -> Found:
+    """The frames in the tables against those that another way of reading the medium gives: their times, numbers, size and fingerprints."""
     if row.status == "failed" and row.error not in _PARTIAL:
         return
-    medium = Medium(path, row.media, row.media, row.kind)
-    whole = [Segment()]
-    ways = [whole] if row.decoder == "decord" else [segments_of(medium, decoder="pyav"), whole]
-    problems = list(_check_again(medium, ways[0], row, frames, sample_fps=sample_fps))
-    if problems and ways[0] != ways[-1] and not any(_check_again(medium, whole, row, frames, sample_fps=sample_fps)):
-        return
-    yield from problems
-
-
-def _check_again(medium: Medium, segments: Sequence[Segment], row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> Found:
-    decoder: Decoder = "decord" if row.decoder == "decord" else "pyav"
-    seen: list[tuple[int, float]] = []
-    lost: list[float] = []
-    decoded = width = height = 0
     try:
-        for segment in segments:
-            source = open_source(medium, decoder=decoder, segment=segment)
-            for frame in source.frames(sample_fps=sample_fps):
-                if not frame.is_decoded:
-                    lost.append(frame.time_s)
-                else:
-                    seen.append((frame.index + decoded, frame.time_s))
-            decoded += source.found.decoded
-            width, height = width or source.found.width, height or source.found.height
+        again = read_again(Medium(path, row.media, row.media, row.kind), reader=reader, sample_fps=sample_fps)
     except MediaError as error:
         yield "decoding", f"cannot be decoded again: {error}"
         return
-    yield from _compare(np.array([time_s for _, time_s in seen]), frames.times_s, "decoding again")
-    yield from _compare(np.sort(lost), np.sort(frames.lost_s), "decoding again", what="undecodable frames")
-    if [index for index, _ in seen] != frames.indices.tolist():
+    yield from _compare(again.times_s, frames.times_s, "decoding again")
+    if again.lost_s is not None:
+        yield from _compare(again.lost_s, np.sort(frames.lost_s), "decoding again", what="undecodable frames")
+    if again.indices.tolist() != frames.indices.tolist():
         yield "decoding", "has frames of other numbers when it is decoded again"
-    if (width, height) != (row.width, row.height):
-        yield "decoding", f"is {width} x {height} pixels, its row says {row.width} x {row.height}"
+    if again.size != (row.width, row.height):
+        yield "decoding", f"is {again.size[0]} x {again.size[1]} pixels, its row says {row.width} x {row.height}"
+    if len(again.fingerprints) == len(frames.fingerprints):
+        yield from _compare_pictures(again.fingerprints, frames)
+
+
+def _compare_pictures(fingerprints: NDArray[np.int64], frames: FrameRows) -> Found:
+    different = distances(fingerprints, frames.fingerprints)
+    wrong = np.flatnonzero(different > _MOST_BITS)
+    if len(wrong):
+        at = wrong[0]
+        where = f"frame {frames.indices[at]} at {frames.times_s[at]:.3f} s"
+        yield (
+            "picture",
+            f"shows another picture than the tables are about in {len(wrong)} frames, first {where} ({different[at]} of 64 bits)",
+        )
 
 
 def check_annotated(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> Found:

@@ -50,12 +50,13 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FrameRows:
-    """The table `frames` of a medium: `indices` int32, `times_s` float64 and `n_faces` int16 of the frames that were analysed,
-    `lost_s` the times of those that no decoder could read; 14 bytes a frame."""
+    """The table `frames` of a medium: `indices` int32, `times_s` float64, `n_faces` int16 and `fingerprints` int64 of the frames that were
+    analysed, `lost_s` the times of those that no decoder could read; 22 bytes a frame."""
 
     indices: NDArray[np.int32]
     times_s: NDArray[np.float64]
     n_faces: NDArray[np.int16]
+    fingerprints: NDArray[np.int64]
     lost_s: NDArray[np.float64]
 
 
@@ -99,8 +100,9 @@ def read_frames(results: Path, entry: Entry) -> FrameRows:
     for batch in _batches(results, entry, "frames"):
         lost = np.array(batch["status"]) == "undecodable"
         times = batch["time_s"].to_numpy()
-        parts.append(FrameRows(batch["frame_index"].to_numpy()[~lost], times[~lost], batch["n_faces"].to_numpy()[~lost], times[lost]))
-    empty = FrameRows(np.empty(0, np.int32), np.empty(0), np.empty(0, np.int16), np.empty(0))
+        index, count, fingerprint = (batch[name].to_numpy()[~lost] for name in ("frame_index", "n_faces", "fingerprint"))
+        parts.append(FrameRows(index, times[~lost], count, fingerprint, times[lost]))
+    empty = FrameRows(np.empty(0, np.int32), np.empty(0), np.empty(0, np.int16), np.empty(0, np.int64), np.empty(0))
     names = [field.name for field in dataclasses.fields(FrameRows)]
     return FrameRows(*(np.concatenate([getattr(part, name) for part in (empty, *parts)]) for name in names))
 
@@ -195,7 +197,9 @@ class _Faces:
 
     def __init__(self, frames: FrameRows, entry: Entry) -> None:
         order = np.argsort(frames.indices, kind="stable")
-        self._frames = FrameRows(frames.indices[order], frames.times_s[order], frames.n_faces[order], frames.lost_s)
+        self._frames = dataclasses.replace(
+            frames, indices=frames.indices[order], times_s=frames.times_s[order], n_faces=frames.n_faces[order]
+        )
         self._row = entry.row
         self._labels: Sequence[str] = entry.metadata.get("labels", ())
         self._exact = entry.metadata.get("options", {}).get("detector") == "exact"

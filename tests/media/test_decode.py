@@ -138,10 +138,8 @@ def test_times_are_the_containers_less_the_first_frames(tmp_path: Path, stamps: 
     ("name", "codec", "tick", "stamps"),
     [
         ("a.mkv", "libx264", Fraction(1, 1000), [0, 14, 40, 94, 500, 501]),
-        ("a.webm", "libvpx", Fraction(1, 1000), [0, 14, 40, 94, 500, 501]),
-        ("a.webm", "libvpx-vp9", Fraction(1, 1000), [300, 314, 340, 394]),
-        ("a.avi", "mpeg4", Fraction(1, 25), range(20)),
-        ("b.avi", "libx264", Fraction(1, 25), range(20)),
+        ("a.mkv", "libx265", Fraction(1, 1000), [0, 14, 40, 94, 500, 501]),
+        ("a.mov", "libx264", TICK, STEADY),
         ("a.mov", "libx265", TICK, STEADY),
     ],
 )
@@ -150,10 +148,30 @@ def test_every_container_gives_the_same_frames_from_both_decoders(
 ) -> None:
     if codec not in av.codecs_available:
         pytest.skip(f"PyAV has no {codec} here")
-    reordered = 2 if codec in ("mpeg4", "libx264", "libx265") else 0
-    frames = assert_same(write_clip(tmp_path / name, stamps, codec=codec, tick=tick, reordered=reordered, size=(128, 96)))
+    frames = assert_same(write_clip(tmp_path / name, stamps, codec=codec, tick=tick, reordered=2, size=(128, 96)))
     assert [frame.time_s for frame in frames] == [float((stamp - stamps[0]) * tick) for stamp in stamps]
-    _, found = read(tmp_path / name)
+    assert read(tmp_path / name)[1].decoded == len(stamps)
+    assert decoder_of(tmp_path / name) == "decord"
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "tick", "stamps"),
+    [
+        ("a.webm", "libvpx", Fraction(1, 1000), [0, 14, 40, 94, 500, 501]),
+        ("a.webm", "libvpx-vp9", Fraction(1, 1000), [300, 314, 340, 394]),
+        ("a.avi", "mpeg4", Fraction(1, 25), range(20)),
+        ("b.avi", "libx264", Fraction(1, 25), range(20)),
+        ("a.mkv", "ffv1", Fraction(1, 1000), range(20)),
+    ],
+)
+def test_what_decord_may_show_otherwise_is_read_by_pyav(
+    tmp_path: Path, name: str, codec: str, tick: Fraction, stamps: Sequence[int]
+) -> None:
+    if codec not in av.codecs_available:
+        pytest.skip(f"PyAV has no {codec} here")
+    path = write_clip(tmp_path / name, stamps, codec=codec, tick=tick, reordered=2 * (codec in ("mpeg4", "libx264")), size=(128, 96))
+    frames, found = read(path, "auto")
+    assert [frame.time_s for frame in frames] == [float((stamp - stamps[0]) * tick) for stamp in stamps]
     assert (found.decoded, found.undecodable, found.missing, found.trouble) == (len(stamps), 0, 0, "")
 
 
@@ -176,10 +194,6 @@ def test_odd_sizes(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", STEADY[:3], size=(33, 21), codec="ffv1")
     frames, found = read(path)
     assert (found.width, found.height, len(frames)) == (33, 21, 3)
-    pytest.importorskip("decord")
-    for one, other in zip(frames, read(path, "decord")[0], strict=True):
-        # Only colours at edges differ: where the last chroma sample of an odd row lies is each decoder's own taste.
-        assert np.abs(one.pixels.astype(int) - other.pixels).mean() < 5
 
 
 def test_an_animated_gif_is_read_by_its_own_times(tmp_path: Path) -> None:
@@ -491,7 +505,7 @@ def test_huge_frames_are_refused_before_they_are_decoded(tmp_path: Path, monkeyp
 def test_the_index_is_of_one_rounding(tmp_path: Path) -> None:
     index = read_index(write_clip(tmp_path / "a.mp4", UNSTEADY))
     assert index.times_s.tolist() == [stamp / 12_800 for stamp in UNSTEADY]
-    assert (index.width, index.height) == (96, 64)
+    assert index.size == (96, 64)
     assert "10 frames, 96x64" in repr(index)
 
 

@@ -109,9 +109,8 @@ def test_damage_in_a_segment_is_told_in_its_place(film: Medium, tmp_path: Path) 
         assert segment.start is None or times[0] > (segment.before_s or 0)
 
 
-@pytest.mark.parametrize("seconds", [1.0, 20.0])
-def test_verify_decodes_again_as_the_run_did(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Where the key frame that a segment begins with is damaged, fewer frames can be decoded than at one go."""
+def test_no_segment_begins_with_a_key_frame_that_is_damaged(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer frames could be decoded from there on than at one go."""
     with av.open(str(film.path)) as container:
         hurt = [packet for packet in container.demux(container.streams.video[0]) if packet.size][24]
     content = bytearray(film.path.read_bytes())
@@ -120,9 +119,9 @@ def test_verify_decodes_again_as_the_run_did(film: Medium, tmp_path: Path, monke
     path.write_bytes(content)
     medium = Medium(path, "hurt.mp4", "hurt.mp4", "video")
     in_parts = [frame for part in segments_of(medium, decoder="pyav") for frame in seen(open_source(medium, segment=part).frames())]
-    assert in_parts != seen(open_source(medium, decoder="pyav").frames())
+    assert in_parts == seen(open_source(medium, decoder="pyav").frames())
     with monkeypatch.context() as patch:
-        patch.setattr(decode, "SEGMENT_SECONDS", seconds)
+        patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
         options = merge_options({"workers": 1, "decoder": "pyav", "annotate": False, "report": False}, environment={})
         run_media([path], tmp_path / "out", options, Watch(lambda _plan, _pulses: None, lambda _row: None))
     assert verify(tmp_path / "out", deep=True).problems == ()

@@ -25,7 +25,7 @@ from batchemo.display import print_verification
 from batchemo.errors import LockedError, UsageError
 from batchemo.inventory import read_inventory
 from batchemo.media.discover import find_media
-from batchemo.media.identity import fingerprint_of
+from batchemo.media.identity import identity_of
 from batchemo.options import merge_options
 from batchemo.planes import Planes
 from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
@@ -63,11 +63,11 @@ def reading(index: int, time_s: float) -> Reading:
     faces = Faces(boxes, np.zeros((count, 5, 2), np.float32), np.full(count, 0.9, np.float32))
     shares = np.full((count, len(EMOTIONS)), 0.05, np.float32)
     shares[:, 3 if index < 10 else 4] = 0.7
-    return Reading(index, time_s, faces, np.full(count, 40, np.float32), np.full(count, 9, np.float32), shares, None, False)
+    return Reading(index, time_s, faces, np.full(count, 40, np.float32), np.full(count, 9, np.float32), shares, None, False, 0)
 
 
 def write_tables(results: Path, medium: Medium, readings: list[Reading], *, duration_s: float, decoder: str) -> MediaRow:
-    fingerprint = fingerprint_of(medium.path)
+    fingerprint = identity_of(medium.path)
     metadata = {
         "schema_version": SCHEMA_VERSION,
         "batchemo_version": batchemo.__version__,

@@ -1,0 +1,184 @@
+"""What headers say that FFmpeg's readers do not hand out: what of the frames is cut off, and how long a file was when it was whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Crop(NamedTuple):
+    """Pixels that are cut off each side of a stored frame."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+    def within(self, width: int, height: int) -> Crop:
+        """The same, or nothing where a frame of that size would vanish."""
+        fits = min(self) >= 0 and self.left + self.right < width and self.top + self.bottom < height
+        return self if fits else NO_CROP
+
+    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = pixels.shape[:2]
+        return pixels[self.top : height - self.bottom, self.left : width - self.right]
+
+
+NO_CROP = Crop()
+
+_MOST_HEADER_BYTES = 64 * 2**20
+"""Of a header that is read as a whole; longer ones are not looked at."""
+
+_SEGMENT, _TRACKS, _TRACK, _CLUSTER = 0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675
+_TRACK_TYPE, _VIDEO = 0x83, 0xE0
+_PIXEL_CROP = {0x54CC: "left", 0x54BB: "top", 0x54DD: "right", 0x54AA: "bottom"}
+"""Elements of Matroska (RFC 9559, section 5)."""
+_VIDEO_TRACK = 1
+
+
+def read_crops(file: BinaryIO, container: str) -> list[Crop]:
+    """What is cut off the frames of each video track, in their order; empty where that is not said. `container` is FFmpeg's name."""
+    try:
+        if "matroska" in container:
+            return _matroska_crops(file)
+        return _mov_crops(file) if "mov" in container else []
+    except (OSError, ValueError, IndexError, OverflowError):  # FFmpeg judges the file
+        return []
+
+
+def is_cut_off(file: BinaryIO, container: str) -> bool:
+    """Whether a file of Matroska or AVI ends before its own header says that it does."""
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    try:
+        if "matroska" in container:
+            return any(name == _SEGMENT and end > length for name, _, end in _elements(file, 0, length))
+        head = file.read(12)
+        return head.startswith(b"RIFF") and int.from_bytes(head[4:8], "little") + 8 > length
+    except (OSError, ValueError):
+        return False
+
+
+def _matroska_crops(file: BinaryIO) -> list[Crop]:
+    length = file.seek(0, os.SEEK_END)
+    crops: list[Crop] = []
+    for name, start, end in _elements(file, 0, length):
+        if name != _SEGMENT:
+            continue
+        for inner, first, last in _elements(file, start, min(end, length)):
+            if inner == _CLUSTER:
+                break
+            if inner == _TRACKS:
+                tracks = [_children(file, a, b) for kind, a, b in _elements(file, first, last) if kind == _TRACK]
+                crops += [_crop_of(file, track) for track in tracks if _number(file, track.get(_TRACK_TYPE)) == _VIDEO_TRACK]
+    return crops
+
+
+def _crop_of(file: BinaryIO, track: dict[int, tuple[int, int]]) -> Crop:
+    video = _children(file, *track[_VIDEO]) if _VIDEO in track else {}
+    return Crop(**{side: _number(file, video.get(element)) for element, side in _PIXEL_CROP.items()})
+
+
+def _children(file: BinaryIO, start: int, end: int) -> dict[int, tuple[int, int]]:
+    return {name: (first, last) for name, first, last in _elements(file, start, end)}
+
+
+def _number(file: BinaryIO, place: tuple[int, int] | None) -> int:
+    if place is None or place[1] - place[0] > 8:
+        return 0
+    file.seek(place[0])
+    return int.from_bytes(file.read(place[1] - place[0]), "big")
+
+
+def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The EBML elements (RFC 8794) between two places: identifier, and where the content begins and ends (`end` where that is unknown)."""
+    while start < end:
+        file.seek(start)
+        name, _ = _variable(file, keep_marker=True)
+        size, unknown = _variable(file, keep_marker=False)
+        first = file.tell()
+        last = end if unknown else first + size
+        yield name, first, last
+        start = last
+
+
+def _variable(file: BinaryIO, *, keep_marker: bool) -> tuple[int, bool]:
+    """An EBML number of variable length, and whether all its bits are 1, which says "unknown"."""
+    lead = file.read(1)
+    if not lead or not lead[0]:
+        raise ValueError("no EBML")
+    extra = 8 - lead[0].bit_length()
+    value = int.from_bytes(lead + file.read(extra), "big")
+    data = value & ((1 << 7 * (extra + 1)) - 1)
+    return (value if keep_marker else data), data == (1 << 7 * (extra + 1)) - 1
+
+
+def _mov_crops(file: BinaryIO) -> list[Crop]:
+    length = file.seek(0, os.SEEK_END)
+    crops: list[Crop] = []
+    for kind, start, end in _boxes(file, 0, length):
+        if kind != b"moov" or end - start > _MOST_HEADER_BYTES:
+            continue
+        for inner, first, last in _boxes(file, start, end):
+            if inner == b"trak" and (crop := _track_crop(file, first, last)) is not None:
+                crops.append(crop)
+    return crops
+
+
+def _track_crop(file: BinaryIO, start: int, end: int) -> Crop | None:
+    """None where the track is no video."""
+    handler = _descend(file, start, end, (b"mdia", b"hdlr"))
+    description = _descend(file, start, end, (b"mdia", b"minf", b"stbl", b"stsd"))
+    if handler is None or description is None:
+        return None
+    file.seek(handler[0] + 8)
+    if file.read(4) != b"vide":
+        return None
+    for _, first, last in _boxes(file, description[0] + 8, description[1]):
+        file.seek(first + 24)
+        width, height = (int.from_bytes(file.read(2), "big") for _ in range(2))
+        # The fields of a VisualSampleEntry take 78 bytes (ISO/IEC 14496-12, section 12.1.3).
+        aperture = next(((a, b) for kind, a, b in _boxes(file, first + 78, last) if kind == b"clap"), None)
+        if aperture is None:
+            return NO_CROP
+        file.seek(aperture[0])
+        return _aperture([int.from_bytes(file.read(4), "big", signed=True) for _ in range(8)], width, height)
+    return NO_CROP
+
+
+def _aperture(values: Sequence[int], width: int, height: int) -> Crop:
+    """The clean aperture (ISO/IEC 14496-12, section 12.1.4): fractions of its width, height, and the way of its middle from the frame's."""
+    if not all(values[1::2]):
+        return NO_CROP
+    clean_width, clean_height, right, down = (Fraction(values[i], values[i + 1]) for i in range(0, 8, 2))
+    left, top = (width - clean_width) / 2 + right, (height - clean_height) / 2 + down
+    crop = Crop(round(left), round(top), round(width - clean_width - left), round(height - clean_height - top))
+    return crop.within(width, height)
+
+
+def _descend(file: BinaryIO, start: int, end: int, path: Sequence[bytes]) -> tuple[int, int] | None:
+    for wanted in path:
+        found = next(((first, last) for kind, first, last in _boxes(file, start, end) if kind == wanted), None)
+        if found is None:
+            return None
+        start, end = found
+    return start, end
+
+
+def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes (ISO/IEC 14496-12, section 4.2) between two places: type, and where the content begins and ends."""
+    while start + 8 <= end:
+        file.seek(start)
+        size, kind, head = int.from_bytes(file.read(4), "big"), file.read(4), 8
+        if size == 1:
+            size, head = int.from_bytes(file.read(8), "big"), 16
+        last = end if size == 0 else start + size
+        if last < start + head:
+            return
+        yield kind, start + head, min(last, end)
+        start = last

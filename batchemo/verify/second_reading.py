@@ -1,0 +1,125 @@
+"""A medium read once more, by another way than its run read it: one frame after the other by PyAV, or by the `ffmpeg` command."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import subprocess
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from batchemo.errors import MediaError, UsageError, typed
+from batchemo.media.container import open_screen, open_video
+from batchemo.media.decode import open_source
+from batchemo.media.fingerprint import fingerprint_of, fingerprint_of_grey
+from batchemo.media.headers import NO_CROP
+from batchemo.media.presentation import orientation_of
+from batchemo.media.source import Sampler
+from batchemo.records import Medium
+
+Reader = Literal["pyav", "ffmpeg"]
+
+_SQUARE = "scale=w='if(gte(sar,1),round(iw*sar),iw)':h='if(gte(sar,1),ih,round(ih/sar))':flags=bilinear,setsar=1"
+"""FFmpeg's filter for square pixels; ffmpeg itself turns pictures upright before it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SecondReading:
+    """The frames of a medium: `indices` int32, `times_s` float64 and `fingerprints` int64 of those that were wanted, `lost_s` the times of
+    those that cannot be decoded, None where the reader does not tell; `size` is width and height."""
+
+    indices: NDArray[np.int32]
+    times_s: NDArray[np.float64]
+    fingerprints: NDArray[np.int64]
+    lost_s: NDArray[np.float64] | None
+    size: tuple[int, int]
+
+    def __repr__(self) -> str:
+        return f"SecondReading({len(self.times_s)} frames, {self.size[0]}x{self.size[1]})"
+
+
+def check_reader(reader: Reader) -> None:
+    """Raises UsageError where `reader` is not installed."""
+    if reader == "ffmpeg" and shutil.which("ffmpeg") is None:
+        raise UsageError("--reader ffmpeg needs the ffmpeg command; on Debian: sudo apt-get install ffmpeg")
+
+
+def read_again(medium: Medium, *, reader: Reader, sample_fps: float | None) -> SecondReading:
+    """Reads all frames of `medium`, sampled ones as a run does. Pictures are read by Pillow whatever the reader. Raises MediaError."""
+    if reader == "ffmpeg" and medium.kind == "video":
+        return _by_ffmpeg(medium.path, sample_fps)
+    source = open_source(medium, decoder="pyav")
+    seen: list[tuple[int, float, int]] = []
+    lost: list[float] = []
+    for frame in source.frames(sample_fps=sample_fps):
+        if frame.is_decoded:
+            seen.append((frame.index, frame.time_s, fingerprint_of(frame)))
+        else:
+            lost.append(frame.time_s)
+    return _of(seen, np.sort(np.array(lost)), (source.found.width, source.found.height))
+
+
+def _of(seen: list[tuple[int, float, int]], lost_s: NDArray[np.float64] | None, size: tuple[int, int]) -> SecondReading:
+    indices, times_s, fingerprints = zip(*seen, strict=True) if seen else ((), (), ())
+    return SecondReading(np.array(indices, np.int32), np.array(times_s, np.float64), np.array(fingerprints, np.int64), lost_s, size)
+
+
+def _by_ffmpeg(path: Path, sample_fps: float | None) -> SecondReading:
+    """Frames and times as the ffmpeg command hands them on; the first one's size is the medium's."""
+    index, chain = _chain(path)
+    width, height = next(((pixels.shape[1], pixels.shape[0]) for _, pixels in _frames(path, index, chain)), (0, 0))
+    if not width:
+        raise MediaError("no_frames", f"{path}: the ffmpeg command decodes no frame of it; look at it with: ffprobe {typed(path)}")
+    letterbox = f"scale={width}:{height}:force_original_aspect_ratio=decrease:flags=bilinear,pad={width}:{height}:-1:-1"
+    sampler, first, seen = Sampler(sample_fps), None, []
+    for number, (time, pixels) in enumerate(_frames(path, index, f"{chain},{letterbox}")):
+        first = time if first is None else first
+        time_s = float(time - first)
+        if sampler.wants(time_s):
+            seen.append((number, time_s, fingerprint_of_grey(pixels)))
+    return _of(seen, None, (width, height))
+
+
+def _chain(path: Path) -> tuple[int, str]:
+    """The track that a player shows, and the filters that present it: ffmpeg turns pictures upright before them by itself."""
+    with open_video(path) as (container, stream):
+        crop = open_screen(path, container, stream).crop
+        frame = next(container.decode(stream), None) if crop != NO_CROP else None
+        if frame is None:
+            return stream.index, _SQUARE
+        orientation = orientation_of(frame)
+        left, top, right, bottom = orientation.crop(crop)
+        width, height = orientation.size(frame.width, frame.height)
+    width, height = width - left - right, height - top - bottom
+    # From release 7.1 on, ffmpeg crops by itself.
+    return stream.index, f"crop='min(iw,{width})':'min(ih,{height})':'if(gt(iw,{width}),{left})':'if(gt(ih,{height}),{top})',{_SQUARE}"
+
+
+def _frames(path: Path, index: int, chain: str) -> Iterator[tuple[Fraction, NDArray[np.uint8]]]:
+    """The frames of the track `index` after the filters of `chain`: seconds of the file's clock, and luma, uint8 H x W."""
+    # fmt: off
+    command = [
+        "ffmpeg", "-nostdin", "-v", "quiet", "-i", f"file:{path.absolute()}", "-map", f"0:{index}",
+        "-fps_mode", "passthrough", "-copyts",
+        "-enc_time_base", "-1",
+        "-vf", chain, "-pix_fmt", "gray", "-c:v", "rawvideo", "-f", "nut", "pipe:1",
+    ]
+    # fmt: on
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: S603
+    with process, contextlib.suppress(av.FFmpegError):
+        try:
+            with av.open(process.stdout, "r", format="nut") as container:
+                stream = container.streams.video[0]
+                size = stream.codec_context.height, stream.codec_context.width
+                for packet in container.demux(stream):
+                    if packet.pts is not None and packet.size == size[0] * size[1]:
+                        yield packet.pts * packet.time_base, np.frombuffer(memoryview(packet), np.uint8).reshape(size)
+        finally:
+            process.kill()
