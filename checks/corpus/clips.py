@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from checks.corpus.drawn import HIDDEN, Orientation, Picture, draw, show, store
+from checks.corpus.drawn import HIDDEN, MATRICES, Orientation, Picture, draw, show, store
 from checks.corpus.patches import Edit, Matroska, Movie
 
 WIDTH, HEIGHT = 160, 120
@@ -115,7 +115,9 @@ class Recipe:
         """The values that are not the plain ones."""
         plain = Recipe()
         named = [getattr(self, each.name) for each in dataclasses.fields(self) if each.name not in ("codec", "container", "first")]
-        said = [str(value).replace(":", "_") for value, usual in zip(named, dataclasses.astuple(plain)[2:-1], strict=True) if value != usual]
+        said = [
+            str(value).replace(":", "_") for value, usual in zip(named, dataclasses.astuple(plain)[2:-1], strict=True) if value != usual
+        ]
         return "-".join([self.codec, self.container, *said])
 
     @property
@@ -183,7 +185,7 @@ def makeable(recipe: Recipe) -> bool:
         and (recipe.turn == "upright" or boxed or container == "mkv" or (container == "ts" and codec.startswith("h264")))
         and (recipe.aspect == "1:1" or _says_aspect(recipe))
         and (recipe.crop == "none" or container in ("mp4", "mov", "mkv", "webm"))
-        and (recipe.edits == "none" or container in ("mp4", "mov"))
+        and (recipe.edits == "none" or (container in ("mp4", "mov") and _may_edit(recipe)))
         and (recipe.rate == "25" or _says_times(recipe))
         and _holds_tracks(recipe)
         and _holds_colours(recipe)
@@ -234,6 +236,16 @@ def _says_times(recipe: Recipe) -> bool:
     return True
 
 
+def _may_edit(recipe: Recipe) -> bool:
+    """Not where FFmpeg itself does what no player should: it shows a pause amid the media as its beginning, gives two frames one time where an
+    edit goes back and frames are reordered, and loses frames after a cut in open GOPs of HEVC and amid an intra refresh."""
+    if recipe.edits == "empty_between":
+        return False
+    if recipe.edits == "back":
+        return recipe.codec in ("h264_no_b", "mjpeg", "prores", "av1", "vp9")
+    return not (recipe.edits in ("several", "repeated") and recipe.codec in ("hevc_open", "h264_refresh"))
+
+
 def _holds_tracks(recipe: Recipe) -> bool:
     if recipe.tracks == "first_of_two":
         return recipe.container in ("mp4", "mov", "mkv", "webm", "ts")
@@ -256,7 +268,7 @@ def _holds_colours(recipe: Recipe) -> bool:
 
 def _may_change(recipe: Recipe) -> bool:
     plain = recipe.edits == "none" and recipe.crop == "none" and recipe.tracks == "one" and recipe.rate == "25" and recipe.aspect == "1:1"
-    streams = {"vp8": ("webm", "mkv"), "vp9": ("webm", "mkv"), "h264": ("ts", "mkv", "mp4"), "h264_no_b": ("ts", "mkv", "mp4"), "mpeg2": ("ts", "mpg")}
+    streams = {"vp8": ("webm", "mkv"), "vp9": ("webm", "mkv"), "h264": ("ts", "mkv", "mp4"), "h264_no_b": ("ts", "mkv", "mp4")}
     return plain and recipe.colours not in _TRANSFERS and recipe.container in streams.get(recipe.codec, ())
 
 
@@ -279,7 +291,7 @@ def _stored(recipe: Recipe, indices: Iterable[int]) -> Iterator[Picture]:
         yield stored
 
 
-def _encode(recipe: Recipe, path: Path, pictures: Iterator[Picture]) -> None:
+def _encode(recipe: Recipe, path: Path, pictures: Iterator[Picture], extra: Sequence[str] = ()) -> None:
     """One command: the wanted track comes by the pipe, the other one or the cover from a file."""
     first = next(pictures)
     height, width = first.shape[:2]
@@ -311,6 +323,7 @@ def _encode(recipe: Recipe, path: Path, pictures: Iterator[Picture]) -> None:
         *bsf,
         *movie.get(recipe.container, ()),
         *("-bitexact", "-map_metadata", "-1"),
+        *extra,
         path,
         given=given,
     )
@@ -329,7 +342,13 @@ def _other_track(recipe: Recipe, path: Path) -> tuple[tuple[str | Path, ...], tu
         return ("-i", cover), ("-map", "0", "-map", "1", "-c:v:1", "copy", "-disposition:v:1", "attached_pic"), 0
     other = path.with_name(f"{path.stem}.other.mkv")
     frames = b"".join(draw(index, 240, 180, track=OTHER).tobytes() for index in range(6))
-    codec = ("libvpx", "-b:v", "500k") if recipe.container == "webm" else ("mpeg2video",) if recipe.container == "ts" else ("mpeg4", "-q:v", "3")
+    codec = (
+        ("libvpx", "-b:v", "500k")
+        if recipe.container == "webm"
+        else ("mpeg2video",)
+        if recipe.container == "ts"
+        else ("mpeg4", "-q:v", "3")
+    )
     rate = "25" if recipe.container == "ts" else "10"
     run_ffmpeg("-y", *"-f rawvideo -pix_fmt rgb24 -s 240x180 -r".split(), rate, "-i", "-", "-c:v", *codec, other, given=frames)
     if recipe.tracks == "second_default":
@@ -342,8 +361,9 @@ def _colours(recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if recipe.colours in _TRANSFERS:
         transfer = _TRANSFERS[recipe.colours]
         # What stands in 8 bits is light up to 203 nits, reference white (ITU-R BT.2408).
-        linear = "zscale=min=gbr:tin=bt709:pin=bt709:rin=full:t=linear:npl=203,format=gbrpf32le"
-        filters = (linear, f"zscale=p=bt2020:t={transfer}:m=bt2020nc:r=tv,format=yuv420p10le")
+        known = "scale=out_color_matrix=bt709:out_range=tv,format=yuv444p,setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709"
+        linear = f"{known},zscale=tin=bt709:min=bt709:pin=bt709:t=linear,format=gbrpf32le"
+        filters = (linear, f"zscale=p=bt2020:t={transfer}:m=bt2020nc:r=tv:npl=203,format=yuv420p10le")
         return filters, _said("bt2020nc", "bt2020", transfer, "tv")
     name, _, full = recipe.colours.partition("_")
     spread = "pc" if full else "tv"
@@ -362,30 +382,32 @@ def _said(matrix: str, primaries: str, transfer: str, spread: str) -> tuple[str,
 
 def _encode_changing(recipe: Recipe, path: Path, folder: Path) -> None:
     """Two halves of different sizes, one after the other in one stream."""
-    whole = dataclasses.replace(recipe, turn="upright", change="none")
-    raw = {"h264": "h264", "h264_no_b": "h264", "mpeg2": "m2v"}.get(recipe.codec)
+    whole = dataclasses.replace(recipe, turn=recipe.turn if recipe.container == "ts" else "upright", change="none")
+    suffix = "webm" if recipe.codec in ("vp8", "vp9") else "ts"
     halves = []
     for number, indices in enumerate((range(FRAMES // 2), range(FRAMES // 2, FRAMES))):
-        half = folder / f"{path.stem}.{number}.{raw or 'webm'}"
-        _encode(whole, half, _stored(recipe, indices))
+        half = folder / f"{path.stem}.{number}.{suffix}"
+        # A second more, so that no half is moved because its times begin below 0.
+        later = ("-output_ts_offset", str(1 + float(recipe.moment(indices[0])))) if suffix == "ts" else ()
+        _encode(dataclasses.replace(whole, container=suffix), half, _stored(recipe, indices), later)
         halves.append(half)
-    if raw is None:
+    if suffix == "webm":
         names = path.with_suffix(".txt")
         names.write_text("".join(f"file '{half.absolute()}'\n" for half in halves))
         run_ffmpeg("-f", "concat", "-safe", "0", "-i", names, "-c", "copy", path)
         return
-    joined = folder / f"{path.stem}.{raw}"
+    joined = path if recipe.container == "ts" else folder / f"{path.stem}.joined.ts"
     joined.write_bytes(b"".join(half.read_bytes() for half in halves))
-    turned = recipe.turn != "upright" and recipe.container == "ts"
-    bsf = ("-bsf:v", f"h264_metadata=display_orientation=insert:{_TURNED_SEI[recipe.turn]}") if turned else ()
-    run_ffmpeg("-fflags", "+genpts", "-r", "25", "-i", joined, "-c", "copy", *bsf, path)
+    if joined != path:
+        # Annex B headers stay among the pictures, so that the second size is known when it comes.
+        run_ffmpeg("-i", joined, "-c", "copy", path)
 
 
 def _patch_movie(recipe: Recipe, path: Path) -> None:
     movie = Movie(path)
     track = int(recipe.tracks == "second_default")
     if recipe.turn != "upright":
-        movie.set_matrix(_matrix(recipe.turn), WIDTH, HEIGHT, track=track)
+        movie.set_matrix(MATRICES[recipe.turn], WIDTH, HEIGHT, track=track)
     if recipe.crop == "container":
         movie.set_clean_aperture(WIDTH, HEIGHT, CROP, track=track)
     if recipe.edits != "none":
@@ -396,12 +418,6 @@ def _patch_movie(recipe: Recipe, path: Path) -> None:
     if recipe.tracks == "cover_first":
         movie.put_metadata_first()
     movie.write()
-
-
-def _matrix(turn: Orientation) -> tuple[int, int, int, int]:
-    from checks.corpus.drawn import MATRICES
-
-    return MATRICES[turn]
 
 
 def _edit(recipe: Recipe, movie: Movie, track: int) -> None:

@@ -147,7 +147,9 @@ def _draw_for_people(canvas: Picture, number: int, left: int, top: int) -> None:
     """The arrow and the number, in the wider margins beside the square."""
     high, wide = canvas.shape[:2]
     room = max(left, top)
-    arrow, text = ((room // 2, high // 2), (wide - room // 2, high // 2)) if left >= top else ((wide // 2, room // 2), (wide // 2, high - room // 2))
+    arrow, text = (
+        ((room // 2, high // 2), (wide - room // 2, high // 2)) if left >= top else ((wide // 2, room // 2), (wide // 2, high - room // 2))
+    )
     reach = max(4, int(room * 0.35))
     tip, foot = (arrow[0], arrow[1] - reach), (arrow[0], arrow[1] + reach)
     cv2.arrowedLine(canvas, foot, tip, (30, 30, 120), max(2, room // 10), tipLength=0.5)
@@ -189,8 +191,14 @@ def _see_cells(grey: NDArray[np.float64], left: float, top: float, width: float,
     middle = (grey[round(top + height * 0.05), round(left + width * 0.5)] + grey.min()) / 2
     for row in range(_CELLS):
         for column in range(_CELLS):
-            y, x = (start + size * (_QUIET + (1 - 2 * _QUIET) * (cell + 0.5) / _CELLS) for start, size, cell in ((top, height, row), (left, width, column)))
+            y, x = (
+                start + size * (_QUIET + (1 - 2 * _QUIET) * (cell + 0.5) / _CELLS)
+                for start, size, cell in ((top, height, row), (left, width, column))
+            )
             reach_y, reach_x = height * 0.04, width * 0.04
-            part = grey[round(y - reach_y) : max(round(y - reach_y) + 1, round(y + reach_y)), round(x - reach_x) : max(round(x - reach_x) + 1, round(x + reach_x))]
+            part = grey[
+                round(y - reach_y) : max(round(y - reach_y) + 1, round(y + reach_y)),
+                round(x - reach_x) : max(round(x - reach_x) + 1, round(x + reach_x)),
+            ]
             seen[row, column] = part.mean() < middle
     return seen

@@ -37,32 +37,60 @@ class Truth:
 
 def ask_ffmpeg(recipe: Recipe, path: Path) -> Truth:
     """Raises ClipError where the command fails, ValueError where its two programs do not count the same."""
-    stream = f"v:{_track(recipe, path)}"
-    times, pictures = _times(path, stream), _pictures(recipe, path, stream)
+    stream = f"v:{_track(recipe)}"
+    if recipe.codec == "av1" and recipe.edits != "none":
+        return _edited_here(recipe, path, stream)
+    pictures = _pictures(recipe, path, stream)
+    if recipe.container == "avi":
+        # It gives frames no times, but a rate.
+        return Truth(tuple(recipe.moment(index) for index in range(len(pictures))), pictures)
+    times = _times(recipe, path, stream)
     if len(times) != len(pictures):
         raise ValueError(f"{path}: ffprobe counts {len(times)} frames, ffmpeg {len(pictures)}")
     return Truth(times, pictures)
 
 
-def _track(recipe: Recipe, path: Path) -> int:
+def _edited_here(recipe: Recipe, path: Path, stream: str) -> Truth:
+    """By what was edited: before FFmpeg 8, its decoder of AV1 shows what edits cut."""
+    pictures = _pictures(recipe, path, stream, "-ignore_editlist", "1")
+    presented = recipe.presented()
+    return Truth(tuple(time for _, time in presented), tuple(pictures[number - recipe.first] for number, _ in presented))
+
+
+def _track(recipe: Recipe) -> int:
     """The place of the wanted track among all streams of pictures."""
     if recipe.tracks == "cover_first":
         return 1
     return int(recipe.tracks == "second_default")
 
 
-def _times(path: Path, stream: str) -> tuple[Fraction, ...]:
+def _times(recipe: Recipe, path: Path, stream: str) -> tuple[Fraction, ...]:
     shown = ("-select_streams", stream, "-show_entries", "frame=best_effort_timestamp:stream=time_base", "-of", "json", path)
     told = json.loads(run_ffmpeg(*shown, program="ffprobe"))
     base = Fraction(told["streams"][0]["time_base"])
-    stamps = [frame["best_effort_timestamp"] for frame in told["frames"]]
-    return tuple((stamp - stamps[0]) * base for stamp in stamps)
+    stamps = [frame.get("best_effort_timestamp") for frame in told["frames"]]
+    # A frame without a time, as some of MPEG-PS and MPEG-TS, follows at the rate of the stream.
+    return tuple(recipe.moment(index) if stamp is None else (stamp - stamps[0]) * base for index, stamp in enumerate(stamps))
 
 
-def _pictures(recipe: Recipe, path: Path, stream: str) -> tuple[Picture, ...]:
+def _pictures(recipe: Recipe, path: Path, stream: str, *opening: str) -> tuple[Picture, ...]:
     wide, high = recipe.shown_size
     chain = [*_to_standard_range(recipe), *_geometry(recipe), "format=rgb24"]
-    drawn = ("-noautorotate", "-i", path, "-map", f"0:{stream}", "-vf", ",".join(chain), "-fps_mode", "passthrough", "-f", "rawvideo", "-")
+    drawn = (
+        *opening,
+        "-noautorotate",
+        "-i",
+        path,
+        "-map",
+        f"0:{stream}",
+        "-vf",
+        ",".join(chain),
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "rawvideo",
+        "-",
+    )
     raw = np.frombuffer(run_ffmpeg(*drawn), np.uint8)
     return tuple(raw.reshape(-1, high, wide, 3))
 
