@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check bench torture killtest soak tracking clean
+.PHONY: run test check bench torture killtest soak corpus tracking clean
 
 run: $(READY)
 	$(BIN)/batchemo run sample_media --out results
@@ -23,7 +23,7 @@ bench: $(READY)
 # These take from minutes to hours, and leave what they made in a folder of /tmp or of CHECKS.
 CHECKS ?= $(or $(TMPDIR),/tmp)/batchemo-checks
 
-torture killtest soak: $(READY)
+torture killtest soak corpus: $(READY)
 	$(BIN)/python -m checks.$@ --folder $(CHECKS)/$@
 
 # Takes FER2013 (make tracking DATA=fer2013.csv); about ten minutes.

@@ -1,0 +1,114 @@
+"""What the `ffmpeg` and `ffprobe` commands show of a clip."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from checks.corpus.clips import CROP, HEIGHT, WIDTH, Recipe, run_ffmpeg
+from checks.corpus.drawn import Orientation, Picture
+
+_TURNS: dict[Orientation, str] = {
+    "upright": "null",
+    "turn_right": "transpose=clock",
+    "turn_over": "hflip,vflip",
+    "turn_left": "transpose=cclock",
+    "mirror": "hflip",
+    "mirror_down": "vflip",
+    "transpose": "transpose=cclock_flip",
+    "transverse": "transpose=clock_flip",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Truth:
+    """Frames that are shown, in order: `times` since the first one, `pictures` upright in square pixels."""
+
+    times: tuple[Fraction, ...]
+    pictures: tuple[Picture, ...]
+
+    def __repr__(self) -> str:
+        return f"Truth({len(self.times)} frames)"
+
+
+def ask_ffmpeg(recipe: Recipe, path: Path) -> Truth:
+    """Raises ClipError where the command fails, ValueError where its two programs do not count the same."""
+    stream = f"v:{_track(recipe)}"
+    if recipe.codec == "av1" and recipe.edits != "none":
+        return _edited_here(recipe, path, stream)
+    pictures = _pictures(recipe, path, stream)
+    if recipe.container == "avi":
+        # It gives frames no times, but a rate.
+        return Truth(tuple(recipe.moment(index) for index in range(len(pictures))), pictures)
+    times = _times(recipe, path, stream)
+    if len(times) != len(pictures):
+        raise ValueError(f"{path}: ffprobe counts {len(times)} frames, ffmpeg {len(pictures)}")
+    return Truth(times, pictures)
+
+
+def _edited_here(recipe: Recipe, path: Path, stream: str) -> Truth:
+    """By what was edited: before FFmpeg 8, its decoder of AV1 shows what edits cut."""
+    pictures = _pictures(recipe, path, stream, "-ignore_editlist", "1")
+    presented = recipe.presented()
+    return Truth(tuple(time for _, time in presented), tuple(pictures[number - recipe.first] for number, _ in presented))
+
+
+def _track(recipe: Recipe) -> int:
+    """The place of the wanted track among all streams of pictures."""
+    if recipe.tracks == "cover_first":
+        return 1
+    return int(recipe.tracks == "second_default")
+
+
+def _times(recipe: Recipe, path: Path, stream: str) -> tuple[Fraction, ...]:
+    shown = ("-select_streams", stream, "-show_entries", "frame=best_effort_timestamp:stream=time_base", "-of", "json", path)
+    told = json.loads(run_ffmpeg(*shown, program="ffprobe"))
+    base = Fraction(told["streams"][0]["time_base"])
+    stamps = [frame.get("best_effort_timestamp") for frame in told["frames"]]
+    # A frame without a time, as some of MPEG-PS and MPEG-TS, follows at the rate of the stream.
+    return tuple(recipe.moment(index) if stamp is None else (stamp - stamps[0]) * base for index, stamp in enumerate(stamps))
+
+
+def _pictures(recipe: Recipe, path: Path, stream: str, *opening: str) -> tuple[Picture, ...]:
+    wide, high = recipe.shown_size
+    chain = [*_to_standard_range(recipe), *_geometry(recipe), "format=rgb24"]
+    drawn = (
+        *opening,
+        "-noautorotate",
+        "-i",
+        path,
+        "-map",
+        f"0:{stream}",
+        "-vf",
+        ",".join(chain),
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "rawvideo",
+        "-",
+    )
+    raw = np.frombuffer(run_ffmpeg(*drawn), np.uint8)
+    return tuple(raw.reshape(-1, high, wide, 3))
+
+
+def _geometry(recipe: Recipe) -> list[str]:
+    left, top, right, bottom = CROP
+    crop = [f"crop={WIDTH - left - right}:{HEIGHT - top - bottom}:{left}:{top}:exact=1"] if recipe.crop == "container" else []
+    wide, high = recipe.shown_size
+    if recipe.change == "none":
+        return [*crop, _TURNS[recipe.turn], f"scale={wide}:{high}:flags=bilinear+accurate_rnd+full_chroma_int", "setsar=1"]
+    fit = f"scale={wide}:{high}:force_original_aspect_ratio=decrease:flags=area+accurate_rnd+full_chroma_int"
+    return [_TURNS[recipe.turn], fit, "format=rgb24", f"pad={wide}:{high}:(ow-iw)/2:(oh-ih)/2", "setsar=1"]
+
+
+def _to_standard_range(recipe: Recipe) -> list[str]:
+    """Reference white of 203 nits becomes the white of 8 bits."""
+    if recipe.colours not in ("pq", "hlg"):
+        return []
+    transfer = {"pq": "smpte2084", "hlg": "arib-std-b67"}[recipe.colours]
+    linear = f"zscale=tin={transfer}:pin=bt2020:min=bt2020nc:rin=tv:t=linear:npl=203,format=gbrpf32le,zscale=p=bt709"
+    return [linear, "tonemap=clip:desat=0", "zscale=t=bt709:m=bt709:r=full,format=gbrp"]

@@ -1,0 +1,113 @@
+"""What is shown of a video is what a player shows: held against the ffmpeg command, and against what is drawn into every frame."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from checks.corpus.clips import Recipe, make, upright
+from checks.corpus.compare import against_truth, alone, in_segments, mean_difference, sampled, shown_by
+from checks.corpus.drawn import MATRICES, UnreadableError, draw, read, show, store
+from checks.corpus.pairs import pairwise
+from checks.corpus.truth import Truth, ask_ffmpeg
+
+RECIPES = pairwise(1)[:64]
+"""Those that show most pairs of values: four fifths of all."""
+
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None, reason="needs the ffmpeg command")
+
+Made = tuple[Path, Truth]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Recipe, Future[Made]]]:
+    """Each clip with its truth; they are made beside one another while the first ones are looked at."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def prepare(recipe: Recipe) -> Made:
+        path = make(recipe, folder)
+        return path, ask_ffmpeg(recipe, path)
+
+    pool = ThreadPoolExecutor(2)
+    yield {recipe: pool.submit(prepare, recipe) for recipe in RECIPES}
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def clip(request: pytest.FixtureRequest, made: dict[Recipe, Future[Made]]) -> tuple[Recipe, Path, Truth]:
+    return request.param, *made[request.param].result()
+
+
+of_every_kind = pytest.mark.parametrize("clip", RECIPES, ids=str, indirect=True)
+
+
+@needs_ffmpeg
+@of_every_kind
+def test_ffmpeg_shows_what_was_drawn(clip: tuple[Recipe, Path, Truth]) -> None:
+    recipe, _, truth = clip
+    presented = recipe.presented()
+    said = [read(picture) for picture in truth.pictures]
+    assert [each.number for each in said] == [number for number, _ in presented]
+    assert {each.orientation for each in said} == {"upright"}
+    assert {each.track for each in said} == {1}
+    assert all(each.aspect == pytest.approx(1, abs=0.02) for each in said)
+    for picture, (number, _) in zip(truth.pictures, presented, strict=True):
+        assert mean_difference(picture, upright(recipe, number - recipe.first)) < 6
+    if recipe.edits == "several":
+        return  # after a cut amid reordered frames FFmpeg's times are late by as much as these are reordered
+    assert [float(time) for time in truth.times] == pytest.approx([float(time) for _, time in presented], abs=1.1e-3)
+
+
+@needs_ffmpeg
+@of_every_kind
+def test_frames_are_those_that_ffmpeg_shows(clip: tuple[Recipe, Path, Truth]) -> None:
+    recipe, path, truth = clip
+    assert against_truth(recipe, shown_by(path, "pyav"), truth) == []
+
+
+@needs_ffmpeg
+@of_every_kind
+def test_the_decoder_that_is_chosen_shows_the_same(clip: tuple[Recipe, Path, Truth]) -> None:
+    _, path, _ = clip
+    assert alone(shown_by(path, "auto"), shown_by(path, "pyav")) == []
+
+
+@needs_ffmpeg
+@of_every_kind
+def test_segments_together_are_the_whole(clip: tuple[Recipe, Path, Truth]) -> None:
+    _, path, _ = clip
+    whole = shown_by(path, "pyav")
+    assert [line for decoder in ("pyav", "auto") for line in in_segments(path, decoder, whole)] == []
+
+
+@needs_ffmpeg
+@of_every_kind
+def test_sampled_frames_are_those_of_their_times(clip: tuple[Recipe, Path, Truth]) -> None:
+    _, path, truth = clip
+    assert [line for decoder in ("pyav", "auto") for line in sampled(path, decoder, truth)] == []
+
+
+@pytest.mark.parametrize("turn", list(MATRICES))
+@pytest.mark.parametrize("size", [(160, 120), (120, 160), (213, 120), (160, 240)])
+def test_a_drawn_picture_says_its_number_and_where_up_is(turn: str, size: tuple[int, int]) -> None:
+    picture = draw(537, *size, track=2)
+    said = read(show(picture, turn))
+    assert (said.number, said.track, said.orientation) == (537, 2, turn)
+    assert said.aspect == pytest.approx(1, abs=0.01)
+    assert (show(store(picture, turn), turn) == picture).all()
+
+
+def test_a_picture_that_is_squeezed_or_says_nothing_is_known() -> None:
+    import cv2
+    import numpy as np
+
+    assert read(np.asarray(cv2.resize(draw(1, 160, 120), (160, 160)))).aspect == pytest.approx(3 / 4, abs=0.02)
+    with pytest.raises(UnreadableError):
+        read(np.full((120, 160, 3), 110, np.uint8))
+    mixed = (draw(1, 160, 120) // 2 + draw(2, 160, 120) // 2).astype(np.uint8)
+    with pytest.raises(UnreadableError):
+        read(mixed)
