@@ -14,12 +14,13 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, typed, unreadable
 from batchemo.media.headers import NO_CROP, is_cut_off, read_crops
-from batchemo.media.presentation import Screen, choose_track, is_cover, is_shown
+from batchemo.media.presentation import Orientation, Screen, choose_track, is_cover, is_shown, orientation_of
 from batchemo.records import Segment
 
 MAX_PIXELS = 200_000_000
@@ -76,8 +77,8 @@ class Index:
 
     `duration_s` reaches to the end of the last frame; `container` is FFmpeg's name of the file's format. `ticks` int64 are the same times
     as the container counts them, `keys` int64 K x 2 when the key frames are shown and when they are decoded. `first` is the first picture,
-    RGB uint8 H x W x 3. `stated` is how many frames the header claims, which may be any number. `plain`: H.264 or HEVC of one size, all of
-    whose packets are shown.
+    RGB uint8 H x W x 3, and `orientation` what it says of how it was turned. `stated` is how many frames the header claims, which may be any
+    number. `plain`: H.264 or HEVC of one size, all of whose packets are shown.
     """
 
     ticks: NDArray[np.int64]
@@ -85,6 +86,7 @@ class Index:
     times_s: NDArray[np.float64]
     duration_s: float
     first: NDArray[np.uint8]
+    orientation: Orientation | None
     container: str
     stated: int
     plain: bool
@@ -209,11 +211,12 @@ def read_index(path: Path) -> Index:
         shown = np.array(keys, np.int64).reshape(-1, 2)
         lasts_s = float((end - int(ordered[0])) * time_base)
         stated = max(stream.frames, round((container.duration or 0) / av.time_base * float(stream.average_rate or 0)))
-        return Index(ordered, shown, times_s, lasts_s, _first_picture(path), container.format.name, stated, plain)
+        first, orientation = _first_frame(path)
+        return Index(ordered, shown, times_s, lasts_s, first, orientation, container.format.name, stated, plain)
 
 
-def _first_picture(path: Path) -> NDArray[np.uint8]:
-    """RGB uint8 H x W x 3 of the first frame that can be decoded. Raises MediaError."""
+def _first_frame(path: Path) -> tuple[NDArray[np.uint8], Orientation | None]:
+    """RGB uint8 H x W x 3 of the first frame that can be decoded, and how it was turned. Raises MediaError."""
     with open_video(path) as (container, stream):
         stream.codec_context.thread_count = 1
         screen = open_screen(path, container, stream)
@@ -222,7 +225,7 @@ def _first_picture(path: Path) -> NDArray[np.uint8]:
                 for frame in packet.decode():
                     screen.notice(packet)
                     picture = screen.show(frame)
-                    return picture if isinstance(picture, np.ndarray) else picture.rgb()
+                    return picture if isinstance(picture, np.ndarray) else picture.rgb(), orientation_of(frame)
     raise MediaError("no_frames", f"{path}: not one frame can be decoded; look at it with: ffprobe {typed(path)}")
 
 
@@ -273,20 +276,24 @@ def _starts(path: Path, index: Index, seconds: float) -> list[int]:
         stream.codec_context.thread_count = 1
         for shown, decoded in index.keys.tolist():
             position = int(np.searchsorted(index.ticks, shown))
-            if index.times_s[position] - index.times_s[starts[-1]] >= seconds and _can_begin(container, stream, shown, decoded):
+            if index.times_s[position] - index.times_s[starts[-1]] < seconds:
+                continue
+            frame = _decoded_alone(container, stream, shown, decoded)
+            if frame is not None and orientation_of(frame) == index.orientation:
                 starts.append(position)
     return starts
 
 
-def _can_begin(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> bool:
-    """Whether the key frame at tick `shown` can be decoded alone: recovery points of intra refresh are called key frames, too."""
+def _decoded_alone(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> VideoFrame | None:
+    """The key frame at tick `shown`, None where it needs other packets: recovery points of intra refresh are called key frames, too."""
     try:
         for packet in packets_from(container, stream, shown, decoded):
             frames = [*packet.decode(), *stream.codec_context.decode(None)]
-            return [frame.pts for frame in frames if frame.key_frame and not frame.is_corrupt] == [shown]
+            whole = [frame for frame in frames if frame.key_frame and not frame.is_corrupt and frame.pts == shown]
+            return whole[0] if len(frames) == len(whole) == 1 else None
     except (av.error.FFmpegError, OSError):
         pass
-    return False
+    return None
 
 
 def packets_from(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> Iterator[Packet[VideoStream]]:

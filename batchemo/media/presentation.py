@@ -79,11 +79,14 @@ class Orientation(NamedTuple):
 UPRIGHT = Orientation()
 
 
-def orientation_of(frame: VideoFrame) -> Orientation:
-    """The nearest of the eight orientations to the display matrix of `frame`, which the decoder hands on from the container."""
+def orientation_of(frame: VideoFrame) -> Orientation | None:
+    """The nearest of the eight orientations to the display matrix of `frame`, None where it has none.
+
+    Where the container has one, every frame has it. H.264 may say it as well, with some frames, and means those that follow, too.
+    """
     matrix = cast("Buffer | None", frame.side_data.get("DISPLAYMATRIX"))
     if matrix is None:
-        return UPRIGHT
+        return None
     # x' = a x + c y, y' = b x + d y (libavutil/display.h)
     a, b, _, c, d = struct.unpack_from("=5i", matrix)
     if abs(a) + abs(d) >= abs(b) + abs(c):
@@ -144,6 +147,7 @@ class Screen:
         self.size = size
         self.crop = crop
         self._stream = stream
+        self._orientation = UPRIGHT
         stated = stream.sample_aspect_ratio
         self._aspects: list[tuple[int, Fraction]] = []
         self._coded_aspect = stream.codec_context.sample_aspect_ratio
@@ -162,7 +166,7 @@ class Screen:
     def show(self, frame: VideoFrame) -> Picture | NDArray[np.uint8]:
         """The frame as it is presented; uint8 H x W x 3 where its pixels had to be made anew."""
         known = convertible(frame)
-        orientation = orientation_of(frame)
+        orientation = self._orientation = orientation_of(frame) or self._orientation
         crop = self.crop.within(frame.width, frame.height)
         width, height = _square(frame.width - crop.left - crop.right, frame.height - crop.top - crop.bottom, self._aspect_of(frame))
         upright = orientation.size(width, height)

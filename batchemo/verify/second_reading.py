@@ -20,7 +20,7 @@ from batchemo.media.container import open_screen, open_video
 from batchemo.media.decode import open_source
 from batchemo.media.fingerprint import fingerprint_of, fingerprint_of_grey
 from batchemo.media.headers import NO_CROP
-from batchemo.media.presentation import orientation_of
+from batchemo.media.presentation import UPRIGHT, orientation_of
 from batchemo.media.source import Sampler
 from batchemo.records import Medium
 
@@ -94,7 +94,7 @@ def _chain(path: Path) -> tuple[int, str]:
         frame = next(container.decode(stream), None) if crop != NO_CROP else None
         if frame is None:
             return stream.index, _SQUARE
-        orientation = orientation_of(frame)
+        orientation = orientation_of(frame) or UPRIGHT
         left, top, right, bottom = orientation.crop(crop)
         width, height = orientation.size(frame.width, frame.height)
     width, height = width - left - right, height - top - bottom
