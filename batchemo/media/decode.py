@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from batchemo.errors import MediaError, UsageError
+from batchemo.media.animation import AnimationSource, times_of
 from batchemo.media.container import Index, divide, read_index
 from batchemo.media.decord import MAX_DECODED_BYTES, DecordSource
 from batchemo.media.picture import PictureSource
@@ -31,7 +32,7 @@ times what it costs to jump to a key frame."""
 def segments_of(medium: Medium, *, decoder: Decoder = "auto") -> list[Segment]:
     """The segments that `medium` is analysed in, a function of the file and `decoder` alone: one for pictures, for short clips,
     and wherever the file is not whole or its container does not tell when its frames are shown."""
-    if medium.kind == "image" or decoder == "decord":
+    if medium.kind == "image" or decoder == "decord" or _is_animation(medium):
         return [Segment()]
     try:
         index = read_index(medium.path)
@@ -50,6 +51,8 @@ def open_source(medium: Medium, *, decoder: Decoder = "auto", segment: Segment |
     """
     if medium.kind == "image":
         return PictureSource(medium.path)
+    if _is_animation(medium):
+        return AnimationSource(medium.path)
     if decoder == "pyav" or (segment is not None and not segment.is_whole):
         return PyAVSource(medium.path, segment)
     if decoder == "decord":
@@ -57,6 +60,14 @@ def open_source(medium: Medium, *, decoder: Decoder = "auto", segment: Segment |
             raise UsageError("decord is not installed here; use --decoder pyav")
         return DecordSource(medium.path)
     return _AutoSource(medium)
+
+
+def _is_animation(medium: Medium) -> bool:
+    """False for a file that cannot be read, which its decoder tells."""
+    try:
+        return times_of(medium.path) is not None
+    except MediaError:
+        return False
 
 
 def may_suit_decord(medium: Medium) -> bool:

@@ -3,6 +3,7 @@ once."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
 from batchemo.errors import MediaError
+from batchemo.media.animation import AnimationSource, times_of
 from batchemo.media.container import convertible, open_video
 from batchemo.media.picture import read_picture
 from batchemo.media.resize import halved
@@ -110,9 +112,22 @@ def _seen(medium: Medium, views: Sequence[_View]) -> Iterator[tuple[_View, NDArr
         pixels = read_picture(medium.path) if views else np.empty((0, 0, 3), np.uint8)
         yield from ((view, pixels) for view in views)
         return
+    if times_of(medium.path) is not None:
+        yield from _seen_in_animation(medium.path, views)
+        return
     for view, frame in _frames(medium.path, views):
         turns = round(frame.rotation / _RIGHT_ANGLE)
         yield view, np.rot90(convertible(frame).to_ndarray(format="rgb24", threads=1), turns)
+
+
+def _seen_in_animation(path: Path, views: Sequence[_View]) -> Iterator[tuple[_View, NDArray[np.uint8]]]:
+    """One cannot jump in it: each of its frames is drawn onto the one before."""
+    waiting = collections.deque(views)
+    for frame in AnimationSource(path).frames():
+        while waiting and waiting[0].time_s == frame.time_s and frame.is_decoded:
+            yield waiting.popleft(), frame.pixels
+        if not waiting:
+            return
 
 
 def _frames(path: Path, views: Sequence[_View]) -> Iterator[tuple[_View, VideoFrame]]:

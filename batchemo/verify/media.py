@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError
+from batchemo.media.animation import AnimationSource, times_of
 from batchemo.media.container import Count
 from batchemo.media.decode import Decoder, open_source, segments_of
 from batchemo.media.pyav import PyAVSource
@@ -36,9 +37,9 @@ Found = Iterator[tuple[str, str]]
 
 
 def count_frames(path: Path) -> Count | None:
-    """What the packets of a video announce; None where there are none to be read."""
+    """What the packets of a video, or the headers of an animation, announce; None where there are none to be read."""
     try:
-        return PyAVSource(path).count()
+        return (PyAVSource(path) if times_of(path) is None else AnimationSource(path)).count()
     except MediaError:
         return None
 
