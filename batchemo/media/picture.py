@@ -35,8 +35,8 @@ _HARMLESS = re.compile("extraneous bytes")
 """What libjpeg warns of though nothing is lost: cameras fill up their files with such bytes."""
 _UNREAD_JPEG = 128
 """What pixels are that libjpeg could not read; other readers leave them 0."""
-_MENTIONED = 0.005
-"""Share of a picture whose loss is told as a number."""
+_MENTIONED, _MOST_LOST = 0.005, 0.95
+"""Shares of a picture that may be lost: from the first on they are told as a number, beyond the second the rest shows nobody."""
 _NOT_MADE_FOR = re.compile("unsupported|not supported|cannot handle|unknown|not implemented", re.IGNORECASE)
 _JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]..(.)", re.DOTALL)
 """Marker, length and bits a channel of a JPEG's frame (ITU-T T.81, B.2.2)."""
@@ -133,7 +133,8 @@ def _decode_opened(path: Path, content: bytes, picture: Image.Image) -> _Decoded
 
 
 def _by_simplejpeg(content: bytes) -> _Decoded | None:
-    """A JPEG, as far as it goes; None for one that Pillow must look at. It makes the same pixels, in a third to a half of the time."""
+    """A JPEG, as far as it goes; None for one that Pillow must look at. It makes the same pixels, in a third to a half of the time. Raises
+    ValueError where nothing is left of it."""
     why = ""
     # A file that lacks the mark of its end alone lacks nothing.
     for whole in (content, content + _END_OF_JPEG):
@@ -147,7 +148,10 @@ def _by_simplejpeg(content: bytes) -> _Decoded | None:
         pixels = simplejpeg.decode_jpeg(content, colorspace="RGB", strict=False)
     except ValueError:
         return None
-    return _incomplete(pixels, "simplejpeg", why, unread=_UNREAD_JPEG)
+    decoded = _incomplete(pixels, "simplejpeg", why, unread=_UNREAD_JPEG)
+    if decoded is None:
+        raise ValueError(why)
+    return decoded
 
 
 def _by_opencv(content: bytes) -> _Decoded | None:
@@ -187,12 +191,13 @@ def _as_far_as_it_goes(path: Path, content: bytes, why: Exception) -> _Decoded:
 
 
 def _incomplete(pixels: NDArray[np.uint8], decoder: str, why: str, *, unread: int) -> _Decoded | None:
-    """Pixels, as they are stored, of which those that could not be read are `unread`; None where that is all of them."""
+    """Pixels, as they are stored, of which those that could not be read are `unread`; None where that is
+    nearly all of them."""
     there = np.flatnonzero((pixels != unread).any(axis=(1, 2)))
-    if not len(there):
+    lost = 1 - int(there[-1] - there[0] + 1) / len(pixels) if len(there) else 1.0
+    if lost > _MOST_LOST:
         return None
-    lost = 1 - (int(there[-1]) + 1) / len(pixels)
-    what = f"the last {lost:.0%} of it are missing" if lost >= _MENTIONED else "some of it may be missing"
+    what = f"some {lost:.0%} of it are missing" if lost >= _MENTIONED else "some of it may be missing"
     return _Decoded(pixels, decoder, f"damaged or cut off ({why}): {what}; what could be read was analysed")
 
 
@@ -217,8 +222,8 @@ def _without_pillow(path: Path, content: bytes) -> _Decoded:
         decoded = None
     if decoded is None or decoded.ndim != 3 or decoded.shape[2] != 3:
         raise _unsupported(path, "a TIFF of an unusual kind")
-    pixels = eight_bits(np.ascontiguousarray(decoded[:, :, ::-1]))
-    return _Decoded(upright(pixels, first.get(tiff.ORIENTATION, 1)), "opencv", _note_on_pages(path, content))
+    # It has turned the picture upright.
+    return _Decoded(eight_bits(np.ascontiguousarray(decoded[:, :, ::-1])), "opencv", _note_on_pages(path, content))
 
 
 def _note_on_pages(path: Path, content: bytes) -> str:
