@@ -61,10 +61,12 @@ class AnimationSource:
             content = _whole(self._path.read_bytes(), times)
             with opened(content) as picture:
                 check_size(self._path, *picture.size)
-                orientation = orientation_of(picture)
+                orientation = 1
                 for number in range(len(times.durations)):
                     picture.seek(number + times.default_image)
                     picture.load()
+                    # Pillow loads a PNG to find it, and what is wrong with the pixels would be taken for a matter of EXIF.
+                    orientation = orientation if given else orientation_of(picture)
                     pixels = upright(as_rgb(picture), orientation)
                     given += 1
                     yield pixels
