@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import struct
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -63,7 +64,9 @@ def _film_of(rgb: bytes, width: int, height: int) -> bytes:
         stream.pix_fmt = "yuv444p"
         stream.codec_context.codec_tag = "hvc1"
         pixels = np.frombuffer(rgb, np.uint8).reshape(height, width, 3)
-        output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
+        frame.pts, frame.time_base = 0, Fraction(1)
+        output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return file.getvalue()
 

@@ -6,10 +6,11 @@ import contextlib
 import functools
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
+import cv2
 import numpy as np
 import pi_heif
 from numpy.typing import NDArray
@@ -48,14 +49,14 @@ _FORMATS = (*(reader.format for reader in _READERS), "HEIF")
 """Pillow reads more, but nobody has looked at what its other readers make of a file that means them ill."""
 
 _WHITE = 255
-_TURNS = {
-    2: lambda p: p[:, ::-1],
-    3: lambda p: p[::-1, ::-1],
-    4: lambda p: p[::-1],
-    5: lambda p: p.swapaxes(0, 1),
-    6: lambda p: np.rot90(p, -1),
-    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
-    8: lambda p: np.rot90(p, 1),
+_TURNS: dict[int, Callable[[Any], Any]] = {
+    2: lambda p: cv2.flip(p, 1),
+    3: lambda p: cv2.rotate(p, cv2.ROTATE_180),
+    4: lambda p: cv2.flip(p, 0),
+    5: cv2.transpose,
+    6: lambda p: cv2.rotate(p, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda p: cv2.rotate(cv2.transpose(p), cv2.ROTATE_180),
+    8: lambda p: cv2.rotate(p, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 """What makes a picture upright, by its orientation (EXIF 2.32, tag 0x0112)."""
 
@@ -104,7 +105,7 @@ def orientation_of(picture: Image.Image) -> int:
 
 def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """H x W x C as it is to be seen, contiguous."""
-    return np.ascontiguousarray(_TURNS[orientation](pixels)) if orientation in _TURNS else pixels
+    return np.asarray(_TURNS[orientation](pixels), np.uint8) if orientation in _TURNS else pixels
 
 
 def as_rgb(picture: Image.Image) -> NDArray[np.uint8]:
