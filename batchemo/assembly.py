@@ -145,6 +145,7 @@ class Assembly:
             undecodable=known.undecodable + found.undecodable,
             missing=known.missing + found.missing,
             trouble=known.trouble or found.trouble,
+            note=known.note or found.note,
             width=known.width or found.width,
             height=known.height or found.height,
             duration_s=max(known.duration_s, found.duration_s),
@@ -161,7 +162,8 @@ def _known_style(results: Path, medium: Medium) -> dict[str, Any] | None:
 
 
 def _with_losses(row: MediaRow, medium: Medium, found: Found) -> MediaRow:
-    """The row with a word on frames that could not be had; a file that ends too early has failed, though its tables hold the rest."""
+    """The row with a word on what could not be had or was not looked at. A file that ends too early has failed, though its tables hold the
+    rest."""
     if found.missing:
         kept = f"{found.decoded} of {row.n_frames} frames could be read; the tables hold those"
         message = f"{medium.path} is cut off: only {kept}. Copy it again from its source"
@@ -169,7 +171,5 @@ def _with_losses(row: MediaRow, medium: Medium, found: Found) -> MediaRow:
     if not found.decoded and found.undecodable:
         message = f"{medium.path}: not one frame can be decoded; look at it with: ffprobe {typed(medium.path)}"
         return dataclasses.replace(row, status="failed", error="no_frames", message=message).storable()
-    if found.undecodable:
-        message = f"{found.undecodable} of {row.n_frames} frames cannot be decoded ({found.trouble or 'damaged'})"
-        return dataclasses.replace(row, message=message).storable()
-    return row
+    lost = f"{found.undecodable} of {row.n_frames} frames cannot be decoded ({found.trouble or 'damaged'})" if found.undecodable else ""
+    return dataclasses.replace(row, message="; ".join(filter(None, (found.note, lost)))).storable()

@@ -18,9 +18,11 @@ from rich.table import Table
 
 from batchemo.doctor import Finding
 from batchemo.errors import typed
+from batchemo.media.discover import PassedOver
+from batchemo.media.foreign import RAW
 from batchemo.pulse import read_pulses
 from batchemo.records import MediaRow
-from batchemo.run import Plan, Report, Watch
+from batchemo.run import Plan, Report, Watch, count_kinds
 from batchemo.summary import summarise
 from batchemo.verify.audit import Verification
 
@@ -85,6 +87,8 @@ class Display:
         if report.vanished:
             told = f"Not there any more: {_listed(report.vanished)}. To remove their results: --prune"
             console.print(told, highlight=False, soft_wrap=True)
+        if report.passed_over:
+            console.print(f"{told_of_kinds(report.passed_over)}.", highlight=False, soft_wrap=True)
         if not report.rows:
             told = "No pictures or videos were found there: nothing that is JPEG, PNG, WebP, TIFF ... or a video that FFmpeg reads"
             console.print(escape(told), highlight=False, soft_wrap=True)
@@ -148,7 +152,8 @@ class Display:
         """The report for JSON."""
         rows = [row.as_dict() for row in report.rows]
         lists = {name: list(getattr(report, name)) for name in ("analysed", "redrawn", "vanished", "pruned")}
-        return {"run_id": report.run_id, "seconds": report.seconds, **lists, "media": rows}
+        passed_over = count_kinds(report.passed_over)
+        return {"run_id": report.run_id, "seconds": report.seconds, **lists, "passed_over": passed_over, "media": rows}
 
     def _started(self, planned: Plan, pulses: Path) -> None:
         self._sizes = {medium.name: _size(medium.path) for medium in planned.todo}
@@ -263,6 +268,17 @@ def print_findings(findings: Sequence[Finding]) -> None:
         console.print(f"\n[red]A run cannot work without: {', '.join(missing)}.[/red] The lines above say how to get it.", highlight=False)
     else:
         console.print("\nAll that a run needs is here.", highlight=False)
+
+
+def told_of_kinds(passed_over: Sequence[PassedOver]) -> str:
+    """Pictures that were passed over, each kind once, and what to type to have them analysed; safe to print."""
+    kinds = count_kinds(passed_over)
+    names = [f"{kind['count']} {_named(kind['kind'], kind['count'])} ({kind['extension'] or 'no extension'})" for kind in kinds]
+    return f"Passed over: {shown(', '.join(names))}; convert them to JPEG or PNG first, for example with: {shown(kinds[0]['example'])}"
+
+
+def _named(kind: str, count: int) -> str:
+    return f"{kind}s" if kind == RAW and count > 1 else kind
 
 
 def shown(text: str) -> str:

@@ -29,7 +29,7 @@ from batchemo.errors import UsageError
 from batchemo.index import merge_into_index, read_index
 from batchemo.inventory import Entry, is_perhaps_unmounted, is_vanished, read_inventory, remove_results
 from batchemo.lock import is_held, locked
-from batchemo.media.discover import find_media
+from batchemo.media.discover import PassedOver, find_media
 from batchemo.options import RunOptions
 from batchemo.parts import FOLDER as PARTS
 from batchemo.records import MediaRow, Medium, Outcome
@@ -45,25 +45,27 @@ from batchemo.work import Analysis
 _PULSES = ".pulses"
 _PAGE_LOCK = ".page.lock"
 _SAVE_EVERY_SECONDS = 30.0
-_PACKAGES = ("av", "decord", "facenet-pytorch", "numpy", "opencv-python-headless", "pandas", "pyarrow", "torch")
+_PACKAGES = tuple("av decord facenet-pytorch numpy opencv-python-headless pandas pi-heif pillow pyarrow simplejpeg torch".split())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
     """What a run would do: `todo` are analysed, of those named in `redrawn` only the pictures are made again; `done` rows are kept from
-    earlier runs; `vanished` media are not there any more."""
+    earlier runs; `vanished` media are not there any more; pictures that are not read here are `passed_over`."""
 
     todo: tuple[Medium, ...]
     done: tuple[MediaRow, ...]
     vanished: tuple[MediaRow, ...] = ()
     redrawn: frozenset[str] = frozenset()
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
     """What became of a run: the rows of all its media, in the order of their names, and which were analysed now, or `redrawn` only.
 
-    Of media that are not there any more, results are kept (`vanished`) or were removed (`pruned`). `page` is the one to look at.
+    Of media that are not there any more, results are kept (`vanished`) or were removed (`pruned`). Pictures that are not read here were
+    `passed_over`. `page` is the one to look at.
     """
 
     run_id: str
@@ -74,6 +76,7 @@ class Report:
     vanished: tuple[str, ...] = ()
     pruned: tuple[str, ...] = ()
     page: Path | None = None
+    passed_over: tuple[PassedOver, ...] = ()
 
     @property
     def failed(self) -> tuple[MediaRow, ...]:
@@ -98,7 +101,15 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
         choose_device(options.device)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; give a folder")
-    media = find_media(inputs, out=out, include=options.include, exclude=options.exclude, follow_symlinks=options.follow_symlinks)
+    foreign: list[PassedOver] = []
+    media = find_media(
+        inputs,
+        out=out,
+        include=options.include,
+        exclude=options.exclude,
+        follow_symlinks=options.follow_symlinks,
+        passed_over=foreign,
+    )
     entries = {entry.output: entry for entry in read_inventory(out)}
     media = [medium for medium in media if _is_ours(medium.name, options.shard)]
     todo: list[Medium] = []
@@ -114,7 +125,20 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
         redrawn |= {medium.name} if left == "copy" else set()
     gone = _vanished(out, entries.values(), inputs, found={medium.name for medium in media})
     vanished = tuple(row for row in gone if _is_ours(row.media, options.shard))
-    return Plan(tuple(todo), tuple(done), vanished, frozenset(redrawn))
+    passed_over = tuple(each for each in foreign if _is_ours(each.name, options.shard))
+    return Plan(tuple(todo), tuple(done), vanished, frozenset(redrawn), passed_over)
+
+
+def count_kinds(passed_over: Iterable[PassedOver]) -> list[dict[str, Any]]:
+    """How many pictures of each kind and extension were passed over: `kind`, `extension`, `count` and, for people, an `example` of what
+    converts them; most of them first."""
+    groups: dict[tuple[str, str], list[PassedOver]] = {}
+    for each in passed_over:
+        groups.setdefault((each.foreign.kind, each.path.suffix.lower()), []).append(each)
+    return [
+        {"kind": kind, "extension": extension, "count": len(group), "example": group[0].foreign.command(Path(group[0].path.name))}
+        for (kind, extension), group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
 
 
 def _vanished(out: Path, entries: Iterable[Entry], inputs: Sequence[Path], *, found: set[str]) -> Iterator[MediaRow]:
@@ -177,7 +201,7 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
     kept = tuple(row.media for row in planned.vanished if row.media not in pruned)
     analysed = tuple(medium.name for medium in planned.todo if medium.name not in planned.redrawn)
     redrawn = tuple(sorted(planned.redrawn))
-    return Report(run_id, ordered, analysed, time.monotonic() - began, redrawn, kept, tuple(sorted(pruned)), page)
+    return Report(run_id, ordered, analysed, time.monotonic() - began, redrawn, kept, tuple(sorted(pruned)), page, planned.passed_over)
 
 
 def write_page(out: Path) -> Path | None:
@@ -275,6 +299,7 @@ class _Account:
             "media": {"to_do": len(planned.todo), "done_before": len(planned.done)},
             "vanished": [row.media for row in planned.vanished if row.media not in pruned],
             "pruned": sorted(pruned),
+            "passed_over": count_kinds(planned.passed_over),
         }
         self._write_facts()
         self._log("started", media=len(planned.todo))

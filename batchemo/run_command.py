@@ -205,12 +205,16 @@ def run(
 
 
 def _print_plan(planned: Any, *, as_json: bool) -> None:
+    from batchemo.display import told_of_kinds
+    from batchemo.run import count_kinds
+
     if as_json:
         names = {
             "todo": [m.name for m in planned.todo],
             "redrawn": sorted(planned.redrawn),
             "done": [row.media for row in planned.done],
             "vanished": [row.media for row in planned.vanished],
+            "passed_over": count_kinds(planned.passed_over),
         }
         typer.echo(json.dumps(names, ensure_ascii=False))
         return
@@ -218,4 +222,6 @@ def _print_plan(planned: Any, *, as_json: bool) -> None:
         typer.echo(medium.name)
     gone = f", {len(planned.vanished)} are not there any more (see --prune)" if planned.vanished else ""
     drawn = f", {len(planned.redrawn)} drawn again" if planned.redrawn else ""
+    if planned.passed_over:
+        say(told_of_kinds(planned.passed_over))
     say(f"{len(planned.todo) - len(planned.redrawn)} media would be analysed{drawn}, {len(planned.done)} are done{gone}")

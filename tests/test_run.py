@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
+from PIL import Image
 
 import batchemo
 from batchemo.engine import usable_cores
@@ -139,7 +141,7 @@ def bad_media(folder: Path) -> dict[str, str]:
     (folder / "no_frames.mp4").write_bytes(whole[: whole.index(b"mdat") + 4])
     faststart.unlink()
     picture = (SAMPLES / "grace_hopper.jpg").read_bytes()
-    (folder / "broken.jpg").write_bytes(picture[: len(picture) // 3])
+    (folder / "broken.jpg").write_bytes(picture[: picture.index(b"\xff\xda")])
     write_black_png(folder / "huge.png", 30_000)
     write_black_png(folder / "nothing.png", 0)
     return {
@@ -323,10 +325,48 @@ def test_failed_before_is_still_a_failure(videos: Path, tmp_path: Path) -> None:
     assert "--retry-failed" in ended.stderr
 
 
+def test_a_picture_that_breaks_off_is_done_and_says_so(videos: Path, tmp_path: Path) -> None:
+    picture = (SAMPLES / "grace_hopper.jpg").read_bytes()
+    (videos / "cut.jpg").write_bytes(picture[: len(picture) * 2 // 3])
+    Image.open(SAMPLES / "grace_hopper.jpg").save(videos / "pages.tif", save_all=True, append_images=[Image.new("RGB", (9, 9))])
+    ended = run("run", videos, "--out", tmp_path / "results", "--no-report")
+    assert ended.returncode == 0
+    assert "Corrupt JPEG" not in ended.stderr
+    found = rows(tmp_path / "results")
+    assert found["status"].tolist() == ["done", "done"]
+    assert found["n_faces"].tolist() == [1, 1]
+    assert "damaged or cut off" in found.loc["cut.jpg", "message"]
+    assert "page 1 of 2" in found.loc["pages.tif", "message"]
+
+
+def test_pictures_that_are_not_read_here_are_named_once(videos: Path, tmp_path: Path) -> None:
+    for name in ("a.jxl", "b.jxl", "sub/c.jxl", "[red]d.cr2"):
+        (videos / name).parent.mkdir(exist_ok=True)
+        (videos / name).write_bytes(b"\xff\x0a" if name.endswith("jxl") else b"II*\0\x10\0\0\0CR\2\0")
+    shutil.copy(SAMPLES / "grace_hopper.jpg", videos)
+    out = tmp_path / "results"
+    ended = run("run", videos, "--out", out, "--json", "--no-annotate")
+    assert ended.returncode == 0
+    told = "Passed over: 3 JPEG XL (.jxl), 1 raw photograph (.cr2); convert them to JPEG or PNG first, for example with: djxl a.jxl a.png."
+    assert ended.stderr.count(told) == 1
+    expected = [
+        {"kind": "JPEG XL", "extension": ".jxl", "count": 3, "example": "djxl a.jxl a.png"},
+        {"kind": "raw photograph", "extension": ".cr2", "count": 1, "example": "darktable-cli '[red]d.cr2' '[red]d'.jpg"},
+    ]
+    assert json.loads(ended.stdout)["passed_over"] == expected
+    assert json.loads(next(out.glob("runs/*/run.json")).read_text())["passed_over"] == expected
+    assert list(rows(out).index) == ["grace_hopper.jpg"]
+    planned = run("run", videos, "--out", out, "--dry-run")
+    assert told[:-1] in planned.stderr
+    given = run("run", videos / "a.jxl", "--out", tmp_path / "given")
+    assert given.returncode == 3
+    assert "a.jxl cannot be read here (JPEG XL); convert it first, for example with: djxl" in given.stderr
+
+
 def test_dry_run_writes_nothing(videos: Path, tmp_path: Path) -> None:
     write_clip(videos / "a.mp4")
     ended = run("run", videos, "--out", tmp_path / "results", "--dry-run", "--json")
-    assert json.loads(ended.stdout) == {"todo": ["a.mp4"], "redrawn": [], "done": [], "vanished": []}
+    assert json.loads(ended.stdout) == {"todo": ["a.mp4"], "redrawn": [], "done": [], "vanished": [], "passed_over": []}
     assert not (tmp_path / "results").exists()
 
 

@@ -77,7 +77,7 @@ class Index:
 
     `duration_s` reaches to the end of the last frame; `container` is FFmpeg's name of the file's format. `ticks` int64 are the same times
     as the container counts them, `keys` int64 K x 2 when the key frames are shown and when they are decoded. `first` is the first picture,
-    RGB uint8 H x W x 3, and `orientation` what it says of how it was turned. `stated` is how many frames the header claims, which may be any
+    RGB uint8 H x W x 3, and `orientation` what it says of how it was turned. `stated` is how many frames the header claims, any
     number. `plain`: H.264 or HEVC of one size, all of whose packets are shown.
     """
 

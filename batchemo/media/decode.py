@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, UsageError
+from batchemo.media.animation import AnimationSource, times_of
 from batchemo.media.container import Index, divide, read_index
 from batchemo.media.decord import MAX_DECODED_BYTES, DecordSource
 from batchemo.media.picture import PictureSource, read_picture
@@ -32,7 +34,7 @@ times what it costs to jump to a key frame."""
 def segments_of(medium: Medium, *, decoder: Decoder = "auto") -> list[Segment]:
     """The segments that `medium` is analysed in, a function of the file and `decoder` alone: one for pictures, for short clips,
     and wherever the file is not whole or its container does not tell when its frames are shown."""
-    if medium.kind == "image" or decoder == "decord":
+    if medium.kind == "image" or decoder == "decord" or _is_animation(medium):
         return [Segment()]
     try:
         index = read_index(medium.path)
@@ -51,6 +53,8 @@ def open_source(medium: Medium, *, decoder: Decoder = "auto", segment: Segment |
     """
     if medium.kind == "image":
         return PictureSource(medium.path)
+    if _is_animation(medium):
+        return AnimationSource(medium.path)
     if decoder == "pyav" or (segment is not None and not segment.is_whole):
         return PyAVSource(medium.path, segment)
     if decoder == "decord":
@@ -68,7 +72,20 @@ def pictures_at(medium: Medium, times_s: Sequence[float]) -> Iterator[tuple[floa
     if medium.kind == "image":
         yield from ((time_s, read_picture(medium.path)) for time_s in times_s)
     else:
-        yield from PyAVSource(medium.path).pictures_at(times_s)
+        yield from frame_by_frame(medium.path).pictures_at(times_s)
+
+
+def frame_by_frame(path: Path) -> AnimationSource | PyAVSource:
+    """The source that reads any video, in order. Raises MediaError where the file cannot be read."""
+    return PyAVSource(path) if times_of(path) is None else AnimationSource(path)
+
+
+def _is_animation(medium: Medium) -> bool:
+    """False for a file that cannot be read, which its decoder tells."""
+    try:
+        return times_of(medium.path) is not None
+    except MediaError:
+        return False
 
 
 def may_suit_decord(medium: Medium) -> bool:

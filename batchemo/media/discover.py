@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import itertools
 import logging
@@ -12,11 +13,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from batchemo.errors import UsageError
+from batchemo.media.foreign import Foreign
 from batchemo.media.output_names import output_name
 from batchemo.media.sniff import kind_of
 from batchemo.records import Medium
 
 _log = logging.getLogger("batchemo")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A picture that is not analysed because it is not read here; `name` as a medium would have it."""
+
+    path: Path
+    name: str
+    foreign: Foreign
 
 
 def find_media(
@@ -26,12 +37,14 @@ def find_media(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     follow_symlinks: bool = False,
+    passed_over: list[PassedOver] | None = None,
 ) -> list[Medium]:
     """The media among `inputs` (files, and folders with all that is below them), always in the same order.
 
     A folder's files come first, by name, then its sub-folders. Hidden files and folders (leading `.`), symbolic links
     (unless `follow_symlinks`), special files, the results folder `out` and any other results folder are passed over; so is
-    what neither content nor extension tells to be a picture or video. An INPUT itself may be hidden or a link, and a
+    what neither content nor extension tells to be a picture or video. Pictures of kinds that are not read here are passed over, too, and
+    added to `passed_over`. An INPUT itself may be hidden or a link, and a
     file given as INPUT always is a medium. A file reached twice is listed once, under the name it had first. A
     sub-folder that cannot be read is logged as a warning.
 
@@ -50,6 +63,7 @@ def find_media(
         _check_input(path, out=out)
     media: dict[str, Medium] = {}
     names: set[str] = set()
+    seen: set[str] = set()
     for root, label in _labelled(inputs):
         for path, identity in _files_below(root, out=out, follow_symlinks=follow_symlinks):
             raw_name = PurePosixPath(label, path.relative_to(root).as_posix()).as_posix()
@@ -58,6 +72,11 @@ def find_media(
             kind = kind_of(path, is_input=path == root)
             if kind is None:
                 _log.debug("%s: neither picture nor video", _shown(path))
+                continue
+            if isinstance(kind, Foreign):
+                if passed_over is not None and identity not in seen:
+                    passed_over.append(PassedOver(path, _readable(raw_name), kind))
+                seen.add(identity)
                 continue
             name = _unique(_readable(raw_name), taken=names, suffix=path.suffix)
             names.add(name)

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from batchemo.media import foreign, frame_times, tiff
+from batchemo.media.foreign import HEAD_BYTES, Foreign
 from batchemo.records import Kind
 
 _IMAGE_EXTENSIONS = frozenset(
@@ -25,7 +27,7 @@ _AUDIO_EXTENSIONS = frozenset(".aac .aax .flac .m4a .m4b .m4p .m4r .mka .mp3 .og
 _IMAGE_SIGNATURES = (
     b"\xff\xd8\xff",  # JPEG
     b"\x89PNG\r\n\x1a\n",
-    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # TIFF and BigTIFF
+    *tiff.SIGNATURES,
 )
 _VIDEO_SIGNATURES = (
     b"\x1a\x45\xdf\xa3",  # EBML: Matroska and WebM
@@ -49,52 +51,71 @@ _MOV_ATOMS = frozenset((b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
 
 _BITMAP_HEADER_SIZES = (12, 16, 40, 52, 56, 64, 108, 124)
 
-_HEAD_BYTES = 4096
 
-
-def kind_of(path: Path, *, is_input: bool) -> Kind | None:
-    """What a run takes `path` for: by its content, then by its extension; an INPUT (`is_input`) is a medium whatever it is."""
-    if is_input:
-        return sniff(path) or _extension_kind(path) or "video"
-    return None if path.suffix.lower() in _AUDIO_EXTENSIONS else sniff(path) or _extension_kind(path)
+def kind_of(path: Path, *, is_input: bool) -> Kind | Foreign | None:
+    """What a run takes `path` for: by its content, then by its extension; an INPUT (`is_input`) is a medium whatever it is, and fails as
+    one."""
+    if not is_input and path.suffix.lower() in _AUDIO_EXTENSIONS:
+        return None
+    kind = _look(path) or _extension_kind(path)
+    if is_input and not isinstance(kind, str):
+        return "video" if kind is None else "image"
+    return kind
 
 
 def sniff(path: Path) -> Kind | None:
-    """What the content of `path` is, whatever its extension says; None for anything unknown, unreadable or not a file.
+    """What the content of `path` is, whatever its extension says; None for anything unknown, unreadable or not a file, and for pictures
+    that are not read here.
 
-    A GIF with more than one picture is a video. Reads 4 KiB, of a GIF as much as its first picture takes; never opens
-    pipes or devices.
+    A GIF, WebP, PNG or AVIF with more than one picture is a video. Reads 4 KiB, and of a picture what tells how many there are;
+    never opens pipes or devices.
     """
+    kind = _look(path)
+    return kind if isinstance(kind, str) else None
+
+
+def _look(path: Path) -> Kind | Foreign | None:
     try:
         if not path.is_file():
             return None
         with path.open("rb") as file:
-            return _content_kind(file)
+            head = file.read(HEAD_BYTES)
+            return foreign.by_content(file, head, path) or _content_kind(file, head)
     except OSError:
         return None
 
 
-def _extension_kind(path: Path) -> Kind | None:
+def _extension_kind(path: Path) -> Kind | Foreign | None:
     extension = path.suffix.lower()
     if extension in _IMAGE_EXTENSIONS:
         return "image"
-    return "video" if extension in _VIDEO_EXTENSIONS else None
+    return "video" if extension in _VIDEO_EXTENSIONS else foreign.by_extension(path)
 
 
-def _content_kind(file: BinaryIO) -> Kind | None:
-    head = file.read(_HEAD_BYTES)
+def _content_kind(file: BinaryIO, head: bytes) -> Kind | None:
     if head.startswith((b"GIF87a", b"GIF89a")):
         return "video" if _has_second_picture(file) else "image"
     if head.startswith(_IMAGE_SIGNATURES) or _riff_form(head) == b"WEBP" or _is_bitmap(head):
-        return "image"
+        return "video" if _moves(file, head) else "image"
     if head[4:8] == b"ftyp":
-        brand = head[8:12]
-        return "image" if brand in _IMAGE_BRANDS else None if brand in _OTHER_BRANDS else "video"
+        return _brand_kind(file, head)
     if head.startswith(_VIDEO_SIGNATURES) or _riff_form(head) == b"AVI " or _is_transport_stream(head):
         return "video"
     if _is_ogg_video(head) or _is_old_mov(head, size_bytes=file.seek(0, os.SEEK_END)):
         return "video"
     return None
+
+
+def _brand_kind(file: BinaryIO, head: bytes) -> Kind | None:
+    brand = head[8:12]
+    if brand in _IMAGE_BRANDS:
+        return "video" if _moves(file, head) else "image"
+    return None if brand in _OTHER_BRANDS else "video"
+
+
+def _moves(file: BinaryIO, head: bytes) -> bool:
+    times = frame_times.times_in(file, head)
+    return times is not None and times.moves
 
 
 def _riff_form(head: bytes) -> bytes:

@@ -17,6 +17,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from batchemo.errors import cause, unreadable
+from batchemo.media.animation import times_of
 from batchemo.media.container import MediaFile
 from batchemo.render.audio import LOCAL_ONLY
 
@@ -62,6 +63,9 @@ class Clock:
 def read_clock(source: Path) -> Clock:
     """That of a copy of `source`; one of round numbers, with a warning, where the file does not tell. Raises MediaError where it cannot be
     opened."""
+    times = times_of(source)
+    if times is not None:
+        return Clock(end=times.duration_s, rate=len(times.durations) / times.duration_s)
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(MediaFile(source))

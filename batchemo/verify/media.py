@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from batchemo.errors import MediaError
 from batchemo.media.container import Count
+from batchemo.media.decode import frame_by_frame
 from batchemo.media.fingerprint import distances
-from batchemo.media.pyav import PyAVSource
 from batchemo.media.source import Sampler
 from batchemo.records import MediaRow, Medium
 from batchemo.verify.second_reading import Reader, read_again
@@ -40,9 +40,9 @@ Found = Iterator[tuple[str, str]]
 
 
 def count_frames(path: Path) -> Count | None:
-    """What the packets of a video announce; None where there are none to be read."""
+    """What the packets of a video, or the headers of an animation, announce; None where there are none to be read."""
     try:
-        return PyAVSource(path).count()
+        return frame_by_frame(path).count()
     except MediaError:
         return None
 

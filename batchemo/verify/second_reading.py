@@ -14,15 +14,18 @@ from typing import Literal
 import av
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from batchemo.errors import MediaError, UsageError, typed
 from batchemo.media.container import open_screen, open_video
-from batchemo.media.decode import open_source
+from batchemo.media.decode import frame_by_frame
 from batchemo.media.fingerprint import fingerprint_of, fingerprint_of_grey
 from batchemo.media.headers import NO_CROP
+from batchemo.media.picture import read_picture
 from batchemo.media.presentation import UPRIGHT, orientation_of
+from batchemo.media.pyav import PyAVSource
 from batchemo.media.source import Sampler
-from batchemo.records import Medium
+from batchemo.records import Frame, Medium
 
 Reader = Literal["pyav", "ffmpeg"]
 
@@ -52,10 +55,14 @@ def check_reader(reader: Reader) -> None:
 
 
 def read_again(medium: Medium, *, reader: Reader, sample_fps: float | None) -> SecondReading:
-    """Reads all frames of `medium`, sampled ones as a run does. Pictures are read by Pillow whatever the reader. Raises MediaError."""
-    if reader == "ffmpeg" and medium.kind == "video":
+    """Reads all frames of `medium`, sampled ones as a run does. Pictures, and animations of the formats of pictures, are read by Pillow
+    whatever the reader. Raises MediaError."""
+    if medium.kind == "image":
+        pixels = _by_pillow(medium.path)
+        return _of([(0, 0.0, fingerprint_of(Frame(0, 0.0, pixels)))], np.empty(0), (pixels.shape[1], pixels.shape[0]))
+    source = frame_by_frame(medium.path)
+    if reader == "ffmpeg" and isinstance(source, PyAVSource):
         return _by_ffmpeg(medium.path, sample_fps)
-    source = open_source(medium, decoder="pyav")
     seen: list[tuple[int, float, int]] = []
     lost: list[float] = []
     for frame in source.frames(sample_fps=sample_fps):
@@ -64,6 +71,14 @@ def read_again(medium: Medium, *, reader: Reader, sample_fps: float | None) -> S
         else:
             lost.append(frame.time_s)
     return _of(seen, np.sort(np.array(lost)), (source.found.width, source.found.height))
+
+
+def _by_pillow(path: Path) -> NDArray[np.uint8]:
+    """A plain picture, RGB uint8 H x W x 3, as Pillow alone has it; one with transparency, or in part damaged, as runs read it."""
+    with contextlib.suppress(Exception), Image.open(path) as picture:  # Pillow raises whatever its readers of formats do
+        if picture.mode in ("RGB", "L"):
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), np.uint8)
+    return read_picture(path)
 
 
 def _of(seen: list[tuple[int, float, int]], lost_s: NDArray[np.float64] | None, size: tuple[int, int]) -> SecondReading:

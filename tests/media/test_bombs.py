@@ -148,7 +148,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str |
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures(told: dict[str, tuple[str, str | int, float, float]], name: str) -> None:
     _, error, grown_mb, seconds = told[name]
-    assert error == ("damaged" if name == "radiance.jpg" else "too_large")
+    assert error == ("unsupported" if name == "radiance.jpg" else "too_large")
     assert grown_mb < 50
     assert seconds < 1
 

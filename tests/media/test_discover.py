@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from batchemo.errors import UsageError
-from batchemo.media.discover import find_media
+from batchemo.media.discover import PassedOver, find_media
 from batchemo.media.output_names import decode_output_name, output_name
 from batchemo.media.sniff import sniff
 from batchemo.records import Medium
@@ -484,6 +484,58 @@ def test_judges_by_content(tmp_path: Path, content: bytes, expected: str | None)
     path.write_bytes(content)
     assert sniff(path) == expected
     assert [medium.kind for medium in find(tmp_path)] == [kind for kind in (expected,) if kind]
+
+
+FOREIGN = [
+    ("photo.jxl", b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(9), "JPEG XL"),
+    ("bare.jxl", b"\xff\x0a" + bytes(9), "JPEG XL"),
+    ("lying.jpg", b"\xff\x0a" + bytes(9), "JPEG XL"),
+    ("a.jp2", b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(9), "JPEG 2000"),
+    ("a.j2k", b"\xff\x4f\xff\x51" + bytes(9), "JPEG 2000"),
+    ("a.jxr", b"II\xbc\x01" + bytes(9), "JPEG XR"),
+    ("a.psd", b"8BPS\0\1" + bytes(9), "Photoshop picture"),
+    ("a.xcf", b"gimp xcf v011" + bytes(9), "GIMP picture"),
+    ("a.exr", b"v/1\x01" + bytes(9), "OpenEXR"),
+    ("a.hdr", b"#?RADIANCE\n" + bytes(9), "Radiance HDR"),
+    ("a.dcm", bytes(128) + b"DICM", "DICOM"),
+    ("a.cr3", b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "raw photograph"),
+    ("a.cr2", b"II*\0\x10\0\0\0CR\2\0" + bytes(9), "raw photograph"),
+    ("cr2.tif", b"II*\0\x10\0\0\0CR\2\0" + bytes(9), "raw photograph"),
+    ("a.orf", b"IIRO\x08\0\0\0", "raw photograph"),
+    ("a.rw2", b"IIU\0\x08\0\0\0", "raw photograph"),
+    ("a.raf", b"FUJIFILMCCD-RAW 0201", "raw photograph"),
+    ("a.nef", b"MM\0*\0\0\0\x08", "raw photograph"),
+    ("dng.tif", b"II*\0\x08\0\0\0\1\0" + (50706).to_bytes(2, "little") + b"\1\0\4\0\0\0\1\4\0\0" + bytes(4), "raw photograph"),
+    ("thumbnail.tif", b"II*\0\x08\0\0\0\1\0\xfe\0\4\0\1\0\0\0\1\0\0\0" + bytes(4), "raw photograph"),
+    ("unknown.arw", b"nobody knows", "raw photograph"),
+    ("unknown.tga", b"nobody knows", "Targa"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "kind"), FOREIGN)
+def test_pictures_that_are_not_read_here_are_passed_over_and_told(media_dir: Path, name: str, content: bytes, kind: str) -> None:
+    put(media_dir, "a.mp4")
+    put(media_dir, f"sub/{name}", content=content)
+    told: list[PassedOver] = []
+    assert names(find(media_dir, passed_over=told)) == ["a.mp4"]
+    assert [(each.path, each.name, each.foreign.kind) for each in told] == [(media_dir / "sub" / name, f"sub/{name}", kind)]
+    assert sniff(media_dir / "sub" / name) is None
+    told.clear()
+    (medium,) = find(media_dir / "sub" / name, passed_over=told)
+    assert (medium.kind, told) == ("image", [])
+
+
+def test_what_is_passed_over_heeds_patterns_and_is_told_once(media_dir: Path) -> None:
+    put(media_dir, "a.jxl", "b.jxl", "sub/c.jxl", content=b"\xff\x0a")
+    told: list[PassedOver] = []
+    find_media([media_dir, media_dir / "sub"], out=media_dir / "results", exclude=["b.*"], passed_over=told)
+    assert [each.name for each in told] == ["media/a.jxl", "media/sub/c.jxl"]
+
+
+@pytest.mark.parametrize("name", ["plain.cr2", "plain.jxl"])
+def test_a_picture_is_what_it_holds_whatever_it_is_called(media_dir: Path, name: str) -> None:
+    Image.new("RGB", (20, 10)).save(media_dir / name, format="JPEG")
+    assert [medium.kind for medium in find(media_dir)] == ["image"]
 
 
 def test_unknown_content_goes_by_its_extension(media_dir: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -107,7 +107,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for medium in find_media([place / "media"], out=out):
         count = FRAMES if medium.kind == "video" else 1
         readings = [reading(index, index / RATE) for index in range(count)]
-        decoder = "pyav" if medium.kind == "video" else "opencv"
+        decoder = "pyav" if medium.kind == "video" else "simplejpeg"
         rows.append(write_tables(out, medium, readings, duration_s=count / RATE if count > 1 else 0, decoder=decoder))
         if medium.kind == "image":
             write_picture(annotated_path(out, medium), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))

@@ -1,0 +1,98 @@
+"""Pictures that are known but not read: what they are called, and what converts them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import BinaryIO
+
+from batchemo.errors import MediaError, typed
+from batchemo.media import tiff
+
+RAW = "raw photograph"
+
+HEAD_BYTES = 4096
+"""Of a file, enough to tell what it is."""
+
+_SIGNATURES = (
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"II\xbc\x01", "JPEG XR"),
+    (b"8BPS", "Photoshop picture"),
+    (b"gimp xcf", "GIMP picture"),
+    (b"v/1\x01", "OpenEXR"),
+    (b"#?RADIANCE", "Radiance HDR"),
+    (b"#?RGBE", "Radiance HDR"),
+    (b"qoif", "QOI"),
+    (b"BPG\xfb", "BPG"),
+    (b"FLIF", "FLIF"),
+    *((magic, RAW) for magic in (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")),
+)
+_RAW_BRAND = b"crx "
+"""Of CR3, an ISO base media file."""
+
+_RAW_EXTENSIONS = frozenset(
+    (
+        ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 .rwl .sr2 .srf .srw .x3f"
+    ).split()
+)
+_EXTENSIONS = {
+    **dict.fromkeys(_RAW_EXTENSIONS, RAW),
+    ".jxl": "JPEG XL",
+    **dict.fromkeys(".j2c .j2k .jp2 .jpc .jpf .jph .jpm .jpx".split(), "JPEG 2000"),
+    **dict.fromkeys(".hdp .jxr .wdp".split(), "JPEG XR"),
+    **dict.fromkeys(".psb .psd".split(), "Photoshop picture"),
+    ".xcf": "GIMP picture",
+    ".exr": "OpenEXR",
+    ".pcx": "PCX",
+    ".qoi": "QOI",
+    ".tga": "Targa",
+    ".bpg": "BPG",
+    ".flif": "FLIF",
+    ".dcm": "DICOM",
+}
+_COMMANDS = {
+    "JPEG XL": "djxl {source} {target}.png",
+    "JPEG 2000": "opj_decompress -i {source} -o {target}.png",
+    "JPEG XR": "JxrDecApp -i {source} -o {target}.tif",
+    "BPG": "bpgdec -o {target}.png {source}",
+    "FLIF": "flif -d {source} {target}.png",
+    "DICOM": "dcmj2pnm --write-png {source} {target}.png",
+    RAW: "darktable-cli {source} {target}.jpg",
+}
+_ANY_COMMAND = "magick {source} {target}.png"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Foreign:
+    """A picture that is not read here; `kind` is what people call it."""
+
+    kind: str
+
+    def command(self, path: Path) -> str:
+        """What makes a picture of `path` that is read here."""
+        return _COMMANDS.get(self.kind, _ANY_COMMAND).format(source=typed(path), target=typed(path.with_suffix("")))
+
+    def error(self, path: Path) -> MediaError:
+        message = f"{path} cannot be read here ({self.kind}); convert it first, for example with: {self.command(path)}"
+        return MediaError("unsupported", message)
+
+
+def by_content(file: BinaryIO, head: bytes, path: Path) -> Foreign | None:
+    """None for what no foreign picture begins like; `head` are the first bytes of `file`."""
+    kind = next((kind for magic, kind in _SIGNATURES if head.startswith(magic)), None)
+    if kind is None and head[4:12] == b"ftyp" + _RAW_BRAND:
+        kind = RAW
+    if kind is None and head[128:132] == b"DICM":
+        kind = "DICOM"
+    if kind is None and head.startswith(tiff.SIGNATURES) and (path.suffix.lower() in _RAW_EXTENSIONS or tiff.is_raw(file)):
+        kind = RAW
+    return None if kind is None else Foreign(kind)
+
+
+def by_extension(path: Path) -> Foreign | None:
+    """For files whose content says nothing."""
+    kind = _EXTENSIONS.get(path.suffix.lower())
+    return None if kind is None else Foreign(kind)

@@ -1,0 +1,169 @@
+"""How long each frame of an animated WebP, PNG or AVIF is shown, read from its headers without decoding."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import struct
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SHORTEST_S, _INSTEAD_S = Fraction(1, 100), Fraction(1, 10)
+"""What lasts no longer than the first is shown for the second: what browsers make of animations that are to flash as quickly as possible
+(Chromium's and Firefox's decoders of GIF, WebP, APNG and AVIF)."""
+_MOST_FRAMES = 1_000_000
+_HEAD_BYTES = 4096
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FrameTimes:
+    """`durations` in seconds of the frames that are whole in the file, as browsers show them; `missing` more are announced or begun.
+
+    `whole_bytes`: where what is not whole begins. `default_image`: a picture comes before the frames that is none of them.
+    """
+
+    form: Literal["webp", "png", "avif"]
+    durations: tuple[Fraction, ...]
+    missing: int = 0
+    whole_bytes: int = 0
+    default_image: bool = False
+
+    @property
+    def moves(self) -> bool:
+        return len(self.durations) + self.missing > 1
+
+    @property
+    def duration_s(self) -> Fraction:
+        return sum(self.durations, Fraction(0))
+
+    @property
+    def starts_s(self) -> NDArray[np.float64]:
+        """Float64 N, the first is 0; rounded once each."""
+        starts, passed = [], Fraction(0)
+        for duration in self.durations:
+            starts.append(float(passed))
+            passed += duration
+        return np.array(starts, np.float64)
+
+
+def read_frame_times(path: Path) -> FrameTimes | None:
+    """None for what is no animation of more than one frame. Raises OSError where the file cannot be read."""
+    with path.open("rb") as file:
+        times = times_in(file, file.read(_HEAD_BYTES))
+    return times if times is not None and times.moves else None
+
+
+def times_in(file: BinaryIO, head: bytes) -> FrameTimes | None:
+    """As `read_frame_times`, of an open file, but that one of a single frame has times as well; `head` are its first bytes."""
+    size = file.seek(0, os.SEEK_END)
+    try:
+        if head.startswith(b"RIFF") and head[8:16] == b"WEBPVP8X" and head[20] & 2:
+            return _of_webp(file, size)
+        if head.startswith(_PNG):
+            return _of_png(file, size)
+        if head[4:8] == b"ftyp" and b"avis" in head[8 : int.from_bytes(head[:4], "big")]:
+            return _of_avif(file, size)
+    except (struct.error, IndexError):
+        return None
+    return None
+
+
+def _shown(seconds: Fraction) -> Fraction:
+    return seconds if seconds > _SHORTEST_S else _INSTEAD_S
+
+
+def _of_webp(file: BinaryIO, size: int) -> FrameTimes:
+    """WebP container specification: chunks of RIFF, one ANMF for each frame."""
+    file.seek(4)
+    end = struct.unpack("<I", file.read(4))[0] + 8
+    at, durations, missing = 12, [], 0
+    while at + 8 <= min(end, size):
+        file.seek(at)
+        name, length = struct.unpack("<4sI", file.read(8))
+        if at + 8 + length > size:
+            missing += name == b"ANMF"
+            break
+        if name == b"ANMF":
+            file.seek(12, os.SEEK_CUR)
+            durations.append(_shown(Fraction(int.from_bytes(file.read(3), "little"), 1000)))
+        at += 8 + length + length % 2
+    if end > size and not missing:
+        missing = 1  # at least
+    return FrameTimes("webp", tuple(durations), missing, min(at, size))
+
+
+def _of_png(file: BinaryIO, size: int) -> FrameTimes | None:
+    """APNG (PNG, third edition): acTL says how many frames there are, an fcTL stands before the data of each."""
+    announced, default_image = 0, False
+    durations: list[Fraction] = []
+    at = len(_PNG)
+    while at + 12 <= size:
+        file.seek(at)
+        length, name = struct.unpack(">I4s", file.read(8))
+        if at + 12 + length > size or name == b"IEND":
+            break
+        if name == b"acTL":
+            announced = struct.unpack(">I", file.read(4))[0]
+        elif name == b"IDAT" and not announced:
+            return None
+        elif name == b"IDAT" and not durations:
+            default_image = True
+        elif name == b"fcTL":
+            file.seek(20, os.SEEK_CUR)
+            numerator, denominator = struct.unpack(">HH", file.read(4))
+            durations.append(_shown(Fraction(numerator, denominator or 100)))
+        at += 12 + length
+    if not announced:
+        return None
+    whole = durations[: min(announced, _MOST_FRAMES)]
+    return FrameTimes("png", tuple(whole), max(0, announced - len(whole)), at, default_image)
+
+
+def _of_avif(file: BinaryIO, size: int) -> FrameTimes | None:
+    """ISO base media file format: the first track of pictures."""
+    for track in _boxes(file, (0, size), (b"moov", b"trak")):
+        if _body(file, track, (b"mdia", b"hdlr"))[8:12] != b"pict":
+            continue
+        header = _body(file, track, (b"mdia", b"mdhd"))
+        scale = struct.unpack_from(">I", header, 20 if header[0] else 12)[0]
+        table = _body(file, track, (b"mdia", b"minf", b"stbl", b"stts"))
+        durations: list[Fraction] = []
+        for entry in range(struct.unpack_from(">I", table, 4)[0]):
+            count, ticks = struct.unpack_from(">II", table, 8 + 8 * entry)
+            if len(durations) + count > _MOST_FRAMES:
+                return None
+            durations += [_shown(Fraction(ticks, scale or 1))] * count
+        return FrameTimes("avif", tuple(durations), 0, size)
+    return None
+
+
+def _boxes(file: BinaryIO, within: tuple[int, int], names: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:
+    """Where the content of each box begins and ends that is reached by `names`, one in the other."""
+    at, end = within
+    while at + 8 <= end:
+        file.seek(at)
+        length, name = struct.unpack(">I4s", file.read(8))
+        body = at + 8
+        if length == 1:
+            length, body = struct.unpack(">Q", file.read(8))[0], at + 16
+        length = length or end - at
+        if length < body - at:
+            return
+        inside = (body, min(at + length, end))
+        if name == names[0]:
+            yield from _boxes(file, inside, names[1:]) if len(names) > 1 else [inside]
+        at += length
+
+
+def _body(file: BinaryIO, within: tuple[int, int], names: tuple[bytes, ...]) -> bytes:
+    """The content of the first box that is reached by `names`; empty where there is none."""
+    for start, end in _boxes(file, within, names):
+        file.seek(start)
+        return file.read(end - start)
+    return b""
