@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from needs import need
 from test_engine import Work
 from test_segments import InShortSegments, make_film
 
@@ -27,7 +28,8 @@ from batchemo.pulse import read_pulses
 from batchemo.records import MediaRow, Medium
 from batchemo.weights import SHIPPED, read_weights_file
 
-distributed = pytest.importorskip("distributed", reason="needs the extra dask")
+need("distributed")
+
 
 from batchemo import dask_engine  # noqa: E402
 from batchemo.dask_engine import Dask  # noqa: E402
