@@ -1,4 +1,4 @@
-"""The sound of an annotated video: the source's first audio stream, on the output's clock."""
+"""The sound of an annotated video: the track that players choose, on the output's clock."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
+from av.stream import Disposition
 
 from batchemo.media.container import MediaFile
 
@@ -24,14 +25,21 @@ _COPIED_SOUND = frozenset({"aac", "mp3", "opus"})
 _AAC_RATES = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000})
 
 
+def sound_track(container: InputContainer) -> AudioStream | None:
+    """The sound that players choose: the first track that is flagged as the default, otherwise the first. Tracks that cannot be decoded do
+    not count."""
+    tracks = [stream for stream in container.streams.audio if stream.codec_context is not None]
+    return next((stream for stream in tracks if stream.disposition & Disposition.default), next(iter(tracks), None))
+
+
 def open_sound(source: Path, files: contextlib.ExitStack) -> AudioStream | None:
-    """The first audio stream that can be decoded, if any; `source` stays open until `files` are closed."""
+    """The sound track, if there is one; `source` stays open until `files` are closed."""
     try:
         file = files.enter_context(MediaFile(source))
         container = files.enter_context(av.open(file, "r", options=LOCAL_ONLY, metadata_errors="replace"))
     except (av.FFmpegError, OSError):  # whoever reads its pictures says so
         return None
-    return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
+    return sound_track(container)
 
 
 def _copyable(heard: AudioStream) -> bool:
