@@ -47,7 +47,7 @@ class PictureSource:
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:  # noqa: ARG002 (one frame)
         pixels = read_picture(self._path)
-        self.found = Found(decoded=1, height=pixels.shape[0], width=pixels.shape[1])
+        self.found = Found(decoded=1, height=pixels.shape[0], width=pixels.shape[1], starts_s=0.0)
         if start_index == 0:
             yield Frame(0, 0.0, pixels)
 

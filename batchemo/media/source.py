@@ -17,7 +17,8 @@ class Found:
     `undecodable` frames have a packet but cannot be decoded, or have the time of another frame and cannot be shown; `missing`
     ones are announced by the header but are not in the file (estimated from durations but for MP4). `trouble` is the decoder's own
     word for what went wrong. `width` and `height` are upright. `length_s` is about how long the medium is, known from the start, 0
-    where it is not; `duration_s` what was really found.
+    where it is not; `duration_s` what was really found. `starts_s` is when a player shows the first frame, counted from where sound or
+    pictures begin; None until somebody has asked.
     """
 
     decoded: int = 0
@@ -28,6 +29,7 @@ class Found:
     height: int = 0
     duration_s: float = 0.0
     length_s: float = 0.0
+    starts_s: float | None = None
 
 
 class FrameSource(Protocol):
