@@ -149,10 +149,10 @@ class Assembly:
             width=known.width or found.width,
             height=known.height or found.height,
             duration_s=max(known.duration_s, found.duration_s),
+            starts_s=found.starts_s if known.starts_s is None else known.starts_s,
         )
-        self._row = dataclasses.replace(
-            self._row, decoder=decoder, width=self._found.width, height=self._found.height, duration_s=self._found.duration_s
-        )
+        of_medium = {name: getattr(self._found, name) for name in ("width", "height", "duration_s", "starts_s")}
+        self._row = dataclasses.replace(self._row, decoder=decoder, **of_medium)
 
 
 def _known_style(results: Path, medium: Medium) -> dict[str, Any] | None:

@@ -20,12 +20,14 @@ from batchemo.errors import MediaError, blaming
 from batchemo.inventory import Entry
 from batchemo.media.decode import open_source, segments_of
 from batchemo.media.shots import ShotFinder
+from batchemo.media.source import Found
 from batchemo.options import RunOptions
 from batchemo.parts import Divide, Done, Draw, Part, Portray, Read, Step, load_part, part_path, remove_parts, save_part
 from batchemo.reading import Album, Glimpse, Models, batches, glimpse, look_at, models_of, read_frames
 from batchemo.records import Medium, Outcome, Segment, failed
 from batchemo.render.annotated_copy import annotate
 from batchemo.render.thumbnails import write_portraits, write_thumbnails
+from batchemo.render.timestamps import read_clock
 from batchemo.standing import copy_alone
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import annotated_path, rewrite_row, table_path, thumbnails_folder
@@ -254,7 +256,7 @@ def _read_medium(
                 length_s = source.found.length_s
                 beat(1, min(1.0, reading.time_s / length_s) if length_s > 0 else 0.0)
         finally:
-            assembly.tell(source.found, source.decoder)
+            assembly.tell(_with_start(source.found, medium, Segment()), source.decoder)
         return
     for segment in segments:
         assembly.add_part(_part(medium, segment, results, options, assembly.origin, _within(beat, segment.number, len(segments)), watch))
@@ -273,7 +275,14 @@ def _read_segment(medium: Medium, segment: Segment, models: Models, options: Run
     for reading in read_frames(frames, models, shots, watch, appearance=options.appearance, search_last=True):
         readings.append(reading)
         beat(1, min(1.0, len(readings) / max(1, segment.frames)))
-    return Part(segment, tuple(readings), source.found, source.decoder, shots.first, shots.last)
+    return Part(segment, tuple(readings), _with_start(source.found, medium, segment), source.decoder, shots.first, shots.last)
+
+
+def _with_start(found: Found, medium: Medium, segment: Segment) -> Found:
+    """What was found in the first segment of a video, with the time when a player shows its first frame."""
+    if segment.start is not None or (segment.is_whole and not found.decoded):
+        return found
+    return dataclasses.replace(found, starts_s=read_clock(medium.path).starts_s)
 
 
 def _with_looks(part: Part, medium: Medium, options: RunOptions, watch: Stopwatch) -> Part:

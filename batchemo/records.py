@@ -295,7 +295,11 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MediaRow:
-    """One row of `media.parquet`: what became of a medium. `error` is empty where `status` is `done`."""
+    """One row of `media.parquet`: what became of a medium. `error` is empty where `status` is `done`.
+
+    `starts_s` is when a player shows the first frame, counted from where sound or pictures begin; None where no frame is known, or where an
+    older version did not say.
+    """
 
     media: str
     path: str
@@ -307,6 +311,7 @@ class MediaRow:
     width: int = 0
     height: int = 0
     duration_s: float = 0.0
+    starts_s: float | None = None
     n_frames: int = 0
     n_frames_analysed: int = 0
     n_faces: int = 0

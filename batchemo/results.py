@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchemo.errors import UsageError, no_results, suggestion
-from batchemo.tables import PER_MEDIUM, Table, read_metadata
+from batchemo.tables import PER_MEDIUM, Table, read_metadata, with_lacking
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     import pyarrow.dataset as ds
 
 Place = str | os.PathLike[str]
@@ -29,8 +30,8 @@ def load(
     `where=[("emotion", "==", "happy"), ("confidence", ">", 0.8)]`, operators `== != < <= > >= in not in`, or a pyarrow Expression.
     From several folders (a list) there is a column `results` more, in front, that says which: names of media may be the same in them.
 
-    Columns are those that README lists; where weights with other labels made a part of the results, columns that a medium
-    lacks are missing values. Raises UsageError where there is nothing to read, or a column does not exist.
+    Columns are those that README lists; those that a medium lacks, because weights with other labels or an older version analysed it, are
+    missing values (a single file stays as it is). Raises UsageError where there is nothing to read, or a column does not exist.
     """
     if isinstance(path, (str, os.PathLike)):
         return _load(Path(path), table, columns, where)
@@ -65,7 +66,8 @@ def open_table(path: Place, *, table: Table = "faces") -> ds.Dataset:
     try:
         factory = ds.FileSystemDatasetFactory(LocalFileSystem(), [os.fsdecode(file) for file in files], ds.ParquetFileFormat(), None)
         # Media without faces still bring their columns, and those of other labels theirs. Metadata differ from file to file.
-        found: ds.Dataset = factory.finish(factory.inspect().remove_metadata())
+        schema = factory.inspect().remove_metadata()
+        found: ds.Dataset = factory.finish(schema if folder.is_file() else with_lacking(schema, _table_in(folder, table)))
     except (OSError, pa.ArrowException) as error:
         broken = _broken(files)
         told = f"{broken}: not a table of batchemo; it is damaged, or no Parquet file" if broken else f"{folder}: {_first_line(error)}"
@@ -78,9 +80,18 @@ def table_files(results: Path, table: Table) -> Iterator[Path]:
     if table == "media":
         yield from (path for path in (results / "media.parquet",) if path.is_file())
         return
-    # The folder of one table, such as results/faces, stands for itself.
-    folder = results if results.name in PER_MEDIUM and not (results / table).is_dir() else results / table
+    folder = results if _is_of_one_table(results, table) else results / table
     yield from sorted(path for path in folder.rglob("*.parquet") if path.is_file() and not path.name.startswith("."))
+
+
+def _is_of_one_table(folder: Path, table: Table) -> bool:
+    """Whether `folder`, such as results/faces, stands for itself."""
+    return table != "media" and folder.name in PER_MEDIUM and not (folder / table).is_dir()
+
+
+def _table_in(folder: Path, table: Table) -> Table:
+    """What the files are that `table_files` finds."""
+    return next(each for each in PER_MEDIUM if each == folder.name) if _is_of_one_table(folder, table) else table
 
 
 def analysed_media(results: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -100,13 +111,26 @@ def _load(path: Path, table: Table, columns: Sequence[str] | None, where: Where 
         if column not in names:
             raise UsageError(f"{path}: no column {column!r}; {suggestion(column, names)}")
     try:
-        frame: pd.DataFrame = source.to_table(columns=columns, filter=_expression(where, names)).to_pandas()
+        frame = _to_pandas(source.to_table(columns=columns, filter=_expression(where, names)))
     except (OSError, pa.ArrowException) as error:
         unknown = re.search(r"FieldRef\.Name\((.*?)\)", str(error))
         if unknown:
             raise UsageError(f"where: no column {unknown[1]!r}; {suggestion(unknown[1], names)}") from error
         told = f"{path}: " if where is None else f"where={where!r}: "
         raise UsageError(f"{told}{_first_line(error)}") from error
+    return frame
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    """Whole numbers of which some are missing become pandas' nullable ones, since floats do not hold all of 64 bits."""
+    import pandas as pd
+    import pyarrow as pa
+
+    frame: pd.DataFrame = table.to_pandas()
+    nullable = {pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.null_count and column.type in nullable:
+            frame[name] = column.to_pandas(types_mapper=nullable.get)
     return frame
 
 

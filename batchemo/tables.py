@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from batchemo.atomic import replacing
 from batchemo.records import LANDMARKS, MediaRow, Medium
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 added `starts_s` to `media`. Readers take what older files lack as missing values."""
 METADATA_KEY = b"batchemo"
 ROW_KEY = b"batchemo.media"
 """In the file of `frames`, which is written last: the medium's row of `media.parquet`, and the `style` of its annotated copy."""
@@ -78,6 +79,7 @@ MEDIA = pa.schema(
         ("width", _int32),
         ("height", _int32),
         ("duration_s", _double),
+        ("starts_s", _double),
         ("n_frames", _int64),
         ("n_frames_analysed", _int64),
         ("n_faces", _int64),
@@ -109,6 +111,30 @@ def tracks_schema(labels: Sequence[str]) -> pa.Schema:
             ("best_frame_index", _int32),
         ]
     )
+
+
+def schema_of(table: Table, labels: Sequence[str] = ()) -> pa.Schema:
+    """The columns of a table, with those of the weights' `labels`."""
+    match table:
+        case "faces":
+            return faces_schema(labels)
+        case "frames":
+            return FRAMES
+        case "tracks":
+            return tracks_schema(labels)
+        case "episodes":
+            return EPISODES
+        case "media":
+            return MEDIA
+
+
+def with_lacking(schema: pa.Schema, table: Table) -> pa.Schema:
+    """`schema`, of files of `table` that another version may have written, with the columns that it lacks in their places."""
+    promised = schema_of(table)
+    for at, field in enumerate(promised):
+        if field.name not in schema.names:
+            schema = schema.insert(schema.get_field_index(promised.names[at - 1]) + 1 if at else 0, field)
+    return schema
 
 
 def table_path(results: Path, table: Table, output: str = "") -> Path:

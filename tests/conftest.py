@@ -9,12 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from needs import need, required
 
 if TYPE_CHECKING:
     from patterns import Done
 
     from batchemo.network import ExpressionNet
     from training.recipe import Recipe
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(name, ...): what the machine must have; see tests/needs.py")
+    required()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        need(*mark.args)
 
 
 @pytest.fixture(autouse=True)

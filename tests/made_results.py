@@ -5,15 +5,28 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from batchemo.media.discover import find_media
 from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
-from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, table_path, thumbnails_folder, write_table
+from batchemo.results import table_files
+from batchemo.tables import (
+    MEDIA,
+    METADATA_KEY,
+    PER_MEDIUM,
+    ROW_KEY,
+    SCHEMA_VERSION,
+    Table,
+    annotated_path,
+    table_path,
+    thumbnails_folder,
+    write_table,
+)
 from batchemo.timeline import TimelineWriter
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
@@ -71,6 +84,25 @@ def write_medium(
             timeline.write(reading, np.arange(1, count + 1, dtype=np.int32), index=index)
         timeline.finish(row)
     return row
+
+
+ADDED_SINCE: dict[int, Mapping[Table, Sequence[str]]] = {1: {"media": ("starts_s",), "frames": ("fingerprint",)}}
+"""Columns that later versions of the tables have, by version."""
+
+
+def turn_into_version(results: Path, version: int, *, without: Mapping[Table, Sequence[str]] | None = None) -> None:
+    """Makes results as an older version has written them; or with tables that lack the columns `without`."""
+    lacking = ADDED_SINCE[version] if without is None else without
+    for table in (*PER_MEDIUM, "media"):
+        for path in table_files(results, table):
+            content = pq.ParquetFile(path).read()
+            metadata = dict(content.schema.metadata or {})
+            if METADATA_KEY in metadata:
+                metadata[METADATA_KEY] = json.dumps(json.loads(metadata[METADATA_KEY]) | {"schema_version": version}).encode()
+            if ROW_KEY in metadata:
+                row = json.loads(metadata[ROW_KEY])
+                metadata[ROW_KEY] = json.dumps({name: row[name] for name in row if name not in lacking.get("media", ())}).encode()
+            write_table(content.drop_columns(list(lacking.get(table, ()))).replace_schema_metadata(metadata), path)
 
 
 def write_media(results: Path, rows: Sequence[MediaRow]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from needs import need
 from test_engine import Work
 from test_segments import InShortSegments, make_film
 
@@ -27,7 +28,8 @@ from batchemo.pulse import read_pulses
 from batchemo.records import MediaRow, Medium
 from batchemo.weights import SHIPPED, read_weights_file
 
-distributed = pytest.importorskip("distributed", reason="needs the extra dask")
+need("distributed")
+
 
 from batchemo import dask_engine  # noqa: E402
 from batchemo.dask_engine import Dask  # noqa: E402
@@ -46,7 +48,10 @@ def wait_until(is_so: Callable[[], bool], *, seconds: float = 60) -> None:
 
 @contextlib.contextmanager
 def started(command: str, *options: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests' / 'media'}",
+        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
+    }
     # Workers must not need our working folder.
     with log.open("wb") as output:
         arguments = [sys.executable, "-m", f"distributed.cli.dask_{command}", *options]
@@ -185,7 +190,7 @@ def test_workers_leave_a_run_that_was_killed_and_serve_the_next(cluster: str, tm
     dead, next_one = tmp_path / "dead", tmp_path / "next"
     dead.mkdir()
     next_one.mkdir()
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests' / 'media'}"}
     with subprocess.Popen([sys.executable, "-c", CLIENT, str(dead), cluster], env=environment) as client:
         wait_until((dead / "pulses").is_dir)
         wait_until(lambda: sum(beat.frames > 1 for beat in read_pulses(dead / "pulses")) == 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 from pathlib import Path
 
 import pytest
@@ -141,7 +140,7 @@ def test_when_it_is_due_next(given: dict[str, object], now: str, due: str | None
     assert str(found) == str(due)
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+@pytest.mark.needs("systemd-analyze")
 def test_systemd_is_asked_about_its_own_words() -> None:
     from batchemo.jobs.schedule import calendar_problem
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from needs import need
 
 from batchemo.cli import app
 from batchemo.jobs.file import read_job
@@ -79,8 +79,7 @@ def test_every_key_of_nightly_is_taken(tmp_path: Path) -> None:
 
 def verify(*units: Path) -> None:
     """systemd's own opinion of units."""
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not here")
+    need("systemd-analyze")
     ended = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
     assert not [line for line in ended.stderr.splitlines() if "batchemo" in line]

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 import pytest
-from browser import CHROMIUM, DRIVER, Browser, browsing
+from browser import Browser, browsing
 from made_results import FRAMES, HOSTILE, RATE, hostile_results
 
 from batchemo.palette import as_hex, colours
@@ -18,7 +18,7 @@ from batchemo.records import EMOTIONS
 from batchemo.report.page import readable
 from batchemo.report.site import write_site
 
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's packages chromium and chromium-driver")
+pytestmark = pytest.mark.needs("chromium")
 
 LENGTH_S = FRAMES / RATE
 ARROW_LEFT, ARROW_RIGHT, END, TAB, ENTER = "\ue012", "\ue014", "\ue010", "\ue004", "\ue007"

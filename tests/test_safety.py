@@ -181,9 +181,9 @@ def test_what_kills_every_worker_is_not_tried_every_night(media: Path, tmp_path:
     assert not run_here(media, out=out, retry_failed=True).failed
 
 
+@pytest.mark.needs("decord")
 def test_who_was_in_work_when_a_worker_died_has_the_rows_that_nobody_disturbed(media: Path, tmp_path: Path) -> None:
     """The two decoders' greys differ: only what has ended a worker alone, too, is read by the other one."""
-    pytest.importorskip("decord")
     out, weights = tmp_path / "out", read_weights_file(SHIPPED)
     write_clip(media / "clip.mp4")
     clip, still = (next(each for each in find_media([media], out=out) if each.kind == kind) for kind in ("video", "image"))

@@ -143,8 +143,10 @@ def test_the_variable_rate_varies() -> None:
     assert len(np.unique(steps.round(6))) > 50
 
 
+@pytest.mark.needs("decord")
 def test_the_rotated_clip_is_stored_sideways_and_stands_upright_for_every_decoder() -> None:
-    decord = pytest.importorskip("decord")
+    import decord
+
     path, known = SAMPLES / "rotated.mp4", truth("rotated.mp4")
     with av.open(str(path)) as container:
         stored = next(container.decode(video=0))

@@ -18,7 +18,7 @@ from batchemo.atomic import remove_temporaries, replacing, write_text
 from batchemo.errors import UsageError
 from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
 from batchemo.results import load, table_files
-from batchemo.tables import MEDIA, PER_MEDIUM, read_metadata, table_path
+from batchemo.tables import MEDIA, PER_MEDIUM, SCHEMA_VERSION, read_metadata, table_path
 from batchemo.timeline import TimelineWriter
 
 PROMISED = {
@@ -35,9 +35,9 @@ PROMISED = {
     "episodes": """media str, track_id int32, emotion str, start_s float64, apex_s float64, end_s float64,
         peak_probability float32, n_frames int32""",
 }
-MEDIA_COLUMNS = """media path kind status error message decoder width height duration_s n_frames n_frames_analysed n_faces n_tracks
-    sha256 seconds_taken run_id""".split()
-METADATA = {"schema_version": 1, "labels": list(EMOTIONS), "path": "/films/ä.mp4"}
+MEDIA_COLUMNS = """media path kind status error message decoder width height duration_s starts_s n_frames n_frames_analysed n_faces
+    n_tracks sha256 seconds_taken run_id""".split()
+METADATA = {"schema_version": SCHEMA_VERSION, "labels": list(EMOTIONS), "path": "/films/ä.mp4"}
 
 
 def reading_of(index: int, probabilities: list[list[float]], *, sharpness: float = 1.0) -> Reading:

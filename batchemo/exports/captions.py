@@ -14,7 +14,7 @@ def write_captions(results: Path, output: str, row: dict[str, Any], path: Path) 
     """A cue for each episode: `#<track> <emotion> <peak probability>`."""
     cues = [
         f"{_clock(span.start_ms)} --> {_clock(span.end_ms)}\n#{span.track_id} {_escaped(span.emotion)} {span.peak_probability:.0%}\n"
-        for span in spans_of(results, output)
+        for span in spans_of(results, output, row)
     ]
     note = f"NOTE Apparent expressions in {_one_line(row['media'])}, by batchemo {__version__}\n"
     write_text(path, "\n".join(["WEBVTT\n", note, *cues]))

@@ -30,7 +30,7 @@ def write_elan(results: Path, output: str, row: dict[str, Any], path: Path) -> N
     relative = urllib.parse.quote(Path(os.path.relpath(video, path.parent.resolve())).as_posix())
     kind = mimetypes.guess_type(video.name)[0] or "unknown"
     document.add_linked_file(video.as_uri(), relpath=relative, mimetype=kind)
-    spans = list(spans_of(results, output))
+    spans = list(spans_of(results, output, row))
     for track in sorted({span.track_id for span in spans}):
         document.add_tier(f"track {track}")
     for span in spans:

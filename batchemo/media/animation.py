@@ -27,7 +27,7 @@ class AnimationSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.found = Found()
+        self.found = Found(starts_s=0.0)
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
         times = times_of(self._path)

@@ -8,6 +8,7 @@ import io
 import itertools
 from array import array
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -167,56 +168,73 @@ def read_index(path: Path) -> Index:
     """Reads all packets, and the first frame. Raises MediaError like `open_video`, or where the packets carry no times or not all are
     there."""
     with open_video(path) as (container, stream):
-        stamps = array("q")
-        keys: list[tuple[int, int]] = []
-        seen = end = 0
-        plain = stream.codec_context.name in _PARAMETER_SETS
-        last_dts: int | None = None
-        time_base = stream.time_base
+        packets = _Packets(path, stream)
         try:
             for packet in container.demux(stream):
-                if not packet.size:
-                    continue
-                if packet.pts is None or time_base is None:
-                    raise MediaError("no_times", f"{path} gives its frames no times")
-                if packet.dts is not None:
-                    if last_dts is not None and packet.dts < last_dts:
-                        raise MediaError("no_times", f"{path} has times that go back")
-                    last_dts = packet.dts
-                seen += 1
-                if not is_shown(packet):
-                    plain = False
-                    continue
-                end = max(end, packet.pts + round(step_s(packet.duration, stream) / time_base))
-                stamps.append(packet.pts)
-                if packet.is_keyframe:
-                    plain = plain and not _has_new_parameters(packet)
-                    if packet.dts is not None:
-                        keys.append((packet.pts, packet.dts))
+                packets.add(packet)
         except (av.error.FFmpegError, OSError) as error:
-            raise MediaError("damaged", f"{path} is damaged after frame {len(stamps)} ({error.strerror})") from error
-        if not stamps or time_base is None:
+            raise MediaError("damaged", f"{path} is damaged after frame {len(packets.stamps)} ({error.strerror})") from error
+        base = packets.base
+        if not packets.stamps:
             raise MediaError("no_frames", f"{path} has no frames")
-        if missing_frames(path, container, stream, seen=seen, end_s=float(end * time_base)):
+        if missing_frames(path, container, stream, seen=packets.seen, end_s=float(packets.end * base)):
             raise MediaError("truncated", f"{path} is cut off; read what there is with --decoder pyav")
         # In place, here and below: ten hours have a million frames.
-        ordered = np.frombuffer(stamps, np.int64)
+        ordered = np.frombuffer(packets.stamps, np.int64)
         ordered.sort()
         if (ordered[1:] == ordered[:-1]).any():
             raise MediaError("no_times", f"{path} has two frames of one time; read it with --decoder pyav")
         # One rounding only, so that the times are those of exact fractions.
         elapsed = ordered - ordered[0]
-        elapsed *= time_base.numerator
-        times_s = elapsed / time_base.denominator
-        shown = np.array(keys, np.int64).reshape(-1, 2)
-        lasts_s = float((end - int(ordered[0])) * time_base)
+        elapsed *= base.numerator
+        times_s = elapsed / base.denominator
+        lasts_s = float((packets.end - int(ordered[0])) * base)
         stated = max(stream.frames, round((container.duration or 0) / av.time_base * float(stream.average_rate or 0)))
-        first, orientation = _first_frame(path)
-        return Index(ordered, shown, times_s, lasts_s, first, orientation, container.format.name, stated, plain)
+        stamp, first, orientation = _first_frame(path)
+        if stamp != ordered[0]:
+            raise MediaError("damaged", f"{path}: its first frame cannot be decoded")
+        keys = np.array(packets.keys, np.int64).reshape(-1, 2)
+        return Index(ordered, keys, times_s, lasts_s, first, orientation, container.format.name, stated, packets.plain)
 
 
-def _first_frame(path: Path) -> tuple[NDArray[np.uint8], Orientation | None]:
-    """RGB uint8 H x W x 3 of the first frame that can be decoded, and how it was turned. Raises MediaError."""
+class _Packets:
+    """What the packets of a stream say: when frames are shown (`stamps`), when key frames are shown and decoded (`keys`), how many there
+    are, hidden ones among them (`seen`), and the `end` of the last frame, in ticks of `base`. `plain` is that of `Index`."""
+
+    def __init__(self, path: Path, stream: VideoStream) -> None:
+        self._path = path
+        self._stream = stream
+        self._last_dts: int | None = None
+        self.base = stream.time_base or Fraction(0)
+        self.stamps = array("q")
+        self.keys: list[tuple[int, int]] = []
+        self.seen = self.end = 0
+        self.plain = stream.codec_context.name in _PARAMETER_SETS
+
+    def add(self, packet: Packet[VideoStream]) -> None:
+        """Raises MediaError where the packet has no time, or one that goes back."""
+        if not packet.size:
+            return
+        if packet.pts is None or not self.base:
+            raise MediaError("no_times", f"{self._path} gives its frames no times")
+        if packet.dts is not None:
+            if self._last_dts is not None and packet.dts < self._last_dts:
+                raise MediaError("no_times", f"{self._path} has times that go back")
+            self._last_dts = packet.dts
+        self.seen += 1
+        if not is_shown(packet):
+            self.plain = False
+            return
+        self.end = max(self.end, packet.pts + round(step_s(packet.duration, self._stream) / self.base))
+        self.stamps.append(packet.pts)
+        if packet.is_keyframe:
+            self.plain = self.plain and not _has_new_parameters(packet)
+            if packet.dts is not None:
+                self.keys.append((packet.pts, packet.dts))
+
+
+def _first_frame(path: Path) -> tuple[int | None, NDArray[np.uint8], Orientation | None]:
+    """The first frame that can be decoded: its tick, RGB uint8 H x W x 3, and how it was turned. Raises MediaError."""
     with open_video(path) as (container, stream):
         stream.codec_context.thread_count = 1
         screen = open_screen(path, container, stream)
@@ -225,7 +243,8 @@ def _first_frame(path: Path) -> tuple[NDArray[np.uint8], Orientation | None]:
                 for frame in packet.decode():
                     screen.notice(packet)
                     picture = screen.show(frame)
-                    return picture if isinstance(picture, np.ndarray) else picture.rgb(), orientation_of(frame)
+                    pixels = picture if isinstance(picture, np.ndarray) else picture.rgb()
+                    return frame.pts, pixels, orientation_of(frame)
     raise MediaError("no_frames", f"{path}: not one frame can be decoded; look at it with: ffprobe {typed(path)}")
 
 

@@ -67,7 +67,7 @@ class PictureSource:
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:  # noqa: ARG002 (one frame)
         read = _read(self._path)
         self.decoder = read.decoder
-        self.found = Found(decoded=1, height=read.pixels.shape[0], width=read.pixels.shape[1], note=read.note)
+        self.found = Found(decoded=1, height=read.pixels.shape[0], width=read.pixels.shape[1], note=read.note, starts_s=0.0)
         if start_index == 0:
             yield Frame(0, 0.0, read.pixels)
 

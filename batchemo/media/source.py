@@ -18,6 +18,7 @@ class Found:
     ones are announced by the header but are not in the file (estimated from durations but for MP4). `trouble` is the decoder's own
     word for what went wrong. `width` and `height` are upright. `length_s` is about how long the medium is, known from the start, 0
     where it is not; `duration_s` what was really found. `note` is what the medium's row says of one that was read all the same.
+    `starts_s` is when a player shows the first frame, counted from where sound or pictures begin; None until somebody has asked.
     """
 
     decoded: int = 0
@@ -29,6 +30,7 @@ class Found:
     duration_s: float = 0.0
     length_s: float = 0.0
     note: str = ""
+    starts_s: float | None = None
 
 
 class FrameSource(Protocol):

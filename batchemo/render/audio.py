@@ -1,4 +1,4 @@
-"""The sound of an annotated video: the source's first audio stream, on the output's clock."""
+"""The sound of an annotated video: the track that players choose, on the output's clock."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
 from batchemo.media.container import MediaFile
+from batchemo.media.presentation import choose_track
 
 LOCAL_ONLY = {"protocol_whitelist": "file"}
 """Keeps FFmpeg from opening anything but files, whatever a container refers to."""
@@ -25,13 +26,13 @@ _AAC_RATES = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 4
 
 
 def open_sound(source: Path, files: contextlib.ExitStack) -> AudioStream | None:
-    """The first audio stream that can be decoded, if any; `source` stays open until `files` are closed."""
+    """The sound track, if there is one; `source` stays open until `files` are closed."""
     try:
         file = files.enter_context(MediaFile(source))
         container = files.enter_context(av.open(file, "r", options=LOCAL_ONLY, metadata_errors="replace"))
     except (av.FFmpegError, OSError):  # whoever reads its pictures says so
         return None
-    return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
+    return choose_track(container.streams.audio)
 
 
 def _copyable(heard: AudioStream) -> bool:

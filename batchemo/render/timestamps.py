@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import av
-from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from batchemo.errors import cause, unreadable
 from batchemo.media.animation import times_of
 from batchemo.media.container import MediaFile
+from batchemo.media.presentation import choose_track
 from batchemo.render.audio import LOCAL_ONLY
 
 _LOG = logging.getLogger("batchemo")
@@ -33,9 +33,9 @@ _LONGEST_LAST_FRAME = Fraction(10)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Clock:
-    """How times become those of the output, whose 0 is `zero` on the source's clock: where its sound or its pictures begin.
+    """How times become those of the output, whose 0 is `zero` on the source's clock: as for players, where sound or pictures begin.
 
-    `first` and `end` are the first frame and the end of the pictures in seconds of the output.
+    `first` and `end` are the first frame that can be shown and the end of the pictures in seconds of the output.
     """
 
     tick: Fraction = _FALLBACK_TICK
@@ -48,6 +48,11 @@ class Clock:
     def length_s(self) -> float:
         """Of the pictures, 0 where the source does not say."""
         return float(self.end - self.first) if self.end is not None else 0.0
+
+    @property
+    def starts_s(self) -> float:
+        """When the first frame is shown."""
+        return float(self.first)
 
     def stamp(self, time_s: float) -> int:
         return round(self.first / self.tick) + round(time_s / self.tick)
@@ -75,17 +80,25 @@ def read_clock(source: Path) -> Clock:
 
 
 def _clock_of(source: Path, file: BinaryIO) -> Clock:
+    why = "no video stream"
     try:
         with av.open(file, "r", options=LOCAL_ONLY, metadata_errors="replace") as container:
-            video = next(stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
-            base = video.time_base or _FALLBACK_TICK
-            first = _first_frame_time(container, video)
-            zero = min([first, *(_start(stream) for stream in container.streams.audio[:1] if stream.start_time is not None)])
-            end = _start(video) + video.duration * base - zero if video.duration else None
-            return Clock(_fine(base), zero, first - zero, end, video.average_rate or _FALLBACK_RATE)
-    except (av.FFmpegError, StopIteration) as error:
-        _LOG.warning("%s: its clock cannot be read (%s); the annotated video counts from 0", source, cause(error))
-        return Clock()
+            video = choose_track(container.streams.video)
+            if video is not None:
+                return _clock(container, video)
+    except av.FFmpegError as error:
+        why = cause(error)
+    _LOG.warning("%s: its clock cannot be read (%s); its first frame is taken to be at 0", source, why)
+    return Clock()
+
+
+def _clock(container: InputContainer, video: VideoStream) -> Clock:
+    base = video.time_base or _FALLBACK_TICK
+    first = _first_frame_time(container, video)
+    starts = [_start(stream) for stream in (video, choose_track(container.streams.audio)) if stream is not None]
+    zero = min([first, *(start for start in starts if start is not None)])
+    end = (_start(video) or 0) + video.duration * base - zero if video.duration else None
+    return Clock(_fine(base), zero, first - zero, end, video.average_rate or _FALLBACK_RATE)
 
 
 def _first_frame_time(container: InputContainer, video: VideoStream) -> Fraction:
@@ -95,11 +108,12 @@ def _first_frame_time(container: InputContainer, video: VideoStream) -> Fraction
             for frame in packet.decode():
                 if frame.pts is not None and frame.time_base is not None:
                     return frame.pts * frame.time_base
-    return _start(video)
+                return _start(video) or Fraction(0)
+    return _start(video) or Fraction(0)
 
 
-def _start(stream: VideoStream | AudioStream) -> Fraction:
-    return (stream.start_time or 0) * (stream.time_base or Fraction(0))
+def _start(stream: Stream) -> Fraction | None:
+    return None if stream.start_time is None or stream.time_base is None else stream.start_time * stream.time_base
 
 
 def _fine(base: Fraction) -> Fraction:

@@ -56,7 +56,7 @@ def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 
 class VideoWriter:
-    """Writes an MP4 of frames drawn from `source`, which lends it the times and the first audio stream.
+    """Writes an MP4 of frames drawn from `source`, which lends it the times and the sound track that players choose.
 
     A context manager: `path` appears, complete, when the block ends without an exception, and not at all when it raises or
     writes no frame. Frames come by `write`, upright and `width` x `height`, which are even since colours of videos come in pairs; the video

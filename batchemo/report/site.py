@@ -147,6 +147,7 @@ def _record(entry: Entry, timeline: Timeline) -> dict[str, Any]:
         "message": readable(row.message),
         "copy": f"../{quote(os.fsencode(entry.annotated))}" if entry.annotated else "",
         "seconds": round(max([row.duration_s, *(float(track.times_s[-1]) for track in timeline.tracks)]), 3),
+        "starts": round(row.starts_s or 0.0, 6),
         "width": row.width,
         "height": row.height,
         "frames": row.n_frames_analysed,

@@ -122,12 +122,15 @@ def check_annotated(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps:
         return
     if not shown:
         return
-    times = np.array([float((pts - shown[0][0]) * base) for pts, _ in shown])
-    wrong = np.abs(times - (frames.times_s - frames.times_s[0])) > _TICK_S
+    # An older version did not say when the first one is shown.
+    starts_s = float(shown[0][0] * base) - frames.times_s[0] if row.starts_s is None else row.starts_s
+    times = np.array([float(pts * base) for pts, _ in shown])
+    wrong = np.abs(times - starts_s - frames.times_s) > _TICK_S
     if wrong.any():
         at = int(wrong.argmax())
-        yield "annotated", f"shows frame {frames.indices[at]} at {times[at]:.3f} s, the tables have it at {frames.times_s[at]:.3f} s"
-    end_s = frames.times_s[0] + times[-1] + float(shown[-1][1] * base)
+        there = f"{starts_s + frames.times_s[at]:.3f} s"
+        yield "annotated", f"shows frame {frames.indices[at]} at {times[at]:.3f} s of its clock, by the tables it is shown at {there}"
+    end_s = times[-1] + float(shown[-1][1] * base) - starts_s
     # Its last frame is shown until the source ends, or for a while where that is far away or not known.
     far = row.duration_s - frames.times_s[-1] > _LONGEST_S
     long_enough = far or end_s >= row.duration_s - _LENGTH_S

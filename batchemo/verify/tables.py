@@ -20,15 +20,12 @@ from batchemo.recap import columns_for, sum_up
 from batchemo.records import MediaRow
 from batchemo.tables import (
     BATCH_ROWS,
-    EPISODES,
-    FRAMES,
     PER_MEDIUM,
     SCHEMA_VERSION,
     Table,
-    faces_schema,
     read_metadata,
+    schema_of,
     table_path,
-    tracks_schema,
 )
 
 _SUM_ERROR = 1e-4
@@ -110,7 +107,7 @@ def read_frames(results: Path, entry: Entry) -> FrameRows:
 def _opened(results: Path, entry: Entry, table: Table) -> pq.ParquetFile:
     path = table_path(results, table, entry.output)
     labels = entry.metadata.get("labels", ())
-    promised = {"faces": faces_schema(labels), "frames": FRAMES, "tracks": tracks_schema(labels), "episodes": EPISODES}[table]
+    promised = schema_of(table, labels)
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         lacking = [field.name for field in promised if field not in list(file.schema_arrow)]
@@ -118,6 +115,8 @@ def _opened(results: Path, entry: Entry, table: Table) -> pq.ParquetFile:
         raise _table_error(entry, table, "missing", "is not there; make it again with --force") from None
     except (OSError, pa.ArrowException) as error:
         raise _table_error(entry, table, "damaged", f"cannot be read ({_first_line(error)}); remove it and run again") from error
+    if lacking and _is_of_other_schema(entry):
+        raise _table_error(entry, "frames", "metadata", _schema_told(entry))
     if lacking:
         raise _table_error(entry, table, "columns", f"lacks {', '.join(lacking)}, or has them in another type; remove it and run again")
     return file
@@ -146,10 +145,17 @@ def _named(entry: Entry, table: Table, found: Iterator[tuple[str, str]]) -> Iter
         yield Problem(entry.row.media, file, kind, f"{file} {message}")
 
 
+def _is_of_other_schema(entry: Entry) -> bool:
+    return bool(entry.metadata.get("schema_version") != SCHEMA_VERSION)
+
+
+def _schema_told(entry: Entry) -> str:
+    return f"is of schema {entry.metadata.get('schema_version')}, and this batchemo writes {SCHEMA_VERSION}; run again"
+
+
 def _check_metadata(results: Path, entry: Entry) -> Iterator[Problem]:
-    if entry.metadata.get("schema_version") != SCHEMA_VERSION:
-        message = f"is of schema {entry.metadata.get('schema_version')}, and this batchemo writes {SCHEMA_VERSION}; run again"
-        yield from _named(entry, "frames", iter([("metadata", message)]))
+    if _is_of_other_schema(entry):
+        yield from _named(entry, "frames", iter([("metadata", _schema_told(entry))]))
     if entry.metadata.get("fingerprint", {}).get("sha256", "") != entry.row.sha256:
         yield from _named(entry, "frames", iter([("metadata", "has another hash of the medium in its row than in its metadata")]))
     for table in ("faces", "tracks", "episodes"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
 import zlib
@@ -189,7 +188,7 @@ def test_frames_that_change_a_part_alone_are_whole(tmp_path: Path, name: str) ->
         assert np.abs(frame.pixels.astype(int) - other_frame.pixels).max() <= WITHIN[name] + 2
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the ffmpeg command is not installed here")
+@pytest.mark.needs("ffmpeg")
 def test_apng_is_what_ffmpeg_makes_of_it(tmp_path: Path) -> None:
     path = write(tmp_path / "a.png")
     raw = subprocess.run(

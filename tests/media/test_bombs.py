@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from needs import need
 from PIL import Image
 
 SIDE = 60_000
@@ -128,7 +129,7 @@ def write_claims(folder: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str | int, float, float]]:
     """Of each file: its kind, the error or the number of frames, MB, and processor seconds."""
-    pytest.importorskip("decord")
+    need("decord")
     folder = tmp_path_factory.mktemp("bombs")
     for name, change in PICTURES.items():
         Image.effect_noise((32, 32), 80).convert("RGB").save(folder / name)

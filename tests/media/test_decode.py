@@ -17,6 +17,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from needs import need
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, UsageError
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 both = pytest.mark.parametrize(
     "decoder",
     [
-        pytest.param("decord", marks=pytest.mark.skipif(not importlib.util.find_spec("decord"), reason="decord is not installed here")),
+        pytest.param("decord", marks=pytest.mark.needs("decord")),
         "pyav",
     ],
 )
@@ -113,7 +114,7 @@ def failure(path: Path, decoder: Decoder = "auto") -> MediaError:
 
 
 def assert_same(path: Path, **options: float) -> list[Frame]:
-    pytest.importorskip("decord")
+    need("decord")
     (by_decord, found_decord), (by_pyav, found_pyav) = (read(path, name, **options) for name in ("decord", "pyav"))  # type: ignore[arg-type]
     assert [(f.index, f.time_s) for f in by_decord] == [(f.index, f.time_s) for f in by_pyav]
     for one, other in zip(by_decord, by_pyav, strict=True):
@@ -246,7 +247,7 @@ def test_strung_together_streams_go_on_in_time(tmp_path: Path) -> None:
 
 
 def test_auto_takes_decord_for_short_clips_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("decord")
+    need("decord")
     path = write_clip(tmp_path / "a.mp4")
     assert decoder_of(path) == "decord"
     monkeypatch.setattr(decode, "MAX_DECODED_BYTES", len(STEADY) * 96 * 64 * 3 - 1)

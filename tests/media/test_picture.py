@@ -278,7 +278,8 @@ def test_cmyk_of_tiff(tmp_path: Path) -> None:
 
 
 def test_lab(tmp_path: Path) -> None:
-    color = pytest.importorskip("skimage.color")
+    from skimage import color
+
     muted = PIXELS // 2 + 64
     lab = color.rgb2lab(muted)
     stored = np.dstack([lab[:, :, :1] * 2.55, lab[:, :, 1:]]).round().astype(np.int16).astype(np.uint8)  # a and b have signs
@@ -350,7 +351,8 @@ def test_light_that_is_brighter_than_white_is_cut_off(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_real_numbers_in_colour_are_read_by_opencv(tmp_path: Path, orientation: int) -> None:
-    tifffile = pytest.importorskip("tifffile")
+    import tifffile
+
     stored = np.ascontiguousarray(STORED[orientation](PIXELS)).astype(np.float32) / 255
     tifffile.imwrite(tmp_path / "a.tiff", stored, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
     check(tmp_path / "a.tiff", PIXELS)

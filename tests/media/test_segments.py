@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -186,6 +187,23 @@ def test_several_workers_make_the_tables_that_one_process_makes(film: Medium, un
         shown = [float(frame.pts * frame.time_base) for frame in joined.decode(video=0)]
         times = [float(frame.pts * frame.time_base) for frame in source.decode(video=0)]
     assert shown == pytest.approx(np.array(times) - times[0], abs=1e-6)
+
+
+@pytest.mark.needs("ffmpeg")
+@pytest.mark.parametrize("engine", [InProcess(), Workers(2, timeout_s=300, max_memory_mb=None)], ids=["one", "two"])
+def test_a_film_that_begins_later_than_its_sound(tmp_path: Path, engine: InProcess | Workers) -> None:
+    path = tmp_path / "late.mp4"
+    sound = ["-f", "lavfi", "-i", "sine=440:duration=6"]
+    pictures = ["-itsoffset", "2", "-f", "lavfi", "-i", f"testsrc=size=64x48:rate={FPS}:duration=3"]
+    codecs = ["-c:v", "libx264", "-g", str(FPS), "-vsync", "passthrough", "-c:a", "aac"]
+    subprocess.run(["ffmpeg", "-v", "error", *sound, *pictures, *codecs, path], check=True, timeout=60)
+    medium = Medium(path, "late.mp4", "late.mp4", "video")
+    assert len(segments_of(medium, decoder="pyav")) == 3
+    row = analysed(tmp_path / "out", medium, engine)
+    assert (row.status, row.n_frames_analysed, row.starts_s) == ("done", 3 * FPS, pytest.approx(2, abs=0.001))
+    for file in (path, tmp_path / "out" / "annotated" / "late.mp4.mp4"):
+        command = ["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "stream=start_time", "-of", "csv=p=0", file]
+        assert float(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout) == pytest.approx(2, abs=0.001)
 
 
 def tracks_of(out: Path) -> list[list[int]]:

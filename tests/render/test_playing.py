@@ -9,14 +9,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from browser import CHROMIUM, DRIVER, Browser, browsing
+from browser import Browser, browsing
 
 from batchemo.planes import Planes
 from batchemo.render.encoders import encoder_of
 from batchemo.render.video_writer import VideoWriter, join_videos
 from batchemo.style import Codec
 
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's packages chromium and chromium-driver")
+pytestmark = pytest.mark.needs("chromium")
 
 WIDTH, HEIGHT, FPS, FRAMES = 160, 96, 25, 50
 COLOURS = ((213, 94, 0), (0, 114, 178))

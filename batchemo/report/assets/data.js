@@ -49,6 +49,7 @@ function textOf(medium) {
   });
 }
 
+// Tables count from a medium's first frame; the page, as its player, from where sound or pictures begin.
 function readTimeline(medium, { header, content }) {
   let at = 0;
   const take = (length) => content.slice(at, (at += length));
@@ -56,20 +57,20 @@ function readTimeline(medium, { header, content }) {
   const tracks = header.tracks.map((track) => {
     const ticks = new Uint32Array(take(4 * track.n).buffer);
     const times = new Float64Array(track.n);
-    for (let i = 0, sum = 0; i < track.n; i++) times[i] = (sum += ticks[i]) / TICKS_A_SECOND;
+    for (let i = 0, sum = 0; i < track.n; i++) times[i] = medium.starts + (sum += ticks[i]) / TICKS_A_SECOND;
     const values = index.labels.map(() => null);
     for (let own = 0; own < header.labels; own++) values[label(own)] = undone(take(track.n));
     const thumbnail = take(track.thumbnail);
     return {
       id: track.id,
       faces: track.faces,
-      best: track.best,
+      best: medium.starts + track.best,
       times,
       values,
       sums: values.map((percents) => percents && summed(percents)),
       gap: longestGap(times),
       peaks: peaksOf(values, track.n),
-      episodes: track.episodes.map(([own, start, apex, end, peak]) => ({ label: label(own), start, apex, end, peak })),
+      episodes: track.episodes.map(([own, start, apex, end, peak]) => ({ label: label(own), start: medium.starts + start, apex: medium.starts + apex, end: medium.starts + end, peak })),
       thumbnail: thumbnail.length ? URL.createObjectURL(new Blob([thumbnail], { type: "image/jpeg" })) : "",
     };
   });

@@ -4,10 +4,12 @@ const MOST_TRACKS = 30;
 const SHORTEST_VIEW = 0.5;
 // Seconds: a little later than a frame begins, or rounding would show the one before.
 const INTO_FRAME = 0.002;
+// Seconds: what is less, nobody sees.
+const WORTH_SAYING = 0.05;
 const HINT = "Lines are probabilities, pale where less confident than chosen; bands are episodes. Click or drag to go there, or step with the arrow keys.";
 
 function buildMedium(root, medium, place) {
-  const view = { from: 0, to: 0, cursor: 0, length: Math.max(medium.seconds, 0.04), raw: false, person: place.person ?? "" };
+  const view = { from: 0, to: 0, cursor: 0, length: medium.starts + Math.max(medium.seconds, 0.04), raw: false, person: place.person ?? "" };
   view.to = view.length;
   const buttons = emotionButtons(changed);
   const mix = make("div");
@@ -160,6 +162,7 @@ function facts(medium) {
     video ? several(medium.frames, "frame", "frames") : "",
     several(medium.faces, "face", "faces"),
     video ? several(medium.tracks, "person", "people") : "",
+    medium.starts >= WORTH_SAYING ? `first frame at ${clock(medium.starts, 2)}, from where the tables count` : "",
   ].filter(Boolean).join(" · ");
 }
 
