@@ -82,7 +82,7 @@ def test_a_tag_that_tells_another_duration_damages_nothing(tmp_path: Path) -> No
 
 
 def test_what_an_edit_cuts_out_between_key_frames_takes_no_time(tmp_path: Path) -> None:
-    """As a phone or LosslessCut leaves it: twelve frames, the next twelve cut out, twelve more. The numbers count on, and so do the times."""
+    """As a phone or LosslessCut leaves it: ten frames, the next ten cut out, ten more."""
     path = make(Recipe(frames=60), tmp_path)
     movie = Movie(path)
     of_movie, of_track = movie.timescales()
