@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 
 from checks.corpus.drawn import HIDDEN, MATRICES, Orientation, Picture, draw, show, store
+from checks.corpus.packed import write_packed
 from checks.corpus.patches import Edit, Matroska, Movie
+from checks.corpus.streams import field_coded, hide, mux
 
 WIDTH, HEIGHT = 160, 120
 """Pixels of a frame as it is stored."""
@@ -33,26 +35,30 @@ CODECS: Mapping[str, tuple[str, ...]] = {
     "h264_open": (*_X264, "-bf", "2", "-x264-params", f"keyint={_KEY}:scenecut=0:b-adapt=0:open-gop=1"),
     "h264_no_b": (*_X264, "-bf", "0", "-g", str(_KEY)),
     "h264_refresh": (*_X264, "-bf", "0", "-x264-params", f"keyint={_KEY}:intra-refresh=1:scenecut=0"),
+    "h264_fields": (),
     "h264_mbaff": (*_X264, "-bf", "2", "-flags", "+ilme+ildct", "-x264-params", f"keyint={_KEY}:scenecut=0:b-adapt=0:tff=1"),
     "hevc": (*_X265, "-x265-params", f"log-level=none:pools=1:keyint={_KEY}:min-keyint={_KEY}:bframes=2:open-gop=0:scenecut=0"),
     "hevc_open": (*_X265, "-x265-params", f"log-level=none:pools=1:keyint={_KEY}:min-keyint={_KEY}:bframes=2:open-gop=1:scenecut=0"),
     "mpeg2": ("mpeg2video", "-q:v", "2", "-bf", "2", "-g", str(_KEY)),
     "mpeg2_fields": ("mpeg2video", "-q:v", "2", "-bf", "2", "-g", str(_KEY), "-flags", "+ilme+ildct", "-field_order", "tt"),
     "mpeg4": ("mpeg4", "-q:v", "2", "-bf", "2", "-g", str(_KEY)),
-    "mpeg4_packed": ("libxvid", "-q:v", "2", "-bf", "2", "-g", str(_KEY)),
-    "vp8": ("libvpx", "-b:v", "1M", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-g", "8", "-cpu-used", "4"),
+    "mpeg4_packed": ("mpeg4", "-q:v", "2", "-bf", "2", "-g", str(_KEY)),
+    "vp8": ("libvpx", "-b:v", "1M", "-auto-alt-ref", "0", "-lag-in-frames", "0", "-g", "7", "-cpu-used", "4"),
     "vp9": ("libvpx-vp9", "-b:v", "1M", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-g", "8", "-cpu-used", "6", "-row-mt", "0"),
     "av1": ("libaom-av1", "-crf", "20", "-b:v", "0", "-cpu-used", "8", "-g", "6", "-lag-in-frames", "10"),
     "mjpeg": ("mjpeg", "-q:v", "2"),
     "prores": ("prores_ks", "-profile:v", "1"),
 }
+_READY_MADE = frozenset({"h264_fields", "vp8"})
+HIDDEN_PLACES = (2, 9)
+"""Where in streams of VP8 frames come that are not shown; they look as if they were of another track."""
 CONTAINERS: Mapping[str, frozenset[str]] = {
-    "mp4": frozenset("h264 h264_open h264_no_b h264_refresh h264_mbaff hevc hevc_open mpeg2 mpeg4 vp9 av1".split()),
-    "mov": frozenset("h264 h264_open h264_no_b h264_refresh h264_mbaff hevc hevc_open mpeg2 mpeg4 mjpeg prores".split()),
+    "mp4": frozenset("h264 h264_open h264_no_b h264_refresh h264_fields h264_mbaff hevc hevc_open mpeg2 mpeg4 vp9 av1".split()),
+    "mov": frozenset("h264 h264_open h264_no_b h264_refresh h264_fields h264_mbaff hevc hevc_open mpeg2 mpeg4 mjpeg prores".split()),
     "fmp4": frozenset("h264 h264_open h264_no_b hevc hevc_open av1 vp9".split()),
     "mkv": frozenset(CODECS) - {"mpeg4_packed"},
     "webm": frozenset({"vp8", "vp9", "av1"}),
-    "ts": frozenset("h264 h264_open h264_no_b h264_refresh h264_mbaff hevc hevc_open mpeg2 mpeg2_fields mpeg4".split()),
+    "ts": frozenset("h264 h264_open h264_no_b h264_refresh h264_fields h264_mbaff hevc hevc_open mpeg2 mpeg2_fields mpeg4".split()),
     "mpg": frozenset({"mpeg2", "mpeg2_fields"}),
     "avi": frozenset("mpeg4 mpeg4_packed mjpeg h264_no_b".split()),
 }
@@ -63,10 +69,10 @@ _ROLLS: Mapping[Orientation, tuple[float, float]] = {
     "turn_left": (90, 0),
     "mirror": (0, 180),
     "mirror_down": (180, 180),
-    "transpose": (-90, 180),
-    "transverse": (90, 180),
+    "transpose": (90, 180),
+    "transverse": (-90, 180),
 }
-"""Matroska's roll and yaw, in degrees: rolled counterclockwise first, then mirrored."""
+"""Matroska's roll and yaw, in degrees, as FFmpeg understands them: mirrored first where the yaw is 180, then rolled counterclockwise."""
 
 _TURNED_SEI: Mapping[Orientation, str] = {
     "turn_right": "rotate=-90",
@@ -74,10 +80,10 @@ _TURNED_SEI: Mapping[Orientation, str] = {
     "turn_left": "rotate=90",
     "mirror": "flip=horizontal",
     "mirror_down": "flip=vertical",
-    "transpose": "rotate=90:flip=vertical",
-    "transverse": "rotate=90:flip=horizontal",
+    "transpose": "rotate=90:flip=horizontal",
+    "transverse": "rotate=90:flip=vertical",
 }
-"""The display orientation of H.264 itself, as FFmpeg's `h264_metadata` writes it."""
+"""The display orientation of H.264 itself, as FFmpeg's `h264_metadata` writes it: flipped first, then rotated counterclockwise."""
 
 EDITS: Mapping[str, tuple[tuple[int, int], ...]] = {
     "none": (),
@@ -110,13 +116,16 @@ class Recipe:
     colours: str = "bt601"
     change: str = "none"
     first: int = 100
+    frames: int = FRAMES
 
     def __str__(self) -> str:
         """The values that are not the plain ones."""
         plain = Recipe()
-        named = [getattr(self, each.name) for each in dataclasses.fields(self) if each.name not in ("codec", "container", "first")]
+        named = [
+            getattr(self, each.name) for each in dataclasses.fields(self) if each.name not in ("codec", "container", "first", "frames")
+        ]
         said = [
-            str(value).replace(":", "_") for value, usual in zip(named, dataclasses.astuple(plain)[2:-1], strict=True) if value != usual
+            str(value).replace(":", "_") for value, usual in zip(named, dataclasses.astuple(plain)[2:-2], strict=True) if value != usual
         ]
         return "-".join([self.codec, self.container, *said])
 
@@ -150,7 +159,7 @@ class Recipe:
     def presented(self) -> list[tuple[int, Fraction]]:
         """Number and time of each frame that is shown, by what was drawn and how it was edited."""
         if self.edits == "none":
-            return [(self.first + index, self.moment(index)) for index in range(FRAMES)]
+            return [(self.first + index, self.moment(index)) for index in range(self.frames)]
         found: list[tuple[int, Fraction]] = []
         begun = Fraction(0)
         for start, stop in EDITS[self.edits]:
@@ -197,8 +206,12 @@ def make(recipe: Recipe, folder: Path) -> Path:
     """Writes the clip below `folder`. Raises ClipError with the encoder's own words where it cannot be made."""
     suffix = "mp4" if recipe.container == "fmp4" else recipe.container
     path = folder / f"{recipe}.{suffix}"
-    if recipe.change == "none":
-        _encode(recipe, path, _stored(recipe, range(FRAMES)))
+    if recipe.codec == "mpeg4_packed":
+        raw = folder / f"{recipe}.raw"
+        _encode(recipe, raw, range(recipe.frames), ("-f", "m4v"))
+        write_packed(raw.read_bytes(), path, width=WIDTH, height=HEIGHT)
+    elif recipe.change == "none":
+        _encode(recipe, path, range(recipe.frames))
     else:
         _encode_changing(recipe, path, folder)
     if recipe.container in _MP4:
@@ -237,13 +250,18 @@ def _says_times(recipe: Recipe) -> bool:
 
 
 def _may_edit(recipe: Recipe) -> bool:
-    """Not where FFmpeg itself does what no player should: it shows a pause amid the media as its beginning, gives two frames one time where an
-    edit goes back and frames are reordered, and loses frames after a cut in open GOPs of HEVC and amid an intra refresh."""
+    """Not where FFmpeg itself does what no player should.
+
+    It shows the beginning instead of a pause amid the media, gives two frames one time where an edit goes back and frames are
+    reordered, and loses frames after a cut in open GOPs of HEVC, amid an intra refresh and in frames coded as fields.
+    """
+    if recipe.codec in _READY_MADE and recipe.rate == "film":
+        return False  # they are counted in milliseconds on their way, and edits no longer meet their frames
     if recipe.edits == "empty_between":
         return False
     if recipe.edits == "back":
         return recipe.codec in ("h264_no_b", "mjpeg", "prores", "av1", "vp9")
-    return not (recipe.edits in ("several", "repeated") and recipe.codec in ("hevc_open", "h264_refresh"))
+    return not (recipe.edits in ("several", "repeated") and recipe.codec in ("hevc_open", "h264_refresh", "h264_fields"))
 
 
 def _holds_tracks(recipe: Recipe) -> bool:
@@ -263,7 +281,7 @@ def _holds_colours(recipe: Recipe) -> bool:
         return recipe.colours == "bt601_full"
     if recipe.codec.startswith(("mpeg2", "mpeg4", "prores")):
         return recipe.colours in ("bt601", "unsaid") or (recipe.colours == "bt709" and not recipe.codec.startswith("mpeg4"))
-    return not (recipe.codec == "vp8" and recipe.colours not in ("bt601", "unsaid"))
+    return not (recipe.codec in _READY_MADE and recipe.colours not in ("bt601", "unsaid"))
 
 
 def _may_change(recipe: Recipe) -> bool:
@@ -274,7 +292,7 @@ def _may_change(recipe: Recipe) -> bool:
 
 def size_of(recipe: Recipe, index: int) -> tuple[int, int]:
     """Width and height of frame `index` as it is stored."""
-    if recipe.change == "none" or index < FRAMES // 2:
+    if recipe.change == "none" or index < recipe.frames // 2:
         return WIDTH, HEIGHT
     return (HEIGHT, WIDTH) if recipe.change == "turned" else (2 * WIDTH, HEIGHT + HEIGHT // 2)
 
@@ -291,42 +309,71 @@ def _stored(recipe: Recipe, indices: Iterable[int]) -> Iterator[Picture]:
         yield stored
 
 
-def _encode(recipe: Recipe, path: Path, pictures: Iterator[Picture], extra: Sequence[str] = ()) -> None:
-    """One command: the wanted track comes by the pipe, the other one or the cover from a file."""
-    first = next(pictures)
-    height, width = first.shape[:2]
-    given = first.tobytes() + b"".join(picture.tobytes() for picture in pictures)
+def _encode(recipe: Recipe, path: Path, indices: Sequence[int], extra: Sequence[str] = ()) -> None:
+    """One command: the wanted track comes by the pipe or ready made, the other one or the cover from a file."""
     other, maps, position = _other_track(recipe, path)
-    rate = "24000/1001" if recipe.rate == "film" else "25"
-    source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", rate, "-i", "-")
-    filters, said = _colours(recipe)
-    moments = ("setpts='(N+2*floor(N/3))/25/TB'",) if recipe.rate == "variable" else ()
-    chain = ",".join((*filters, *moments, f"setsar={recipe.aspect.replace(':', '/')}"))
     v = f":v:{position}"
-    codec, *options = CODECS[recipe.codec]
-    # Each option is the wanted track's alone; the other one is copied.
-    encoding = [f"{option}{v}" if option.startswith("-") and option not in ("-q:v", "-b:v", "-profile:v") else option for option in options]
-    encoding = [option.replace("-q:v", f"-q{v}").replace("-b:v", f"-b{v}").replace("-profile:v", f"-profile{v}") for option in encoding]
+    if recipe.codec in _READY_MADE:
+        source: tuple[str | Path, ...] = ("-i", _ready_made(recipe, path, indices))
+        wanted: tuple[str, ...] = (
+            f"-c{v}",
+            "copy",
+            f"-aspect{v}",
+            str(Fraction(*size_of(recipe, indices[0])) * recipe.pixel_aspect).replace("/", ":"),
+        )
+        given = b""
+    else:
+        pictures = list(_stored(recipe, indices))
+        source, wanted, given = _by_pipe(recipe, pictures[0]), _encoding(recipe, v), b"".join(each.tobytes() for each in pictures)
     turned = recipe.turn != "upright" and recipe.container == "ts"
     bsf = (f"-bsf{v}", f"h264_metadata=display_orientation=insert:{_TURNED_SEI[recipe.turn]}") if turned else ()
     movie = {
         "mp4": ("-movie_timescale", "90000"),
         "mov": ("-movie_timescale", "90000"),
         "fmp4": ("-movflags", "frag_keyframe+empty_moov+default_base_moof+delay_moov", "-f", "mp4"),
-    }
+    }.get(recipe.container, ())
     run_ffmpeg(
-        *("-y", "-threads", "1"),
-        *source,
-        *other,
-        *maps,
-        *(f"-filter{v}", chain, f"-fps_mode{v}", "passthrough", f"-c{v}", codec, *encoding, f"-threads{v}", "1", *said),
-        *bsf,
-        *movie.get(recipe.container, ()),
-        *("-bitexact", "-map_metadata", "-1"),
-        *extra,
-        path,
-        given=given,
+        "-y", "-threads", "1", *source, *other, *maps, *wanted, *bsf, *movie, "-bitexact", "-map_metadata", "-1", *extra, path, given=given
     )
+
+
+def _by_pipe(recipe: Recipe, first: Picture) -> tuple[str, ...]:
+    height, width = first.shape[:2]
+    rate = "24000/1001" if recipe.rate == "film" else "25"
+    return ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", rate, "-i", "-")
+
+
+def _encoding(recipe: Recipe, v: str) -> tuple[str, ...]:
+    """Options of the wanted track alone; the other one is copied."""
+    filters, said = _colours(recipe)
+    moments = ("setpts='(N+2*floor(N/3))/25/TB'",) if recipe.rate == "variable" else ()
+    chain = ",".join((*filters, *moments, f"setsar={recipe.aspect.replace(':', '/')}"))
+    codec, *options = CODECS[recipe.codec]
+    own = [option.removesuffix(":v") + v if option.startswith("-") else option for option in options]
+    return (f"-filter{v}", chain, f"-fps_mode{v}", "passthrough", f"-c{v}", codec, *own, f"-threads{v}", "1", *said)
+
+
+def _ready_made(recipe: Recipe, path: Path, indices: Sequence[int]) -> Path:
+    """The wanted track in a file of its own, by a stream that no encoder writes."""
+    ready = path.with_name(f"{path.stem}.ready.mkv")
+    moments = [recipe.moment(index) - recipe.moment(indices[0]) for index in indices]
+    pictures = list(_stored(recipe, indices))
+    if recipe.codec == "h264_fields":
+        template = path.with_name(f"{path.stem}.h264")
+        packets = field_coded(pictures, moments, key_every=_KEY)
+        template.write_bytes(b"".join(packet.content for packet in packets))
+    else:
+        template = path.with_name(f"{path.stem}.ivf")
+        height, width = pictures[0].shape[:2]
+        for place in HIDDEN_PLACES:
+            if place < len(pictures):
+                pictures.insert(place, np.asarray(cv2.resize(draw(999, 160, 120, track=OTHER), (width, height)), np.uint8))
+        places = [place for place in HIDDEN_PLACES if place < len(pictures)]
+        given = b"".join(picture.tobytes() for picture in pictures)
+        run_ffmpeg("-y", *_by_pipe(recipe, pictures[0]), *_encoding(dataclasses.replace(recipe, rate="25"), ""), template, given=given)
+        packets = hide(template.read_bytes(), places, moments)
+    mux(template, packets, ready, last_s=Fraction(1, 25))
+    return ready
 
 
 def _other_track(recipe: Recipe, path: Path) -> tuple[tuple[str | Path, ...], tuple[str, ...], int]:
@@ -382,14 +429,15 @@ def _said(matrix: str, primaries: str, transfer: str, spread: str) -> tuple[str,
 
 def _encode_changing(recipe: Recipe, path: Path, folder: Path) -> None:
     """Two halves of different sizes, one after the other in one stream."""
-    whole = dataclasses.replace(recipe, turn=recipe.turn if recipe.container == "ts" else "upright", change="none")
+    # Only MPEG-TS says within the stream how it is turned; what the other containers say is put there last.
+    part = recipe if recipe.container == "ts" else dataclasses.replace(recipe, container="part")
     suffix = "webm" if recipe.codec in ("vp8", "vp9") else "ts"
     halves = []
-    for number, indices in enumerate((range(FRAMES // 2), range(FRAMES // 2, FRAMES))):
+    for number, indices in enumerate((range(recipe.frames // 2), range(recipe.frames // 2, recipe.frames))):
         half = folder / f"{path.stem}.{number}.{suffix}"
         # A second more, so that no half is moved because its times begin below 0.
         later = ("-output_ts_offset", str(1 + float(recipe.moment(indices[0])))) if suffix == "ts" else ()
-        _encode(dataclasses.replace(whole, container=suffix), half, _stored(recipe, indices), later)
+        _encode(part, half, indices, later)
         halves.append(half)
     if suffix == "webm":
         names = path.with_suffix(".txt")

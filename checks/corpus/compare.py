@@ -28,8 +28,8 @@ _SLACK = Fraction(1, 2_000_000)
 """Seconds that a time may fall short of the border of an interval by rounding."""
 _MOST_ASPECT = 0.03
 _MOST_DIFFERENCE = 2.5
-"""Mean of the absolute differences to what ffmpeg shows, of 255. Two ways to convert the same colours came to .6 (measured on all codecs), another
-frame to 13 and more."""
+"""Mean of the absolute differences to what ffmpeg shows, of 255. Two ways to convert the same colours came to .6 (measured on all codecs),
+another frame to 13 and more."""
 _MOST_DIFFERENCE_OF_LIGHT = 9.0
 """The same where light of a high dynamic range became that of a screen, for which there is more than one curve."""
 _MOST_BETWEEN_DECODERS = 0.5
@@ -44,7 +44,8 @@ class Shown:
         self.pictures: list[Picture] = []
         self.undecodable = self.missing = 0
         self.decoder = ""
-        for segment in segments or [None]:
+        parts: Sequence[Segment | None] = segments or (None,)
+        for segment in parts:
             source = open_source(medium, decoder=decoder, segment=segment)
             before = len(self.indices)
             for frame in source.frames(sample_fps=sample_fps):

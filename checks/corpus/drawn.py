@@ -1,8 +1,8 @@
 """Pictures that say which frame they are, of which track, and where up is, and the reader of what they say.
 
 In the middle stands a white square of 5 x 5 cells, black or white: six of them are the same in every picture and tell the eight
-orientations apart, the other 19 say the number, the track and a sum that both must agree with. The corners have colours of their own, an arrow
-points up and the number is written for those who look.
+orientations apart, the other 19 say the number, the track and a sum that both must agree with. The corners have colours of their own; an
+arrow points up and the number is written for those who look.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class UnreadableError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Read:
-    """What a picture says. `orientation` is how the shown picture came to be from the upright one, `aspect` the width of the square by its
-    height, `box` its left, top, width and height (px), `corners` the mean colours found where the four corners of the canvas should be."""
+    """What a picture says. `orientation` is what made it of the upright one, `aspect` the width of the square by its height, `box` its
+    left, top, width and height (px)."""
 
     number: int
     track: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from collections.abc import Iterator
@@ -39,7 +40,9 @@ def everything(seed: int) -> Iterator[Recipe]:
     decide = random.Random(seed)
     seen = set()
     plain = [
-        Recipe(codec=codec, container=container, first=decide.randrange(900)) for codec in AXES["codec"] for container in AXES["container"]
+        Recipe(codec=codec, container=container, colours="bt601_full" if codec == "mjpeg" else "bt601", first=decide.randrange(900))
+        for codec in AXES["codec"]
+        for container in AXES["container"]
     ]
     alone = (_changed(recipe, axis, value) for recipe in plain for axis, values in AXES.items() for value in values)
     for recipe in itertools.chain((each for each in alone if makeable(each)), pairwise(seed)):
@@ -53,8 +56,7 @@ def _values(axis: str) -> list[tuple[str, str]]:
 
 
 def _changed(recipe: Recipe, axis: str, value: str) -> Recipe:
-    said = {name: getattr(recipe, name) for name in AXES} | {axis: value}
-    return Recipe(**said, first=recipe.first)  # type: ignore[arg-type]
+    return dataclasses.replace(recipe, **{axis: value})  # type: ignore[arg-type]
 
 
 def _with(pair: _Pair, decide: random.Random) -> Recipe | None:

@@ -234,7 +234,7 @@ class Matroska:
         video.set_number(DISPLAY_HEIGHT, height)
 
     def set_projection(self, *, roll: float, yaw: float = 0.0, track: int = 0) -> None:
-        """A rectangular projection that is rolled, in degrees counterclockwise, and mirrored where `yaw` is 180 (RFC 9559, 5.1.4.1.28.41)."""
+        """A rectangular projection that is rolled, in degrees counterclockwise, and mirrored where `yaw` is 180 (RFC 9559, 5.1.4.1.28)."""
         kind = Element(PROJECTION_TYPE, b"\0")
         poses = [Element(ident, struct.pack(">d", value)) for ident, value in ((POSE_YAW, yaw), (POSE_PITCH, 0.0), (POSE_ROLL, roll))]
         video = self.video_tracks()[track].find(VIDEO)

@@ -76,7 +76,7 @@ def _times(recipe: Recipe, path: Path, stream: str) -> tuple[Fraction, ...]:
 def _pictures(recipe: Recipe, path: Path, stream: str, *opening: str) -> tuple[Picture, ...]:
     wide, high = recipe.shown_size
     chain = [*_to_standard_range(recipe), *_geometry(recipe), "format=rgb24"]
-    drawn = (
+    drawn: tuple[str | Path, ...] = (
         *opening,
         "-noautorotate",
         "-i",

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from checks.corpus.clips import Recipe, make, upright
+from checks.corpus.clips import Recipe, make, run_ffmpeg, upright
 from checks.corpus.compare import against_truth, alone, in_segments, mean_difference, sampled, shown_by
 from checks.corpus.drawn import MATRICES, UnreadableError, draw, read, show, store
 from checks.corpus.pairs import pairwise
@@ -63,6 +65,18 @@ def test_ffmpeg_shows_what_was_drawn(clip: tuple[Recipe, Path, Truth]) -> None:
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_ffmpeg_left_to_itself_turns_them_upright(container: str, tmp_path: Path) -> None:
+    """The truth turns pictures by what was written; here the command reads it from the file."""
+    for turn in MATRICES:
+        recipe = Recipe(container=container, turn=turn)
+        path = make(recipe, tmp_path)
+        raw = run_ffmpeg("-i", path, "-frames:v", "1", "-pix_fmt", "rgb24", "-f", "rawvideo", "-")
+        width, height = recipe.shown_size
+        assert read(np.frombuffer(raw, np.uint8).reshape(height, width, 3)).orientation == "upright", turn
+
+
+@needs_ffmpeg
 @of_every_kind
 def test_frames_are_those_that_ffmpeg_shows(clip: tuple[Recipe, Path, Truth]) -> None:
     recipe, path, truth = clip
@@ -102,9 +116,6 @@ def test_a_drawn_picture_says_its_number_and_where_up_is(turn: str, size: tuple[
 
 
 def test_a_picture_that_is_squeezed_or_says_nothing_is_known() -> None:
-    import cv2
-    import numpy as np
-
     assert read(np.asarray(cv2.resize(draw(1, 160, 120), (160, 160)))).aspect == pytest.approx(3 / 4, abs=0.02)
     with pytest.raises(UnreadableError):
         read(np.full((120, 160, 3), 110, np.uint8))
