@@ -15,6 +15,7 @@ from batchemo.errors import BatchemoError
 _AGAIN = "install batchemo again: pip install --force-reinstall batchemo"
 _EXTRA = 'get it with: pip install "batchemo[{}]"'
 _NO_GPU = "none that torch can use, so runs use the CPU; an NVIDIA GPU needs its driver and a torch for it, see pytorch.org/get-started"
+_PICTURE_READERS = ("opencv-python-headless", "pi-heif", "pillow", "simplejpeg")
 _WITHOUT_DECORD = "PyAV reads short clips as well, if more slowly; where there are wheels (x86-64 Linux): pip install decord"
 
 
@@ -40,7 +41,7 @@ def _examine() -> Iterator[Finding]:
     yield _finding("GPU", _gpu, needed=False)
     yield _finding("precision", _precision)
     yield _finding("face detector", _detector)
-    yield _finding("pictures", lambda: f"OpenCV {_version('opencv-python-headless')}, Pillow {_version('pillow')}")
+    yield _finding("pictures", lambda: ", ".join(f"{name} {_version(name)}" for name in _PICTURE_READERS))
     yield _finding("videos", _pyav)
     yield _finding("short clips", lambda: f"decord {_version('decord')}", needed=False, hint=_WITHOUT_DECORD)
     yield _finding("annotated videos", _encoder)

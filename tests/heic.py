@@ -58,7 +58,9 @@ def heic_of(pixels: NDArray[np.uint8], *properties: bytes) -> bytes:
 def _film_of(rgb: bytes, width: int, height: int) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as output:
-        stream = output.add_stream("libx265", rate=1, options={"crf": "4", "x265-params": "log-level=none:pools=none:frame-threads=1"})
+        stream = output.add_stream(
+            "libx265", rate=1, options={"crf": "4", "x265-params": "log-level=none:pools=none:frame-threads=1:bframes=0"}
+        )
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = height, width
         stream.pix_fmt = "yuv444p"

@@ -47,6 +47,7 @@ class DecordSource:
         with _as_media_error(self._path):
             import decord  # noqa: PLC0415 (not there on every platform, and slow to load)
 
+            decord.logging.set_level(decord.logging.QUIET)  # its lines on stderr name no file
             with self._path.open("rb") as file:
                 reader = decord.VideoReader(file, ctx=decord.cpu(0), num_threads=1)
             if len(reader) != len(times):

@@ -407,10 +407,10 @@ def _colours(recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Filters that make the encoder's pixels of RGB, and options that say what was made."""
     if recipe.colours in _TRANSFERS:
         transfer = _TRANSFERS[recipe.colours]
-        # What stands in 8 bits is light up to 203 nits, reference white (ITU-R BT.2408).
+        # What stands in 8 bits is light up to 100 nits, SDR's white (ITU-R BT.2035).
         known = "scale=out_color_matrix=bt709:out_range=tv,format=yuv444p,setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709"
         linear = f"{known},zscale=tin=bt709:min=bt709:pin=bt709:t=linear,format=gbrpf32le"
-        filters = (linear, f"zscale=p=bt2020:t={transfer}:m=bt2020nc:r=tv:npl=203,format=yuv420p10le")
+        filters = (linear, f"zscale=p=bt2020:t={transfer}:m=bt2020nc:r=tv:npl=100,format=yuv420p10le")
         return filters, _said("bt2020nc", "bt2020", transfer, "tv")
     name, _, full = recipe.colours.partition("_")
     spread = "pc" if full else "tv"

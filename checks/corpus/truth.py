@@ -106,9 +106,9 @@ def _geometry(recipe: Recipe) -> list[str]:
 
 
 def _to_standard_range(recipe: Recipe) -> list[str]:
-    """Reference white of 203 nits becomes the white of 8 bits."""
+    """Light of 100 nits becomes the white of 8 bits."""
     if recipe.colours not in ("pq", "hlg"):
         return []
     transfer = {"pq": "smpte2084", "hlg": "arib-std-b67"}[recipe.colours]
-    linear = f"zscale=tin={transfer}:pin=bt2020:min=bt2020nc:rin=tv:t=linear:npl=203,format=gbrpf32le,zscale=p=bt709"
+    linear = f"zscale=tin={transfer}:pin=bt2020:min=bt2020nc:rin=tv:t=linear:npl=100,format=gbrpf32le,zscale=p=bt709"
     return [linear, "tonemap=clip:desat=0", "zscale=t=bt709:m=bt709:r=full,format=gbrp"]

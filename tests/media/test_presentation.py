@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,7 @@ from checks.corpus.truth import Truth, ask_ffmpeg
 RECIPES = pairwise(1)[:64]
 """Those that show most pairs of values: four fifths of all."""
 
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None, reason="needs the ffmpeg command")
+needs_ffmpeg = pytest.mark.needs("ffmpeg")
 
 Made = tuple[Path, Truth]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from checks.corpus.drawn import MATRICES, Orientation, read
 from checks.corpus.patches import Edit, Matroska, Movie
 from checks.corpus.truth import ask_ffmpeg
 
-pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None, reason="needs the ffmpeg command")
+pytestmark = pytest.mark.needs("ffmpeg")
 
 _HOMES = {
     "vp8": "webm",
