@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from batchemo.detect import Detector
 from batchemo.devices import choose_device
-from batchemo.records import Frame, Marks
+from batchemo.records import Faces, Frame, Marks
 from batchemo.render.blur import blur, blurred_area
 from batchemo.style import BlurStyle
 
@@ -34,15 +34,21 @@ _COVERED = 0.9
 _NEAR_EDGE = 0.1
 """Of a box's longer side: how near to the picture's edge a face counts as cut by it."""
 
+_SAME_FACE = 0.2
+"""IoU from which on a box in the picture as it was is that of the same face: of blurred heads above shoulders, that the edge cuts, it was
+.07 at most."""
+
 _HELD_FRAMES = 8
 """How many frames before and after a frame in which the check has blurred more, that is blurred as well: a face that the edge cuts is not
 found in every frame. So many pictures wait in memory."""
 
 
 class _Seen(NamedTuple):
-    """A frame that was searched: `more` are boxes to blur beyond what its marks hide, `left` those of faces that may be left, N x 4."""
+    """A frame of that `shape` (H, W) that was searched: `more` are boxes to blur beyond what its marks hide, `left` those of faces that may
+    be left, N x 4."""
 
     frame: Frame
+    shape: tuple[int, ...]
     marks: Marks
     more: NDArray[np.float32]
     left: NDArray[np.float32]
@@ -51,8 +57,9 @@ class _Seen(NamedTuple):
 class BlurCheck:
     """Searches the frames of one medium, or of a segment of it. `left` holds the time of each face that may be left in the clear.
 
-    What is found beside the blurred areas is blurred as well where it overlaps one of them or the picture's edge cuts it; anything else may
-    be a false alarm, and is left for people to look at.
+    What is found beside the blurred areas is blurred as well where it overlaps one of them or the picture's edge cuts it; anything else
+    may be a false alarm, and is left for people to look at. At the edge a blurred head with its shoulders, and their mirror image, may look
+    like a face, so that one must be there in the picture as it was, too.
     """
 
     def __init__(self, *, style: BlurStyle, device: str) -> None:
@@ -77,37 +84,38 @@ class BlurCheck:
         seen = waiting.popleft()
         before.append(seen.more)
         if len(seen.left):
-            height, width = seen.frame.grey.shape
-            area = _mask(hidden, width=width, height=height)
+            area = _mask(hidden, seen.shape)
             self.left += [seen.frame.time_s for box in seen.left if _share(area, box) < _COVERED]
         return seen.frame, dataclasses.replace(seen.marks, hidden=hidden)
 
     def _search(self, frame: Frame, marks: Marks) -> _Seen:
         pixels = frame.pixels.copy()
-        height, width = pixels.shape[:2]
-        blur(pixels, marks.hidden, style=self._style)
         hidden = marks.hidden
-        open_ = more = np.empty((0, 4), np.float32)
+        left = more = np.empty((0, 4), np.float32)
+        blur(pixels, hidden, style=self._style)
         for _ in range(_ROUNDS):
-            area = _mask(hidden, width=width, height=height)
+            area = _mask(hidden, pixels.shape[:2])
             found = self._find(pixels)
-            open_ = _chosen(found, [_share(area, box) < _COVERED for box in found])
-            known = [_share(area, box) > 0 or _is_cut(box, width=width, height=height) for box in open_]
-            new, open_ = _chosen(open_, known), _chosen(open_, [not each for each in known])
+            found = found.subset(np.array([_share(area, box) < _COVERED for box in found.boxes], np.bool_))
+            cut = np.array([_is_cut(box, pixels.shape[:2]) for box in found.boxes], np.bool_)
+            if cut.any():
+                real = ~cut | (found.overlap(self._find(frame.pixels)).max(axis=1, initial=0) > _SAME_FACE)
+                found, cut = found.subset(real), cut[real]
+            known = cut | np.array([_share(area, box) > 0 for box in found.boxes], np.bool_)
+            new, left = found.boxes[known], found.boxes[~known]
             if not len(new):
                 break
             blur(pixels, new, style=self._style)
             hidden, more = np.concatenate([hidden, new]), np.concatenate([more, new])
-        return _Seen(frame, marks, more, open_)
+        return _Seen(frame, pixels.shape[:2], marks, more, left)
 
-    def _find(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Boxes of the faces that lie at least in part in a picture, N x 4. Mirrored at its edges, half a face is nearly a whole one."""
+    def _find(self, pixels: NDArray[np.uint8]) -> Faces:
+        """The faces that lie at least in part in a picture. Mirrored at its edges, half a face is nearly a whole one."""
         height, width = pixels.shape[:2]
         side = round(PADDING * min(height, width))
         padded = np.asarray(cv2.copyMakeBorder(pixels, side, side, side, side, cv2.BORDER_REFLECT), np.uint8)
-        boxes = self._detector.detect([padded])[0].boxes - np.float32(side)
-        inside = (boxes[:, 2:] > 0).all(axis=1) & (boxes[:, 0] < width) & (boxes[:, 1] < height)
-        return np.asarray(boxes[inside])
+        found = self._detector.detect([padded])[0].shifted(-side, -side)
+        return found.subset((found.boxes[:, 2:] > 0).all(axis=1) & (found.boxes[:, 0] < width) & (found.boxes[:, 1] < height))
 
 
 @functools.cache
@@ -115,12 +123,9 @@ def _detector(device: str) -> Detector:
     return Detector(min_face_px=MIN_FACE_PX, kind="exact", device=choose_device(device))
 
 
-def _chosen(boxes: NDArray[np.float32], which: list[bool]) -> NDArray[np.float32]:
-    return np.asarray(boxes[np.array(which, np.bool_)])
-
-
-def _mask(boxes: NDArray[np.float32], *, width: int, height: int) -> NDArray[np.bool_]:
-    """What is blurred for `boxes` of a picture of that size, H x W."""
+def _mask(boxes: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """What is blurred for `boxes` of a picture of that `shape` (H, W), H x W."""
+    height, width = shape
     area = np.zeros((height, width), np.bool_)
     for box in boxes:
         x1, y1, x2, y2 = blurred_area(box, width=width, height=height)
@@ -135,8 +140,9 @@ def _share(area: NDArray[np.bool_], box: NDArray[np.float32]) -> float:
     return float(part.mean()) if part.size else 1.0
 
 
-def _is_cut(box: NDArray[np.float32], *, width: int, height: int) -> bool:
-    """Whether a face reaches to the picture's edge."""
+def _is_cut(box: NDArray[np.float32], shape: tuple[int, ...]) -> bool:
+    """Whether a face reaches to the edge of a picture of that `shape` (H, W)."""
+    height, width = shape
     left, top, right, bottom = box.tolist()
     near = _NEAR_EDGE * max(right - left, bottom - top)
     return bool(min(left, top, width - right, height - bottom) < near)
