@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from batchemo.detect import Detector
 from batchemo.devices import choose_device
+from batchemo.media.resize import halved
 from batchemo.records import Faces, Frame, Marks
 from batchemo.render.blur import blur, blurred_area
 from batchemo.style import BlurStyle
@@ -25,6 +26,11 @@ PADDING = 0.25
 """Of the shorter side of the picture, by which its mirror image continues it. So 94 % of 128 faces were found of which the edge cuts 30 to
 60 % (13 real pictures); 66 % with black around, 44 % with repeated edges, 31 % with nothing (see training/RESULTS.md)."""
 
+_WHOLE_PIXELS = 2_500_000
+"""Larger pictures are searched in tiles, and halved for faces larger than the overlap of these: a whole one of 24 megapixels would take
+3.5 GB."""
+_TILE_PX, _TILE_OVERLAP_PX = 1024, 160
+
 _ROUNDS = 4
 """Searches of a frame at most: what one of them has blurred is searched once more."""
 
@@ -33,6 +39,9 @@ _COVERED = 0.9
 
 _NEAR_EDGE = 0.1
 """Of a box's longer side: how near to the picture's edge a face counts as cut by it."""
+
+_TWICE_FOUND = 0.4
+"""IoU from which on two boxes are of one face that two tiles have."""
 
 _SAME_FACE = 0.2
 """IoU from which on a box in the picture as it was is that of the same face: of blurred heads above shoulders, that the edge cuts, it was
@@ -110,17 +119,54 @@ class BlurCheck:
         return _Seen(frame, pixels.shape[:2], marks, more, left)
 
     def _find(self, pixels: NDArray[np.uint8]) -> Faces:
-        """The faces that lie at least in part in a picture. Mirrored at its edges, half a face is nearly a whole one."""
+        """The faces that lie at least in part in a picture."""
         height, width = pixels.shape[:2]
-        side = round(PADDING * min(height, width))
-        padded = np.asarray(cv2.copyMakeBorder(pixels, side, side, side, side, cv2.BORDER_REFLECT), np.uint8)
-        found = self._detector.detect([padded])[0].shifted(-side, -side)
+        found = _detect(self._detector, pixels)
         return found.subset((found.boxes[:, 2:] > 0).all(axis=1) & (found.boxes[:, 0] < width) & (found.boxes[:, 1] < height))
 
 
 @functools.cache
 def _detector(device: str) -> Detector:
     return Detector(min_face_px=MIN_FACE_PX, kind="exact", device=choose_device(device))
+
+
+def _detect(detector: Detector, pixels: NDArray[np.uint8]) -> Faces:
+    """The faces of a picture of any size, in memory that hardly grows with it. Mirrored at its edges, half a face is nearly a whole one."""
+    height, width = pixels.shape[:2]
+    if height * width <= _WHOLE_PIXELS:
+        side = round(PADDING * min(height, width))
+        return detector.detect([_mirrored(pixels, side)])[0].shifted(-side, -side)
+    half = _detect(detector, halved(pixels))
+    parts = [Faces(2 * half.boxes, 2 * half.landmarks, half.scores)]
+    padded, side = _mirrored(pixels, _TILE_OVERLAP_PX), _TILE_OVERLAP_PX
+    for top, bottom in _spans(height + 2 * side):
+        for left, right in _spans(width + 2 * side):
+            found = detector.detect([padded[top:bottom, left:right]])[0].shifted(left, top)
+            # What a tile's border cuts is whole in another one, or in the half picture.
+            whole = (found.boxes[:, :2] > (left, top)).all(axis=1) & (found.boxes[:, 2:] < (right, bottom)).all(axis=1)
+            parts.append(found.subset(np.asarray(whole)).shifted(-side, -side))
+    return _once(Faces.joined(parts))
+
+
+def _mirrored(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.copyMakeBorder(pixels, side, side, side, side, cv2.BORDER_REFLECT), np.uint8)
+
+
+def _spans(length: int) -> list[tuple[int, int]]:
+    """Where tiles begin and end on one side of a picture."""
+    starts = range(0, max(1, length - _TILE_OVERLAP_PX), _TILE_PX - _TILE_OVERLAP_PX)
+    return [(start, min(start + _TILE_PX, length)) for start in starts]
+
+
+def _once(faces: Faces) -> Faces:
+    """Of boxes of the same face the one with the best score."""
+    best = faces.subset(np.argsort(-faces.scores, kind="stable"))
+    same = np.triu(best.overlap(best) > _TWICE_FOUND, k=1)
+    kept = np.ones(len(best), np.bool_)
+    for index in range(len(best)):
+        if kept[index]:
+            kept &= ~same[index]
+    return best.subset(kept)
 
 
 def _mask(boxes: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.bool_]:
