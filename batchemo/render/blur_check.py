@@ -24,7 +24,7 @@ MIN_FACE_PX = 20
 
 PADDING = 0.25
 """Of the shorter side of the picture, by which its mirror image continues it. So 94 % of 128 faces were found of which the edge cuts 30 to
-60 % (13 real pictures); 66 % with black around, 44 % with repeated edges, 31 % with nothing (see training/RESULTS.md)."""
+60 % (13 real pictures), 70 % with black around, 31 % with nothing (training/RESULTS.md)."""
 
 _WHOLE_PIXELS = 2_500_000
 """Larger pictures are searched in tiles, and halved for faces larger than the overlap of these: a whole one of 24 megapixels would take
