@@ -34,15 +34,15 @@ def as_the_folder_is(options: RunOptions, results: Path) -> RunOptions:
     """The options with faces hidden as they say, and where they do not say, as `results` has them."""
     known = read_blur_state(results)
     hidden = known.faces if options.blur_faces is None else options.blur_faces
-    return options.model_copy(update={"blur_faces": hidden, "blur_style": options.blur_style or known.style})
+    style = options.blur_style or (known.style if hidden else None)
+    return options.model_copy(update={"blur_faces": hidden, "blur_style": style})
 
 
 def remember(results: Path, options: RunOptions) -> None:
     """Marks the folder before anything is written to it, so that whatever comes of the run, the next one knows. `options` are those that
     `as_the_folder_is` gives. Raises OSError."""
-    wanted = BlurState(bool(options.blur_faces), options.style().blur_style)
-    marked = _marked(results)
-    if wanted != marked and (wanted.faces or marked is not None or _without_marker(results).faces):
+    wanted = BlurState(True, options.style().blur_style) if options.blur_faces else BlurState()
+    if wanted != _marked(results):
         write_text(results / MARKER, json.dumps({"blur_faces": wanted.faces, "blur_style": wanted.style}) + "\n")
 
 

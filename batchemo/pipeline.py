@@ -146,16 +146,22 @@ def _draw_again(medium: Medium, entry: Entry, results: Path, *, options: RunOpti
     annotated_path(results, medium).unlink(missing_ok=True)
     forget_look(medium, results, hides=bool(options.blur_faces))
     row, faces = without_faces_left(entry.row), table_path(results, "faces", medium.output)
-    drawn, frames = itertools.count(1), max(1, entry.row.n_frames_analysed)
+    shares = (min(1.0, count / max(1, entry.row.n_frames_analysed)) for count in itertools.count(1))
+    share = 0.0
     labels = entry.metadata["labels"]
     try:
         if options.annotate:
 
             def tell() -> None:
-                beat(0, min(1.0, next(drawn) / frames))
+                nonlocal share
+                share = next(shares)
+                beat(0, share)
+
+            def stay() -> None:
+                beat(0, share)
 
             with blaming(medium.path):
-                left_s = _annotate(medium, results, faces, options=options, labels=labels, beat=tell, watch=watch)
+                left_s = _annotate(medium, results, faces, options=options, labels=labels, beat=tell, alive=stay, watch=watch)
             row = with_faces_left(row, left_s)
     except MediaError as error:
         row = failed(row, error)
@@ -174,6 +180,7 @@ def _annotate(
     labels: Sequence[str],
     beat: Callable[[], None],
     watch: Stopwatch,
+    alive: Callable[[], None] | None = None,
     draw: Draw | None = None,
 ) -> tuple[float, ...]:
     """The annotated copy of a medium, or the stretch of it that `draw` asks for; gives when faces may be left in it."""
@@ -191,6 +198,7 @@ def _annotate(
         uncertain_below=options.uncertain_below,
         device=options.device,
         beat=beat,
+        alive=alive or beat,
         watch=watch,
         segment=draw.segment if draw else None,
         index_offset=draw.index_offset if draw else 0,

@@ -255,12 +255,12 @@ def _tell_of_look(options: RunOptions) -> None:
 
 def _with_look(out: Path, options: RunOptions, planned: Plan) -> RunOptions:
     """The options with the look that the folder has from now on, which is told where it shows faces again that were hidden."""
-    was_blurred, options = read_blur_state(out).faces, as_the_folder_is(options, out)
-    remember(out, options)
-    if options.blur_faces:
-        with FileLock(out / _PAGE_LOCK):
+    with FileLock(out / _PAGE_LOCK):  # another shard may be told to hide faces at the same time
+        was_blurred, options = read_blur_state(out).faces, as_the_folder_is(options, out)
+        remember(out, options)
+        if options.blur_faces:
             remove_thumbnails(out)
-    elif was_blurred:
+    if was_blurred and not options.blur_faces:
         among = f", among them {planned.todo[0].name}" if planned.todo else ""
         message = "this results folder was blurred; the run shows the faces of %d media again%s. To hide them: --blur-faces"
         logging.getLogger("batchemo").warning(message, len(planned.todo), among)

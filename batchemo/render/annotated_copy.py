@@ -42,6 +42,7 @@ def annotate(
     uncertain_below: float,
     device: str = "cpu",
     beat: Callable[[], None],
+    alive: Callable[[], None] = lambda: None,
     watch: Stopwatch,
     segment: Segment | None = None,
     index_offset: int = 0,
@@ -49,7 +50,7 @@ def annotate(
     """Writes to `path` the frames of `medium`, or of its `segment`, whose first frame is the `index_offset`th, with what its table `faces`
     says of them. Where faces are hidden, gives the time of each that may be left (see `BlurCheck`, which runs on `device`).
 
-    `beat` is called for each frame. Raises MediaError where the medium or the copy defies its codec.
+    `beat` is called for each frame, `alive` amid one that takes long. Raises MediaError where the medium or the copy defies its codec.
     """
     source = open_source(medium, decoder=decoder, segment=segment)
     frames = (frame for frame in watch.each("decode", source.frames(sample_fps=sample_fps)) if frame.is_decoded)
@@ -61,7 +62,7 @@ def annotate(
     layout = Layout(labels, width=source.found.width, height=source.found.height)
     _look_back(marking, layout, first.time_s)
     marked = _marked(itertools.chain([first], frames), marking, index_offset, beat, watch)
-    check = BlurCheck(style=style.blur_style, device=device) if style.blur_faces else None
+    check = BlurCheck(style=style.blur_style, device=device, alive=alive) if style.blur_faces else None
     if check is not None:
         stretches = _stretches(marked, medium, decoder) if segment is None else [marked]
         marked = watch.each("check blur", itertools.chain.from_iterable(map(check.complete, stretches)))

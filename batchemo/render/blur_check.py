@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import cv2
@@ -47,9 +47,9 @@ _SAME_FACE = 0.2
 """IoU from which on a box in the picture as it was is that of the same face: of blurred heads above shoulders, that the edge cuts, it was
 .07 at most."""
 
-_HELD_FRAMES = 8
-"""How many frames before and after a frame in which the check has blurred more, that is blurred as well: a face that the edge cuts is not
-found in every frame. So many pictures wait in memory."""
+_HELD_FRAMES, _HELD_SECONDS = 8, 1.0
+"""How many frames before and after a frame in which the check has blurred more, and how far away at most, that is blurred as well: a face
+that the edge cuts is not found in every frame. So many pictures wait in memory."""
 
 
 class _Seen(NamedTuple):
@@ -68,18 +68,19 @@ class BlurCheck:
 
     What is found beside the blurred areas is blurred as well where it overlaps one of them or the picture's edge cuts it; anything else
     may be a false alarm, and is left for people to look at. At the edge a blurred head with its shoulders, and their mirror image, may look
-    like a face, so that one must be there in the picture as it was, too.
+    like a face, so that one must be there in the picture as it was, too. `alive` is called amid the search of a large picture.
     """
 
-    def __init__(self, *, style: BlurStyle, device: str) -> None:
+    def __init__(self, *, style: BlurStyle, device: str, alive: Callable[[], None] = lambda: None) -> None:
         self._style: BlurStyle = style
+        self._alive = alive
         self._detector = _detector(device)
         self.left: list[float] = []
 
     def complete(self, marked: Iterator[tuple[Frame, Marks]]) -> Iterator[tuple[Frame, Marks]]:
         """The same frames in the same order, their marks with all that is to be hidden; reads `_HELD_FRAMES` ahead."""
         waiting: deque[_Seen] = deque()
-        before: deque[NDArray[np.float32]] = deque(maxlen=_HELD_FRAMES)
+        before: deque[tuple[float, NDArray[np.float32]]] = deque(maxlen=_HELD_FRAMES)
         for frame, marks in marked:
             waiting.append(self._search(frame, marks))
             if len(waiting) > _HELD_FRAMES:
@@ -87,14 +88,17 @@ class BlurCheck:
         while waiting:
             yield self._settle(waiting, before)
 
-    def _settle(self, waiting: deque[_Seen], before: deque[NDArray[np.float32]]) -> tuple[Frame, Marks]:
+    def _settle(self, waiting: deque[_Seen], before: deque[tuple[float, NDArray[np.float32]]]) -> tuple[Frame, Marks]:
         """The first of the `waiting`, by what was found in those around it."""
-        hidden = np.concatenate([waiting[0].marks.hidden, *before, *(each.more for each in waiting)])
+        now_s = waiting[0].frame.time_s
+        around = [*before, *((each.frame.time_s, each.more) for each in waiting)]
+        held = [more for time_s, more in around if abs(time_s - now_s) <= _HELD_SECONDS]
+        hidden = np.concatenate([waiting[0].marks.hidden, *held])
         seen = waiting.popleft()
-        before.append(seen.more)
+        before.append((now_s, seen.more))
         if len(seen.left):
             area = _mask(hidden, seen.shape)
-            self.left += [seen.frame.time_s for box in seen.left if _share(area, box) < _COVERED]
+            self.left += [now_s for box in seen.left if _share(area, box) < _COVERED]
         return seen.frame, dataclasses.replace(seen.marks, hidden=hidden)
 
     def _search(self, frame: Frame, marks: Marks) -> _Seen:
@@ -121,7 +125,7 @@ class BlurCheck:
     def _find(self, pixels: NDArray[np.uint8]) -> Faces:
         """The faces that lie at least in part in a picture."""
         height, width = pixels.shape[:2]
-        found = _detect(self._detector, pixels)
+        found = _detect(self._detector, pixels, self._alive)
         return found.subset((found.boxes[:, 2:] > 0).all(axis=1) & (found.boxes[:, 0] < width) & (found.boxes[:, 1] < height))
 
 
@@ -130,13 +134,13 @@ def _detector(device: str) -> Detector:
     return Detector(min_face_px=MIN_FACE_PX, kind="exact", device=choose_device(device))
 
 
-def _detect(detector: Detector, pixels: NDArray[np.uint8]) -> Faces:
+def _detect(detector: Detector, pixels: NDArray[np.uint8], alive: Callable[[], None]) -> Faces:
     """The faces of a picture of any size, in memory that hardly grows with it. Mirrored at its edges, half a face is nearly a whole one."""
     height, width = pixels.shape[:2]
     if height * width <= _WHOLE_PIXELS:
         side = round(PADDING * min(height, width))
         return detector.detect([_mirrored(pixels, side)])[0].shifted(-side, -side)
-    half = _detect(detector, halved(pixels))
+    half = _detect(detector, halved(pixels), alive)
     parts = [Faces(2 * half.boxes, 2 * half.landmarks, half.scores)]
     padded, side = _mirrored(pixels, _TILE_OVERLAP_PX), _TILE_OVERLAP_PX
     for top, bottom in _spans(height + 2 * side):
@@ -145,6 +149,7 @@ def _detect(detector: Detector, pixels: NDArray[np.uint8]) -> Faces:
             # What a tile's border cuts is whole in another one, or in the half picture.
             whole = (found.boxes[:, :2] > (left, top)).all(axis=1) & (found.boxes[:, 2:] < (right, bottom)).all(axis=1)
             parts.append(found.subset(np.asarray(whole)).shifted(-side, -side))
+            alive()
     return _once(Faces.joined(parts))
 
 
