@@ -209,6 +209,6 @@ def test_a_run_tells_what_it_drew_again(media: Path, results: Path) -> None:
 def test_dry_run_tells_what_is_drawn_again(media: Path, results: Path) -> None:
     command = [sys.executable, "-m", "batchemo", "run", str(media), "--out", str(results), "--blur-faces", "--dry-run"]
     ended = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60, check=True)
-    assert json.loads(ended.stdout) == {"todo": [CLIP, PICTURE], "redrawn": [CLIP, PICTURE], "done": [], "vanished": []}
+    assert json.loads(ended.stdout) == {"todo": [CLIP, PICTURE], "redrawn": [CLIP, PICTURE], "done": [], "vanished": [], "passed_over": []}
     told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stderr
     assert "0 media would be analysed, 2 drawn again, 0 are done" in told
