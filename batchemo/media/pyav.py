@@ -83,7 +83,7 @@ class PyAVSource:
             first, base = frame.pts, stream.time_base
             if first is None or base is None:
                 return
-            screen.show(frame)  # the first frame sets the size
+            screen.follow(frame)
             for time_s in times_s:
                 wanted = first + round(time_s / base)
                 if wanted - (frame.pts or 0) > _JUMP_SECONDS / base:
@@ -128,6 +128,8 @@ class PyAVSource:
                 picture = screen.show(frame)
                 self.found.width, self.found.height = screen.size or (0, 0)
                 yield Frame(self.found.decoded, time_s, picture)
+            else:
+                screen.follow(frame)
             self.found.decoded += 1
             self.found.duration_s = float((stamp - first + round(step_s(frame.duration, stream) / time_base)) * time_base)
         if first is None:
