@@ -148,6 +148,7 @@ class Screen:
         self.crop = crop
         self._stream = stream
         self._orientation = UPRIGHT
+        self._rotation: int | None = None
         stated = stream.sample_aspect_ratio
         self._aspects: list[tuple[int, Fraction]] = []
         self._coded_aspect = stream.codec_context.sample_aspect_ratio
@@ -167,7 +168,10 @@ class Screen:
     def follow(self, frame: VideoFrame) -> None:
         """Tells of a frame, shown or not, in the order in which they are shown: the first one gives the size, and others say how those that
         come after them are turned."""
-        self._orientation = orientation_of(frame) or self._orientation
+        # Not for each of them: side data hold their frame, and it them, until Python's collector of cycles comes.
+        if frame.key_frame or frame.rotation != self._rotation:
+            self._rotation = frame.rotation
+            self._orientation = orientation_of(frame) or self._orientation
         while self._aspects and frame.pts is not None and frame.pts >= self._aspects[0][0]:
             self._aspect = self._aspects.pop(0)[1]
             self._stored = (0, 0)
