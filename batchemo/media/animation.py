@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from batchemo.errors import MediaError, unreadable
 from batchemo.media.container import Count, check_size
 from batchemo.media.frame_times import FrameTimes, read_frame_times
 from batchemo.media.pillow import as_rgb, opened, orientation_of, upright
-from batchemo.media.source import Found, Sampler
+from batchemo.media.source import Found, Sampler, pictures_in_passing
 from batchemo.records import Frame
 
 _RIFF_HEAD_BYTES = 8
@@ -51,12 +50,7 @@ class AnimationSource:
     def pictures_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """The frames shown at exactly `times_s`, which increase, each with its time and as RGB uint8 H x W x 3. One cannot jump: each frame
         is drawn onto the one before. Raises MediaError as `frames` does."""
-        waiting = collections.deque(times_s)
-        for frame in self.frames() if waiting else ():
-            if waiting[0] == frame.time_s and frame.is_decoded:
-                yield waiting.popleft(), frame.pixels
-            if not waiting:
-                return
+        return pictures_in_passing(self, times_s)
 
     def count(self) -> Count:
         """The frames that the headers announce, without decoding any. Raises MediaError where there are none."""

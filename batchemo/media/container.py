@@ -37,7 +37,7 @@ _FORMATS = frozenset(
 
 _OPENING = {"format_whitelist": ",".join(sorted(_FORMATS)), "protocol_whitelist": ""}
 
-_DIVIDED = ("mov", "matroska")
+DIVIDED = ("mov", "matroska")
 """Containers that say for each packet when it is shown, and find their way to it."""
 
 _PARAMETER_SETS: dict[str, tuple[int, Callable[[int], int], frozenset[int]]] = {
@@ -271,7 +271,7 @@ def divide(path: Path, index: Index, *, seconds: float) -> list[Segment]:
 
     They depend on the file alone. A container whose times or key frames cannot be relied upon for jumping into it is one segment.
     """
-    if not index.container.startswith(_DIVIDED):
+    if not index.container.startswith(DIVIDED):
         return [Segment()]
     starts = _starts(path, index, seconds)
     if len(starts) == 1:

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from batchemo.errors import MediaError
 from batchemo.media.container import Index, read_index
 from batchemo.media.presentation import same_picture
@@ -19,6 +21,9 @@ _MOST_STATED = 1_000_000
 """Frames that a header may claim: decord sets memory aside for each of them, and ends the process where there is not enough."""
 
 _BATCH_BYTES = 32 * 2**20
+
+_SAME_S = 1e-3
+"""Times closer than this are one: decord counts in 32 bits, which are as fine up to two hours."""
 
 
 class DecordSource:
@@ -52,6 +57,10 @@ class DecordSource:
                 reader = decord.VideoReader(file, ctx=decord.cpu(0), num_threads=1)
             if len(reader) != len(times):
                 raise MediaError("decord", f"{self._path}: decord finds {len(reader)} frames, the container has {len(times)}")
+            starts_s = reader.get_frame_timestamp(range(len(times)))[:, 0]
+            if (np.abs(starts_s - starts_s[0] - times) > _SAME_S).any():
+                # As of fragments that begin before those that precede them have been shown, of which it loses frames.
+                raise MediaError("decord", f"{self._path}: decord shows frames at other times; read it with --decoder pyav")
         # All of them, since its seeks are inexact (dmlc/decord #54, #91, #365).
         for start in range(0, len(times), batch_size):
             indices = range(start, min(start + batch_size, len(times)))

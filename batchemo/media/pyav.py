@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 from array import array
+from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -18,9 +19,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, typed
-from batchemo.media.container import Count, check_size, missing_frames, open_screen, open_video, packets_from, step_s
+from batchemo.media.container import DIVIDED, Count, check_size, missing_frames, open_screen, open_video, packets_from, step_s
 from batchemo.media.presentation import Screen, is_shown
-from batchemo.media.source import Found, Sampler
+from batchemo.media.source import Found, Sampler, pictures_in_passing
 from batchemo.records import Frame, Segment
 
 _FALLBACK_BASE = Fraction(1, 1_000_000)
@@ -29,6 +30,10 @@ _JUMP_SECONDS = 2.0
 """Frames nearer than this are reached by decoding on, which costs less than going back to the key frame before them."""
 _BACK_SECONDS = (0, 2, 10, 60)
 """How far before a frame its key frame is looked for: transport streams have no index, and seeking in them lands too late."""
+
+_LONGEST_STEP = 2**32
+"""Ticks from one packet to the next. Transport streams count to 2**33, and FFmpeg takes a step back by more than a minute for the end of
+that."""
 
 _MOST_BEYOND = 100
 """Packets after the end of a segment that are decoded in the search of its last frames: more than any decoder reorders."""
@@ -71,10 +76,27 @@ class PyAVSource:
             return Count(times_s, untimed, missing_frames(self._path, container, stream, seen=seen, end_s=self._end_s))
 
     def pictures_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        """The frames shown at exactly `times_s`, which increase, each with its time and as RGB uint8 H x W x 3; those far apart are sought.
+        """The frames shown at exactly `times_s`, which increase, each with its time and as RGB uint8 H x W x 3; those far apart are sought
+        where the container's clock allows it, and as long as that leads there. Raises MediaError where the file cannot be opened."""
+        waiting = deque(times_s)
+        for time_s, pixels in self._sought(times_s) if waiting and self._is_timed() else ():
+            while waiting.popleft() != time_s:
+                pass
+            yield time_s, pixels
+        yield from pictures_in_passing(self, waiting)
 
-        None of a file whose clock cannot be sought in. Raises MediaError where the file cannot be opened.
-        """
+    def _is_timed(self) -> bool:
+        """Whether frames come at the times that the container gives their packets, so that they are found by them: all have one, and no
+        times go back. Reads all packets where the container's format does not promise it."""
+        with open_video(self._path) as (container, stream):
+            if container.format.name.startswith(DIVIDED):
+                return True
+            if _is_reordered(container, stream):
+                return False
+            timed = all(packet.pts is not None for packet in self._packets(container, stream) if packet.size)
+            return timed and not self._moved
+
+    def _sought(self, times_s: Sequence[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         with open_video(self._path) as (container, stream), contextlib.suppress(StopIteration, av.error.FFmpegError):
             stream.codec_context.thread_count = 1
             screen = open_screen(self._path, container, stream)
@@ -99,8 +121,7 @@ class PyAVSource:
     ) -> Iterator[Frame]:
         time_base = stream.time_base or _FALLBACK_BASE
         self.found.length_s = container.duration / av.time_base if container.duration else 0.0
-        # AVI has decoding times only: where frames are reordered, they are shown in the order of those times all the same.
-        reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
+        reordered = _is_reordered(container, stream)
         awaited: list[int] = []  # presentation times of packets whose frame has not come yet, sorted
         first = self._segment.zero
         last = None if self._segment.start is None else self._segment.start - 1
@@ -155,18 +176,22 @@ class PyAVSource:
 
     def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
         self._hidden = 0
+        self._moved = False
         self._end_s = 0.0
-        shift, following = 0, None
+        shift, last, lasts = 0, None, 0
+        usual = round(step_s(None, stream) / (stream.time_base or _FALLBACK_BASE))
         # Where decoding times go back, files were strung together, and the second follows on the first; edit lists make them go back, too.
         strung_together = "mov" not in container.format.name
         for packet in self._demuxed(container, stream):
             self._hidden += bool(packet.size and not is_shown(packet))
             if packet.dts is not None and strung_together:
-                if following is not None and packet.dts + shift < following - (packet.duration or 0):
-                    shift = following - packet.dts
+                late = 0 if last is None else packet.dts + shift - last - (lasts or 1)
+                if last is not None and (late < -(packet.duration or 0) or late > _LONGEST_STEP):
+                    shift = last + (lasts or usual) - packet.dts
+                    self._moved = True
                 packet.dts += shift
                 packet.pts = None if packet.pts is None else packet.pts + shift
-                following = packet.dts + (packet.duration or 1)
+                last, lasts = packet.dts, packet.duration or 0
             if packet.pts is not None and packet.time_base is not None:
                 self._end_s = max(self._end_s, float(packet.pts * packet.time_base) + step_s(packet.duration, stream))
             yield packet
@@ -199,6 +224,12 @@ class PyAVSource:
     def _undecodable(self, time_s: float) -> Frame:
         self.found.undecodable += 1
         return Frame(-1, time_s, None)
+
+
+def _is_reordered(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the times of packets are those of decoding, as AVI alone has them, and frames are shown in another order: at those times all
+    the same, the first at the first."""
+    return container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
 
 
 def _decoded_from(container: InputContainer, stream: VideoStream, screen: Screen) -> Iterator[VideoFrame]:

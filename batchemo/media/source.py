@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from batchemo.records import Frame
 
@@ -55,6 +59,17 @@ class FrameSource(Protocol):
         Memory does not grow with the medium. Raises MediaError where nothing at all can be read.
         """
         ...
+
+
+def pictures_in_passing(source: FrameSource, times_s: Iterable[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """The frames of `source` that are shown at exactly `times_s`, which increase, each with its time and as RGB uint8 H x W x 3: all up to
+    the last one are decoded. Raises MediaError as `source` does."""
+    waiting = deque(times_s)
+    for frame in source.frames() if waiting else ():
+        if waiting[0] == frame.time_s and frame.is_decoded:
+            yield waiting.popleft(), frame.pixels
+        if not waiting:
+            return
 
 
 class Sampler:

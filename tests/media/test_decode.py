@@ -9,7 +9,7 @@ import importlib.util
 import io
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path, PosixPath
 from typing import Any
@@ -232,6 +232,19 @@ def test_transport_streams(tmp_path: Path, reordered: int) -> None:
     assert (found.undecodable, found.missing) == (0, 0)
 
 
+@pytest.mark.parametrize("earlier_s", [30, 90])
+def test_a_stream_that_is_strung_to_a_later_one_goes_on_in_time(earlier_s: int, tmp_path: Path) -> None:
+    """FFmpeg takes a step back by more than a minute for the counter's end, after 26.5 hours."""
+    stamps = [3600 * i for i in range(20)]
+    late = write_clip(tmp_path / "1.ts", [90_000 * earlier_s + stamp for stamp in stamps], tick=Fraction(1, 90_000), reordered=2)
+    early = write_clip(tmp_path / "2.ts", stamps, tick=Fraction(1, 90_000), reordered=2)
+    (tmp_path / "both.ts").write_bytes(late.read_bytes() + early.read_bytes())
+    frames, found = read(tmp_path / "both.ts", "auto")
+    assert [shown(frame) for frame in frames] == 2 * list(range(20))
+    assert [frame.time_s for frame in frames] == pytest.approx([0.04 * i for i in range(40)])
+    assert found.undecodable == found.missing == 0
+
+
 def test_strung_together_streams_go_on_in_time(tmp_path: Path) -> None:
     """Two transport streams in one file, the second of another size and with times from 0 again."""
     parts = [write_clip(tmp_path / f"{size[0]}.ts", STEADY[:20], size=size, reordered=2) for size in ((96, 64), (64, 48))]
@@ -280,6 +293,45 @@ def test_auto_goes_on_with_pyav_where_decord_counts_other_frames() -> None:
 @pytest.mark.skipif(not (CLIP / "face_noface.mov").exists(), reason="the clip from a phone is not here")
 def test_a_clip_from_a_phone_is_the_same_by_both() -> None:
     assert len(assert_same(CLIP / "face_noface.mov", sample_fps=2)) == 13
+
+
+def test_decord_is_left_where_fragments_are_not_shown_one_after_the_other(tmp_path: Path) -> None:
+    """As packagers of MPEG-DASH cut them: amid a group of pictures. decord loses a frame of such and shows the others too early."""
+    path = write_clip(tmp_path / "a.mp4", [512 * i for i in range(60)], reordered=2, movflags="dash", frag_duration="400000")
+    frames, _ = read(path, "auto")
+    assert [shown(frame) for frame in frames] == list(range(60))
+    assert decoder_of(path) == "pyav"
+
+
+def long_gaps(path: Path) -> Path:
+    """Seconds pass between some frames, so that seeking in a transport stream finds none before them."""
+    return write_clip(path, [512 * i + 12_800 * min(max(i - 20, 0), 6) for i in range(60)], reordered=2)
+
+
+def strung_together(path: Path) -> Path:
+    stamps = [512 * i for i in range(60)]
+    parts = [write_clip(path.with_name(name), stamps, reordered=reordered) for name, reordered in (("1.ts", 2), ("2.ts", 0))]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("a.mp4", long_gaps),
+        ("a.ts", long_gaps),
+        ("a.avi", lambda path: write_clip(path, range(60), tick=Fraction(1, 25), reordered=2)),
+        ("a.h264", lambda path: write_clip(path, reordered=2)),
+        ("together.ts", strung_together),
+    ],
+)
+def test_pictures_are_those_of_their_times(name: str, make: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = make(tmp_path / name)
+    frames = read(path)[0][::7]
+    found = list(decode.pictures_at(Medium(path, name, name, "video"), [frame.time_s for frame in frames]))
+    assert [time_s for time_s, _ in found] == [frame.time_s for frame in frames]
+    for frame, (_, pixels) in zip(frames, found, strict=True):
+        np.testing.assert_array_equal(pixels, frame.pixels)
 
 
 # Some of the frames
