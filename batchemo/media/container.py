@@ -105,12 +105,14 @@ class Index:
 class Count:
     """The frames that a file has packets of: `times_s` float64, sorted, of those with a time, in the container's own time.
 
-    `untimed` more have none; `missing` ones are announced by the header alone.
+    `untimed` more have none; `missing` ones are announced by the header alone. `moved`: files were strung together, and times of the later
+    ones are not those that the container gives.
     """
 
     times_s: NDArray[np.float64]
     untimed: int
     missing: int
+    moved: bool = False
 
     @property
     def total(self) -> int:
@@ -120,6 +122,11 @@ class Count:
     def repeats(self) -> bool:
         """Whether two frames have one time, or may have, since a frame without one takes that which follows."""
         return self.untimed > 0 or bool((np.diff(self.times_s) == 0).any())
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether each frame has a time of its own that the container gives, so that other readers give it, too."""
+        return not self.moved and not self.repeats
 
 
 @contextlib.contextmanager
@@ -205,6 +212,7 @@ class _Packets:
         self._path = path
         self._stream = stream
         self._last_dts: int | None = None
+        self._last_pts = np.iinfo(np.int64).min
         self.base = stream.time_base or Fraction(0)
         self.stamps = array("q")
         self.keys: list[tuple[int, int]] = []
@@ -225,7 +233,9 @@ class _Packets:
         if not is_shown(packet):
             self.plain = False
             return
-        self.end = max(self.end, packet.pts + round(step_s(packet.duration, self._stream) / self.base))
+        if packet.pts >= self._last_pts:
+            self._last_pts = packet.pts
+            self.end = packet.pts + round(step_s(packet.duration, self._stream) / self.base)
         self.stamps.append(packet.pts)
         if packet.is_keyframe:
             self.plain = self.plain and not _has_new_parameters(packet)

@@ -73,7 +73,8 @@ class PyAVSource:
             base = stream.time_base or _FALLBACK_BASE
             times_s = np.sort(np.array(stamps, np.int64)) * base.numerator / base.denominator
             seen = len(stamps) + untimed + self._hidden
-            return Count(times_s, untimed, missing_frames(self._path, container, stream, seen=seen, end_s=self._end_s))
+            missing = missing_frames(self._path, container, stream, seen=seen, end_s=self._end_s)
+            return Count(times_s, untimed, missing, self._moved)
 
     def pictures_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """The frames shown at exactly `times_s`, which increase, each with its time and as RGB uint8 H x W x 3; those far apart are sought

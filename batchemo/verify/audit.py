@@ -165,7 +165,7 @@ def _check_medium(results: Path, entry: Entry, *, deep: bool, reader: Reader) ->
     if same and row.kind == "video":
         found.append(sources.check_count(count, row, frames, sample_fps=sample_fps))
     if same and deep:
-        found.append(sources.check_again(source, row, frames, sample_fps=sample_fps, reader=reader))
+        found.append(sources.check_again(source, row, frames, sample_fps=sample_fps, reader=reader, count=count))
     for kind, message in itertools.chain(*found):
         yield Problem(row.media, row.path, kind, f"{row.path} {message}")
     for kind, message in _check_copy(results, entry, frames):
