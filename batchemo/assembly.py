@@ -11,13 +11,15 @@ from typing import Any
 
 from batchemo import __version__
 from batchemo.errors import MediaError, typed, unreadable
-from batchemo.inventory import read_entry
+from batchemo.faces_left import with_faces_left, with_words_of
+from batchemo.inventory import Entry, read_entry
 from batchemo.media.identity import identity_of
 from batchemo.media.shots import is_cut
 from batchemo.media.source import Found
 from batchemo.options import RunOptions
 from batchemo.parts import Part
 from batchemo.records import MediaRow, Medium, Reading, failed
+from batchemo.standing import forget_look
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import SCHEMA_VERSION
 from batchemo.timeline import TimelineWriter
@@ -70,11 +72,16 @@ class Assembly:
         }
         self._row = dataclasses.replace(self._row, sha256=str(fingerprint.get("sha256", "")))
         self._timeline = TimelineWriter(results, medium, labels=labels, metadata=self.origin, uncertain_below=options.uncertain_below)
-        self._style = options.style().as_dict() if options.annotate else _known_style(results, medium)
+        self._kept = None if options.annotate else read_entry(results, medium.output)
+        self._style = options.style().as_dict() if options.annotate else _style_of(self._kept)
+        self._results, self._options = results, options
         self._last: Part | None = None
+        self._left_s: tuple[float, ...] = ()
 
     def __enter__(self) -> Assembly:
         with self._watch.stage(_STAGE):
+            if self._options.annotate:
+                forget_look(self._medium, self._results, hides=bool(self._options.blur_faces))
             self._timeline.__enter__()
         return self
 
@@ -108,6 +115,10 @@ class Assembly:
         self._found = Found()
         self._tell(found, decoder)
 
+    def tell_left(self, times_s: tuple[float, ...]) -> None:
+        """When faces may be left in the blurred copy, or a stretch of it."""
+        self._left_s += times_s
+
     def fail(self, error: MediaError) -> None:
         """The medium has failed; its tables keep what has been written."""
         self._row = failed(self._row, error)
@@ -131,7 +142,9 @@ class Assembly:
             n_tracks=self._tracker.count,
         )
         if row.status == "done":
-            row = _with_losses(row, self._medium, self._found)
+            row = with_faces_left(_with_losses(row, self._medium, self._found), self._left_s)
+            if self._kept is not None and self._kept.row.sha256 == row.sha256:
+                row = with_words_of(row, self._kept.row)
         row = dataclasses.replace(row, seconds_taken=time.monotonic() - self._started)
         with self._watch.stage(_STAGE):
             self._timeline.finish(row, style=self._style)
@@ -155,9 +168,8 @@ class Assembly:
         self._row = dataclasses.replace(self._row, decoder=decoder, **of_medium)
 
 
-def _known_style(results: Path, medium: Medium) -> dict[str, Any] | None:
+def _style_of(entry: Entry | None) -> dict[str, Any] | None:
     """Of the annotated copy that is there, which may stay."""
-    entry = read_entry(results, medium.output)
     return None if entry is None else entry.style
 
 

@@ -22,7 +22,7 @@ from batchemo.media.discover import PassedOver
 from batchemo.media.foreign import RAW
 from batchemo.pulse import read_pulses
 from batchemo.records import MediaRow
-from batchemo.run import Plan, Report, Watch, count_kinds
+from batchemo.run import STAYS_BLURRED, Plan, Report, Watch, count_kinds
 from batchemo.summary import summarise
 from batchemo.verify.audit import Verification
 
@@ -103,6 +103,7 @@ class Display:
         console.print(f"[bold]{media}[/bold]{before}{failed} in {report.seconds:.0f} s.", highlight=False)
         console.print(f"{shown(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False)
         self._say_where_no_face_is(report, min_face_px)
+        self.say_where_faces_are_left(report)
         failed_before = [row for row in report.failed if row.media not in self._finished]
         for row in failed_before[:_MANY]:
             console.print(f"[red]failed before[/red] {_told(row)}", highlight=False, soft_wrap=True)
@@ -124,6 +125,16 @@ class Display:
         width = max(len(meaning) for meaning, _ in steps)
         for meaning, command in steps:
             console.print(f"  {meaning:<{width}}  [cyan]{escape(command)}[/cyan]", highlight=False, soft_wrap=True)
+
+    def say_where_faces_are_left(self, report: Report) -> None:
+        """In which blurred copies, of this run or an earlier one, a face may still be seen, and when."""
+        for row in report.faces_left[:_MANY]:
+            self._console.print(f"[red]not all blurred[/red] {_told(row)}", highlight=False, soft_wrap=True)
+        more = len(report.faces_left) - _MANY
+        if more > 0:
+            self._console.print(
+                f"[red]not all blurred[/red] {more} media more; column `message` of media.parquet says when", highlight=False
+            )
 
     def _say_where_no_face_is(self, report: Report, min_face_px: int) -> None:
         """Nothing where every medium has faces; the usual reasons where none has."""
@@ -152,10 +163,13 @@ class Display:
         """The report for JSON."""
         rows = [row.as_dict() for row in report.rows]
         lists = {name: list(getattr(report, name)) for name in ("analysed", "redrawn", "vanished", "pruned")}
+        left = [row.media for row in report.faces_left]
         passed_over = count_kinds(report.passed_over)
-        return {"run_id": report.run_id, "seconds": report.seconds, **lists, "passed_over": passed_over, "media": rows}
+        return {"run_id": report.run_id, "seconds": report.seconds, **lists, "faces_left": left, "passed_over": passed_over, "media": rows}
 
     def _started(self, planned: Plan, pulses: Path) -> None:
+        if planned.stays_blurred and not self._quiet:
+            self._progress.console.print(escape(STAYS_BLURRED), highlight=False, soft_wrap=True)
         self._sizes = {medium.name: _size(medium.path) for medium in planned.todo}
         self._outputs = {medium.output: medium.name for medium in planned.todo}
         self._total = len(planned.todo)

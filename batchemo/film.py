@@ -10,7 +10,7 @@ from pathlib import Path
 from batchemo.assembly import Assembly
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions
-from batchemo.parts import Done, Draw, Part, Portray, Read, Step, part_path, remove_parts
+from batchemo.parts import DRAWN_SUFFIX, Done, Draw, Part, Portray, Read, Step, part_path, remove_parts
 from batchemo.records import Medium, Outcome, Segment
 from batchemo.render.video_writer import join_videos
 from batchemo.stopwatch import Stopwatch
@@ -82,6 +82,7 @@ class Film:
             return self._outcome
         if isinstance(step, Draw):
             self._drawn.add(step.segment.number)
+            self._assembly.tell_left(done.left_s)
             return self._finish() if len(self._drawn) == len(self._segments) else None
         if done.part is None:
             raise ValueError(f"{step!r} gave nothing")
@@ -139,7 +140,7 @@ class Film:
         return Outcome(row, dict(self._seconds))
 
     def _video_path(self, segment: Segment) -> Path:
-        return part_path(self._results, self.medium, segment).with_suffix(".nut")
+        return part_path(self._results, self.medium, segment).with_suffix(DRAWN_SUFFIX)
 
 
 class _AbandonedError(Exception):

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from batchemo.errors import UsageError, suggestion
 from batchemo.shard import Shard
-from batchemo.style import Codec, Quality, Style
+from batchemo.style import BlurStyle, Codec, Quality, Style
 
 ENVIRONMENT_PREFIX = "BATCHEMO_"
 DEFAULT_FILE = Path("batchemo.toml")
@@ -28,7 +28,10 @@ def _as_shard(given: Any) -> Any:
 
 
 class RunOptions(BaseModel):
-    """What `batchemo run` can be told; the help of each option stands in `batchemo run --help`."""
+    """What `batchemo run` can be told; the help of each option stands in `batchemo run --help`.
+
+    `blur_faces` and `blur_style` None: as the results folder is (see `batchemo.blur_state`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,7 +54,8 @@ class RunOptions(BaseModel):
     max_memory: Annotated[int, Field(ge=256)] | None = None
     shard: Annotated[Shard, BeforeValidator(_as_shard), PlainSerializer(str)] | None = None
     annotate: bool = True
-    blur_faces: bool = False
+    blur_faces: bool | None = None
+    blur_style: BlurStyle | None = None
     timeline: bool = False
     codec: Codec = "h264"
     quality: Quality = "medium"
@@ -78,7 +82,7 @@ class RunOptions(BaseModel):
 
     def style(self) -> Style:
         """How annotated copies look: where it changes, they are drawn again, and nothing is analysed again."""
-        return Style(self.blur_faces, self.timeline, self.codec, self.quality, self.hardware)
+        return Style(bool(self.blur_faces), self.blur_style or "pixels", self.timeline, self.codec, self.quality, self.hardware)
 
 
 def merge_options(

@@ -19,6 +19,9 @@ from batchemo.records import Faces, Medium, Reading, Segment
 
 FOLDER = ".parts"
 
+DRAWN_SUFFIX = ".nut"
+"""Of the annotated copy of a segment, which waits beside its part for the others."""
+
 _ATTEMPTS = 10
 """To write a part: whoever is done with a medium removes the folders above it that are empty, as this one's are at first."""
 
@@ -72,11 +75,13 @@ Step = Divide | Read | Draw | Portray
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Done:
-    """What comes of a step: the part that was read, if one was, processor seconds by stage, and the segments, if they were to be found."""
+    """What comes of a step: the part that was read, if one was, processor seconds by stage, the segments, if they were to be found, and
+    when faces may be left in a blurred copy."""
 
     part: Part | None
     seconds: Mapping[str, float]
     segments: tuple[Segment, ...] = ()
+    left_s: tuple[float, ...] = ()
 
 
 def part_path(results: Path, medium: Medium, segment: Segment) -> Path:
@@ -136,6 +141,12 @@ def load_part(path: Path, segment: Segment, *, origin: dict[str, Any]) -> Part |
         return None
     first, last = (arrays[name][0] if len(arrays[name]) else None for name in ("first", "last"))
     return Part(segment, tuple(_readings(arrays)), Found(**facts["found"]), facts["decoder"], first, last)
+
+
+def remove_drawn(folder: Path) -> None:
+    """Removes what a killed run has drawn of segments below `folder`: the next one draws all again, perhaps without faces."""
+    for path in list(folder.rglob(f"*{DRAWN_SUFFIX}")):
+        path.unlink(missing_ok=True)
 
 
 def remove_parts(results: Path, medium: Medium) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from batchemo.appearance import Lookout
 from batchemo.assembly import Assembly
 from batchemo.crops import cut_crops
 from batchemo.errors import MediaError, blaming
+from batchemo.faces_left import with_faces_left, without_faces_left
 from batchemo.inventory import Entry
 from batchemo.media.decode import open_source, segments_of
 from batchemo.media.shots import ShotFinder
@@ -28,7 +28,7 @@ from batchemo.records import Medium, Outcome, Segment, failed
 from batchemo.render.annotated_copy import annotate
 from batchemo.render.thumbnails import write_portraits, write_thumbnails
 from batchemo.render.timestamps import read_clock
-from batchemo.standing import copy_alone
+from batchemo.standing import copy_alone, forget_look
 from batchemo.stopwatch import Stopwatch
 from batchemo.tables import annotated_path, rewrite_row, table_path, thumbnails_folder
 
@@ -124,7 +124,9 @@ class Analyst:
                     with blaming(medium.path):
                         read(assembly)
                         if options.annotate:
-                            _annotate(medium, results, assembly.faces_path(), options=options, labels=labels, beat=self._done, watch=watch)
+                            faces = assembly.faces_path()
+                            left_s = _annotate(medium, results, faces, options=options, labels=labels, beat=self._done, watch=watch)
+                            assembly.tell_left(left_s)
                 except MediaError as error:
                     assembly.fail(error)
             row = assembly.finish()
@@ -141,20 +143,26 @@ def _draw_again(medium: Medium, entry: Entry, results: Path, *, options: RunOpti
     """Pictures by the tables that are there. What shows faces goes first, so that nothing is left of it whatever happens."""
     watch = Stopwatch()
     thumbnails = thumbnails_folder(results, medium.output)
-    if options.blur_faces:
-        shutil.rmtree(thumbnails, ignore_errors=True)
     annotated_path(results, medium).unlink(missing_ok=True)
-    row, faces = entry.row, table_path(results, "faces", medium.output)
-    drawn, frames = itertools.count(1), max(1, entry.row.n_frames_analysed)
+    forget_look(medium, results, hides=bool(options.blur_faces))
+    row, faces = without_faces_left(entry.row), table_path(results, "faces", medium.output)
+    shares = (min(1.0, count / max(1, entry.row.n_frames_analysed)) for count in itertools.count(1))
+    share = 0.0
     labels = entry.metadata["labels"]
     try:
         if options.annotate:
 
             def tell() -> None:
-                beat(0, min(1.0, next(drawn) / frames))
+                nonlocal share
+                share = next(shares)
+                beat(0, share)
+
+            def stay() -> None:
+                beat(0, share)
 
             with blaming(medium.path):
-                _annotate(medium, results, faces, options=options, labels=labels, beat=tell, watch=watch)
+                left_s = _annotate(medium, results, faces, options=options, labels=labels, beat=tell, alive=stay, watch=watch)
+            row = with_faces_left(row, left_s)
     except MediaError as error:
         row = failed(row, error)
     rewrite_row(table_path(results, "frames", medium.output), row, style=options.style().as_dict() if options.annotate else None)
@@ -172,13 +180,14 @@ def _annotate(
     labels: Sequence[str],
     beat: Callable[[], None],
     watch: Stopwatch,
+    alive: Callable[[], None] | None = None,
     draw: Draw | None = None,
-) -> None:
-    """The annotated copy of a medium, or the stretch of it that `draw` asks for."""
+) -> tuple[float, ...]:
+    """The annotated copy of a medium, or the stretch of it that `draw` asks for; gives when faces may be left in it."""
     style = options.style()
     if draw is not None and options.engine == "dask":  # stretches of one film must be of one encoder, and machines differ
         style = dataclasses.replace(style, hardware=False)
-    annotate(
+    return annotate(
         medium,
         draw.path if draw else annotated_path(results, medium),
         faces,
@@ -187,7 +196,9 @@ def _annotate(
         sample_fps=options.sample_fps,
         style=style,
         uncertain_below=options.uncertain_below,
+        device=options.device,
         beat=beat,
+        alive=alive or beat,
         watch=watch,
         segment=draw.segment if draw else None,
         index_offset=draw.index_offset if draw else 0,
@@ -212,8 +223,8 @@ def take_step(
         _portray(medium, results, lambda: beat(0), watch)
         return Done(None, dict(watch.seconds))
     with blaming(medium.path):
-        _annotate(medium, results, step.faces, options=options, labels=labels, beat=lambda: beat(0), watch=watch, draw=step)
-    return Done(None, dict(watch.seconds))
+        left_s = _annotate(medium, results, step.faces, options=options, labels=labels, beat=lambda: beat(0), watch=watch, draw=step)
+    return Done(None, dict(watch.seconds), left_s=left_s)
 
 
 def _portray(

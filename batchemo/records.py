@@ -295,7 +295,8 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MediaRow:
-    """One row of `media.parquet`: what became of a medium. `error` is empty where `status` is `done`.
+    """One row of `media.parquet`: what became of a medium. Where `status` is `done`, `error` is empty, or `faces_left`: then its blurred
+    copy may show a face.
 
     `starts_s` is when a player shows the first frame, counted from where sound or pictures begin; None where no frame is known, or where an
     older version did not say.

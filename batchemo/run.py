@@ -23,17 +23,29 @@ from filelock import FileLock
 
 from batchemo import __version__
 from batchemo.atomic import remove_temporaries, remove_temporaries_of, write_text
+from batchemo.blur_state import as_the_folder_is, read_blur_state, remember
 from batchemo.engine import count_workers
 from batchemo.engines import check_engine, engine_of
 from batchemo.errors import UsageError
+from batchemo.faces_left import FACES_LEFT
 from batchemo.index import merge_into_index, read_index
-from batchemo.inventory import Entry, is_perhaps_unmounted, is_vanished, read_inventory, remove_results
+from batchemo.inventory import (
+    ANNOTATED_SUFFIXES,
+    Entry,
+    is_perhaps_unmounted,
+    is_vanished,
+    outputs,
+    read_entry,
+    read_inventory,
+    remove_results,
+)
 from batchemo.lock import is_held, locked
 from batchemo.media.discover import PassedOver, find_media
 from batchemo.options import RunOptions
 from batchemo.parts import FOLDER as PARTS
+from batchemo.parts import remove_drawn
 from batchemo.records import MediaRow, Medium, Outcome
-from batchemo.report.site import remove_site, write_site
+from batchemo.report.site import remove_site, remove_thumbnails, write_site
 from batchemo.shard import Shard
 from batchemo.standing import Copy, left_to_do, shows_faces
 from batchemo.storage import storage
@@ -45,19 +57,22 @@ from batchemo.work import Analysis
 _PULSES = ".pulses"
 _PAGE_LOCK = ".page.lock"
 _SAVE_EVERY_SECONDS = 30.0
+STAYS_BLURRED = "This results folder is blurred and stays so; to show faces again: --no-blur-faces"
 _PACKAGES = tuple("av decord facenet-pytorch numpy opencv-python-headless pandas pi-heif pillow pyarrow simplejpeg torch".split())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
     """What a run would do: `todo` are analysed, of those named in `redrawn` only the pictures are made again; `done` rows are kept from
-    earlier runs; `vanished` media are not there any more; pictures that are not read here are `passed_over`."""
+    earlier runs; `vanished` media are not there any more; pictures that are not read here are `passed_over`. `stays_blurred`: faces are
+    hidden because the folder is so."""
 
     todo: tuple[Medium, ...]
     done: tuple[MediaRow, ...]
     vanished: tuple[MediaRow, ...] = ()
     redrawn: frozenset[str] = frozenset()
     passed_over: tuple[PassedOver, ...] = ()
+    stays_blurred: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,6 +96,11 @@ class Report:
     @property
     def failed(self) -> tuple[MediaRow, ...]:
         return tuple(row for row in self.rows if row.status == "failed")
+
+    @property
+    def faces_left(self) -> tuple[MediaRow, ...]:
+        """Media that are done, but whose blurred copy may show a face."""
+        return tuple(row for row in self.rows if row.status == "done" and row.error == FACES_LEFT)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,6 +130,8 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
         follow_symlinks=options.follow_symlinks,
         passed_over=foreign,
     )
+    stays_blurred = options.blur_faces is None and read_blur_state(out).faces
+    options = as_the_folder_is(options, out)
     entries = {entry.output: entry for entry in read_inventory(out)}
     media = [medium for medium in media if _is_ours(medium.name, options.shard)]
     todo: list[Medium] = []
@@ -126,7 +148,7 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
     gone = _vanished(out, entries.values(), inputs, found={medium.name for medium in media})
     vanished = tuple(row for row in gone if _is_ours(row.media, options.shard))
     passed_over = tuple(each for each in foreign if _is_ours(each.name, options.shard))
-    return Plan(tuple(todo), tuple(done), vanished, frozenset(redrawn), passed_over)
+    return Plan(tuple(todo), tuple(done), vanished, frozenset(redrawn), passed_over, stays_blurred)
 
 
 def count_kinds(passed_over: Iterable[PassedOver]) -> list[dict[str, Any]]:
@@ -161,6 +183,7 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
     plan(inputs, out, options)
     with locked(out, shard=options.shard, wait_seconds=options.wait), storage(out):
         planned = plan(inputs, out, options)
+        options = _with_look(out, options, planned)
         _clean_up(out, options.shard, planned.todo)
         pruned = _prune(out, planned.vanished) if options.prune else set()
         run_id = new_run_id()
@@ -195,7 +218,7 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
             shutil.rmtree(pulses, ignore_errors=True)
         account.close(rows, ended="done")
     if options.blur_faces:
-        _tell_of_faces(out, page_stays=not options.report)
+        _tell_of_faces(out)
     page = write_page(out) if options.report and not job else None
     ordered = tuple(sorted(rows, key=lambda row: row.media))
     kept = tuple(row.media for row in planned.vanished if row.media not in pruned)
@@ -213,27 +236,44 @@ def write_page(out: Path) -> Path | None:
 
 def _tell_of_look(options: RunOptions) -> None:
     """Once, where the look that is asked for cannot be had. Of the hardware of a cluster's machines nothing is known here."""
+    log = logging.getLogger("batchemo")
     if not options.annotate:
-        plain = Style(blur_faces=options.blur_faces).as_dict()  # which the page heeds as well
-        idle = [f"--{name}" for name, value in options.style().as_dict().items() if value != plain[name]]
+        plain = Style(blur_faces=bool(options.blur_faces)).as_dict()  # which the page heeds as well
+        idle = [f"--{name.replace('_', '-')}" for name, value in options.style().as_dict().items() if value != plain[name]]
         if idle:
-            logging.getLogger("batchemo").warning("%s: without effect, as --no-annotate leaves annotated copies out", ", ".join(idle))
+            log.warning("%s: without effect, as --no-annotate leaves annotated copies out", ", ".join(idle))
         return
+    if options.blur_style == "solid" and not options.blur_faces:
+        log.warning("--blur-style: without effect, as faces are shown; to hide them: --blur-faces")
     if not options.hardware or options.scheduler is not None:
         return
     from batchemo.render.encoders import NAMES, find_hardware  # noqa: PLC0415 (loads PyAV)
 
     if find_hardware(options.codec) is None:
-        message = "no encoder in hardware for %s works on this machine; annotated videos are encoded by software"
-        logging.getLogger("batchemo").warning(message, NAMES[options.codec])
+        log.warning("no encoder in hardware for %s works on this machine; annotated videos are encoded by software", NAMES[options.codec])
 
 
-def _tell_of_faces(out: Path, *, page_stays: bool) -> None:
-    """After a run that hides them: what an earlier page shows goes, and media that this run was not about are named."""
-    if page_stays:
-        with FileLock(out / _PAGE_LOCK):
-            remove_site(out)
-    seen = [entry.row.media for entry in read_inventory(out) if shows_faces(entry, out)]
+def _with_look(out: Path, options: RunOptions, planned: Plan) -> RunOptions:
+    """The options with the look that the folder has from now on, which is told where it shows faces again that were hidden."""
+    with FileLock(out / _PAGE_LOCK):  # another shard may be told to hide faces at the same time
+        was_blurred, options = read_blur_state(out).faces, as_the_folder_is(options, out)
+        remember(out, options)
+        if options.blur_faces:
+            remove_thumbnails(out)
+    if was_blurred and not options.blur_faces:
+        among = f", among them {planned.todo[0].name}" if planned.todo else ""
+        message = "this results folder was blurred; the run shows the faces of %d media again%s. To hide them: --blur-faces"
+        logging.getLogger("batchemo").warning(message, len(planned.todo), among)
+    return options
+
+
+def _tell_of_faces(out: Path) -> None:
+    """After a run that hides them: media that it was not about are named."""
+    seen = []
+    for output in outputs(out, "annotated", suffixes=ANNOTATED_SUFFIXES):
+        entry = read_entry(out, output)
+        if entry is None or shows_faces(entry, out):
+            seen.append(entry.row.media if entry is not None else output)
     if seen:
         message = "%d media that this run was not about still show faces, among them %s; run on them as well, or remove them"
         logging.getLogger("batchemo").warning(message, len(seen), seen[0])
@@ -260,12 +300,14 @@ def _clean_up(out: Path, shard: Shard | None, media: Sequence[Medium]) -> None:
     if shard is None:
         with FileLock(out / _PAGE_LOCK):  # the run before may be writing its page yet
             remove_temporaries(out)
+        remove_drawn(out / PARTS)
         for pulses in out.glob(f"runs/*/{_PULSES}"):
             shutil.rmtree(pulses, ignore_errors=True)
     else:
         remove_temporaries_of(path for medium in media for path in files_of(out, medium))
         for medium in media:
             remove_temporaries(out / PARTS / medium.output)
+            remove_drawn(out / PARTS / medium.output)
 
 
 class _Account:
@@ -315,8 +357,15 @@ class _Account:
     def close(self, rows: Sequence[MediaRow], *, ended: str, trace: str = "") -> None:
         self._rows = list(rows)
         self._write_media()
-        failed = [{"media": row.media, "error": row.error, "message": row.message} for row in rows if row.status == "failed"]
-        self._facts |= {"ended": _now(), "how": ended, "failures": failed, "seconds_by_stage": _rounded(self._seconds)}
+        failed = [_told(row) for row in rows if row.status == "failed"]
+        left = [_told(row) for row in rows if row.status == "done" and row.error == FACES_LEFT]
+        self._facts |= {
+            "ended": _now(),
+            "how": ended,
+            "failures": failed,
+            **({"faces_left": left} if left else {}),
+            "seconds_by_stage": _rounded(self._seconds),
+        }
         redrawn = sum(row.media in self._redrawn for row in rows)
         self._facts["media"] |= {
             "analysed": len(rows) - self._facts["media"]["done_before"] - redrawn,
@@ -345,6 +394,10 @@ class _Account:
             except OSError:
                 file.truncate(whole)  # no half lines
                 raise
+
+
+def _told(row: MediaRow) -> dict[str, str]:
+    return {"media": row.media, "error": row.error, "message": row.message}
 
 
 def _processes(options: RunOptions, media: Sequence[Medium]) -> dict[str, int]:

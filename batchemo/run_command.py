@@ -10,7 +10,7 @@ import typer
 
 from batchemo.errors import UsageError
 from batchemo.exits import EXIT_FAILED_MEDIA, exits, program, python, say, set_up_logging
-from batchemo.style import Codec, Quality
+from batchemo.style import BlurStyle, Codec, Quality
 
 _READ, _ANALYSE, _HOW = "What to read", "What to analyse", "How"
 _WRITE, _LOOK, _AGAIN, _TALK = "What to write", "How annotated copies look", "Again or not", "How to talk"
@@ -106,7 +106,15 @@ def run(
         bool | None,
         typer.Option(
             "--blur-faces/--no-blur-faces",
-            help="Hide faces, on the page as well; those that were not found still show: look before you publish (default: no-blur-faces).",
+            help="Hide faces, on the page as well, and search what is hidden once more; exit 3 where a face may be left "
+            "(default: as the results folder is, no-blur-faces in a new one).",
+            rich_help_panel=_LOOK,
+        ),
+    ] = None,
+    blur_style: Annotated[
+        BlurStyle | None,
+        typer.Option(
+            help="What hides faces: 4 x 4 colours of each, or one grey (default: as the results folder is, pixels in a new one).",
             rich_help_panel=_LOOK,
         ),
     ] = None,
@@ -176,6 +184,7 @@ def run(
             "shard": shard,
             "annotate": annotate,
             "blur_faces": blur_faces,
+            "blur_style": blur_style,
             "timeline": timeline,
             "codec": codec,
             "quality": quality,
@@ -200,13 +209,13 @@ def run(
         if as_json:
             typer.echo(json.dumps(display.as_dict(ended), ensure_ascii=False))
         display.conclude(ended, out, program=program(), python=python(), min_face_px=options.min_face_px)
-        if ended.failed:
+        if ended.failed or ended.faces_left:
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
 
 def _print_plan(planned: Any, *, as_json: bool) -> None:
     from batchemo.display import told_of_kinds
-    from batchemo.run import count_kinds
+    from batchemo.run import STAYS_BLURRED, count_kinds
 
     if as_json:
         names = {
@@ -220,6 +229,8 @@ def _print_plan(planned: Any, *, as_json: bool) -> None:
         return
     for medium in planned.todo:
         typer.echo(medium.name)
+    if planned.stays_blurred:
+        say(STAYS_BLURRED)
     gone = f", {len(planned.vanished)} are not there any more (see --prune)" if planned.vanished else ""
     drawn = f", {len(planned.redrawn)} drawn again" if planned.redrawn else ""
     if planned.passed_over:

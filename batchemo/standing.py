@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Literal
 
+from batchemo.faces_left import without_faces_left
 from batchemo.inventory import Entry, read_entry
 from batchemo.media.identity import is_same_file
 from batchemo.options import RunOptions
 from batchemo.records import MediaRow, Medium
-from batchemo.tables import SCHEMA_VERSION, annotated_path, table_path, thumbnails_folder
+from batchemo.tables import SCHEMA_VERSION, annotated_path, rewrite_row, table_path, thumbnails_folder
 
 Left = Literal["all", "copy", "nothing"]
 """All of it, or its pictures alone: the annotated copy and the thumbnails, by tables that stay as they are."""
@@ -44,10 +46,23 @@ def shows_faces(entry: Entry, results: Path) -> bool:
     return copy.is_file() and not (entry.style or {}).get("blur_faces")
 
 
+def forget_look(medium: Medium, results: Path, *, hides: bool) -> None:
+    """Before a medium is drawn: its tables say nothing of a look any more, so that a run that is killed leaves no copy with faces that
+    counts as blurred. Where faces are to be hidden, what shows them goes. Raises OSError."""
+    entry = read_entry(results, medium.output)
+    if entry is None:
+        return
+    if hides and shows_faces(entry, results):
+        annotated_path(results, medium).unlink(missing_ok=True)
+        shutil.rmtree(thumbnails_folder(results, medium.output), ignore_errors=True)
+    if entry.style is not None:
+        rewrite_row(table_path(results, "frames", medium.output), without_faces_left(entry.row), style=None)
+
+
 def _is_in_style(entry: Entry, options: RunOptions) -> bool:
     wanted, known = options.style().as_dict(), entry.style or {}
     if entry.row.kind == "image":  # has neither a codec nor a timeline
-        return bool(known) and known["blur_faces"] == wanted["blur_faces"]
+        return bool(known) and all(known.get(name) == wanted.get(name) for name in ("blur_faces", "blur_style"))
     return known == wanted
 
 

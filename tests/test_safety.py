@@ -51,7 +51,7 @@ def write_still(path: Path, shade: int = 90) -> None:
 
 def write_clip(path: Path, *, frames: int = 6) -> None:
     with av.open(str(path), "w", format="mp4") as output:
-        stream = output.add_stream("mpeg4", rate=10)
+        stream = output.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
         for index in range(frames):
             output.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), 6 * index, np.uint8), "rgb24")))
@@ -325,7 +325,7 @@ def test_a_clock_that_goes_back(media: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_a_medium_that_vanishes_before_it_is_opened(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_clip(media / "clip.mp4")
-    take = assembly.fingerprint_of
+    take = assembly.identity_of
 
     def taken(path: Path) -> dict[str, Any]:
         found = take(path)
@@ -333,7 +333,7 @@ def test_a_medium_that_vanishes_before_it_is_opened(media: Path, tmp_path: Path,
             path.unlink()
         return found
 
-    monkeypatch.setattr(assembly, "fingerprint_of", taken)
+    monkeypatch.setattr(assembly, "identity_of", taken)
     report = run_here(media, out=tmp_path / "out")
     assert {row.media: row.error for row in report.failed} == {"a.png": "unreadable", "clip.mp4": "unreadable"}
     assert all("not there any more" in row.message for row in report.failed)

@@ -75,10 +75,11 @@ def run(
         if as_json:
             typer.echo(json.dumps(night.account.facts))
         if not quiet:
+            display.say_where_faces_are_left(night.report)
             print_night(job, night, program=program(), file=typed(file))
         elif night.trouble:
             say(f"nobody was told: {night.trouble}")
-        if night.report.failed:
+        if night.report.failed or night.report.faces_left:
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
 

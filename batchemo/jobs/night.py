@@ -44,7 +44,9 @@ def run_job(job: Job, watch: Watch, *, shard: Shard | None = None) -> Night:
         account = _broken(job, options, seen.folder, error)
         _tell(job, account, failed=True)
         raise
-    failed = bool(account.facts["figures"]["failed"])
+    worked_on = {*report.analysed, *report.redrawn}
+    left = any(row.media in worked_on for row in report.faces_left)
+    failed = left or bool(account.facts["figures"]["failed"])
     return Night(dataclasses.replace(report, page=page), account, _tell(job, account, failed=failed))
 
 

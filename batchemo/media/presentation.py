@@ -148,41 +148,51 @@ class Screen:
         self.crop = crop
         self._stream = stream
         self._orientation = UPRIGHT
+        self._rotation: int | None = None
         stated = stream.sample_aspect_ratio
         self._aspects: list[tuple[int, Fraction]] = []
         self._coded_aspect = stream.codec_context.sample_aspect_ratio
         self._aspect = stated or _SQUARE
         self._follows_codec = stated is None or stated == self._coded_aspect
+        self._stored, self._shape = (0, 0), (0, 0)
         self._converters: _Converters = collections.defaultdict(VideoReformatter)
 
     def notice(self, packet: Packet[VideoStream]) -> None:
-        """Tells that `packet` has been decoded: the shape of pixels may change with it, which frames do not carry."""
-        coded = self._stream.codec_context.sample_aspect_ratio
+        """Tells that `packet` has been decoded: the shape of pixels may change with a key frame, and frames do not carry it."""
+        coded = self._stream.codec_context.sample_aspect_ratio if packet.is_keyframe else self._coded_aspect
         if coded != self._coded_aspect and packet.pts is not None:
             self._coded_aspect = coded
             if self._follows_codec:
                 self._aspects.append((packet.pts, coded or _SQUARE))
 
-    def show(self, frame: VideoFrame) -> Picture | NDArray[np.uint8]:
-        """The frame as it is presented; uint8 H x W x 3 where its pixels had to be made anew."""
-        known = convertible(frame)
-        orientation = self._orientation = orientation_of(frame) or self._orientation
-        crop = self.crop.within(frame.width, frame.height)
-        width, height = _square(frame.width - crop.left - crop.right, frame.height - crop.top - crop.bottom, self._aspect_of(frame))
-        upright = orientation.size(width, height)
-        self.size = self.size or upright
-        if upright == self.size and crop == NO_CROP and frame.color_trc not in HIGH_DYNAMIC_RANGE:
-            return _Picture(known, (width, height), orientation, self._converters)
-        converted = self._converters[1].reformat(known, format="rgb24", interpolation="BILINEAR", threads=1)
-        pixels = crop.apply(np.asarray(converted.to_ndarray(), np.uint8))
-        if frame.color_trc in HIGH_DYNAMIC_RANGE:
-            pixels = to_sdr(pixels, transfer=int(frame.color_trc))
-        return letterboxed(orientation.apply(_resized(pixels, (width, height))), self.size)
-
-    def _aspect_of(self, frame: VideoFrame) -> Fraction:
+    def follow(self, frame: VideoFrame) -> None:
+        """Tells of a frame, shown or not, in the order in which they are shown: the first one gives the size, and others say how those that
+        come after them are turned."""
+        # Not for each of them: side data hold their frame, and it them, until Python's collector of cycles comes.
+        if frame.key_frame or frame.rotation != self._rotation:
+            self._rotation = frame.rotation
+            self._orientation = orientation_of(frame) or self._orientation
         while self._aspects and frame.pts is not None and frame.pts >= self._aspects[0][0]:
             self._aspect = self._aspects.pop(0)[1]
-        return self._aspect
+            self._stored = (0, 0)
+        if self._stored != (frame.width, frame.height):
+            self._stored = frame.width, frame.height
+            left, top, right, bottom = self.crop.within(*self._stored)
+            self._shape = _square(frame.width - left - right, frame.height - top - bottom, self._aspect)
+        self.size = self.size or self._orientation.size(*self._shape)
+
+    def show(self, frame: VideoFrame) -> Picture | NDArray[np.uint8]:
+        """The frame as it is presented; uint8 H x W x 3 where its pixels had to be made anew. Follows it as well."""
+        self.follow(frame)
+        size = self.size or (0, 0)
+        known, orientation, is_bright = convertible(frame), self._orientation, frame.color_trc in HIGH_DYNAMIC_RANGE
+        if orientation.size(*self._shape) == size and self.crop == NO_CROP and not is_bright:
+            return _Picture(known, self._shape, orientation, self._converters)
+        converted = self._converters[1].reformat(known, format="rgb24", interpolation="BILINEAR", threads=1)
+        pixels = self.crop.within(*self._stored).apply(np.asarray(converted.to_ndarray(), np.uint8))
+        if is_bright:
+            pixels = to_sdr(pixels, transfer=int(frame.color_trc))
+        return letterboxed(orientation.apply(_resized(pixels, self._shape)), size)
 
 
 def letterboxed(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

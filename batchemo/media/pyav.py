@@ -106,7 +106,7 @@ class PyAVSource:
             first, base = frame.pts, stream.time_base
             if first is None or base is None:
                 return
-            screen.show(frame)  # the first frame sets the size
+            screen.follow(frame)
             for time_s in times_s:
                 wanted = first + round(time_s / base)
                 if wanted - (frame.pts or 0) > _JUMP_SECONDS / base:
@@ -150,6 +150,8 @@ class PyAVSource:
                 picture = screen.show(frame)
                 self.found.width, self.found.height = screen.size or (0, 0)
                 yield Frame(self.found.decoded, time_s, picture)
+            else:
+                screen.follow(frame)
             self.found.decoded += 1
             self.found.duration_s = float((stamp - first + round(step_s(frame.duration, stream) / time_base)) * time_base)
         if first is None:
@@ -166,9 +168,7 @@ class PyAVSource:
         for packet in self._packets(container, stream):
             if packet.size and packet.pts is not None and is_shown(packet) and self._segment.holds(packet.pts):
                 bisect.insort(awaited, packet.pts)
-            frames = self._frames_of(packet)
-            screen.notice(packet)
-            yield from frames
+            yield from self._frames_of(packet, screen)
             stop = self._segment.stop
             if stop is not None and packet.dts is not None and packet.dts >= stop:
                 beyond += 1
@@ -210,7 +210,8 @@ class PyAVSource:
                 self.found.trouble = error.strerror or str(error)
                 return
 
-    def _frames_of(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
+    def _frames_of(self, packet: Packet[VideoStream], screen: Screen) -> list[VideoFrame]:
+        """Nobody holds them longer than needed: one frame more in memory makes decoding a tenth slower."""
         try:
             return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
         except av.error.EOFError:
@@ -218,6 +219,8 @@ class PyAVSource:
         except av.error.FFmpegError as error:
             self.found.trouble = error.strerror or str(error)
             return []
+        finally:
+            screen.notice(packet)
 
     def _undecodable(self, time_s: float) -> Frame:
         self.found.undecodable += 1

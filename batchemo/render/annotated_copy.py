@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchemo.media.decode import Decoder, open_source
+from batchemo.media.decode import Decoder, open_source, segments_of
 from batchemo.planes import Planes
-from batchemo.records import Frame, Medium, Segment
+from batchemo.records import Frame, Marks, Medium, Segment
+from batchemo.render.blur_check import BlurCheck
 from batchemo.render.encoders import encoder_of
 from batchemo.render.layout import KEEP_SECONDS, Layout
 from batchemo.render.overlay import Brush, draw
@@ -37,68 +40,100 @@ def annotate(
     sample_fps: float | None,
     style: Style,
     uncertain_below: float,
+    device: str = "cpu",
     beat: Callable[[], None],
+    alive: Callable[[], None] = lambda: None,
     watch: Stopwatch,
     segment: Segment | None = None,
     index_offset: int = 0,
-) -> None:
+) -> tuple[float, ...]:
     """Writes to `path` the frames of `medium`, or of its `segment`, whose first frame is the `index_offset`th, with what its table `faces`
-    says of them.
+    says of them. Where faces are hidden, gives the time of each that may be left (see `BlurCheck`, which runs on `device`).
 
-    `beat` is called after each frame. Raises MediaError where the medium or the copy defies its codec.
+    `beat` is called for each frame, `alive` amid one that takes long. Raises MediaError where the medium or the copy defies its codec.
     """
     source = open_source(medium, decoder=decoder, segment=segment)
+    frames = (frame for frame in watch.each("decode", source.frames(sample_fps=sample_fps)) if frame.is_decoded)
+    first = next(frames, None)
+    if first is None:
+        return ()
     start_s = segment.before_s or 0.0 if segment is not None else 0.0
     marking = Marking(faces, labels, uncertain_below=uncertain_below, hides=style.blur_faces, start_s=start_s)
-    artist: _Artist | None = None
-    with contextlib.ExitStack() as stack:
-        video: VideoWriter | None = None
-        for frame in watch.each("decode", source.frames(sample_fps=sample_fps)):
-            if not frame.is_decoded:
-                continue
-            if medium.kind == "image":
-                _annotate_picture(frame, path, marking, labels, watch)
-                continue
-            with watch.stage("draw"):
-                planes = frame.planes
-                if artist is None:
-                    width, height = source.found.width, source.found.height
-                    strip = _strip(medium, faces, (width, height), labels, sample_fps, uncertain_below) if style.timeline else None
-                    artist = _Artist(labels, marking, Layout(labels, width=width, height=height), strip)
-                    artist.look_back(frame.time_s)
-                drawn = artist.draw(planes, frame.index + index_offset, frame.time_s)
-            with watch.stage("encode"):
-                if video is None:
-                    video = stack.enter_context(_writer(medium, path, drawn, style, whole=segment is None))
-                video.write(drawn, frame.time_s)
-            beat()
+    layout = Layout(labels, width=source.found.width, height=source.found.height)
+    _look_back(marking, layout, first.time_s)
+    marked = _marked(itertools.chain([first], frames), marking, index_offset, beat, watch)
+    check = BlurCheck(style=style.blur_style, device=device, alive=alive) if style.blur_faces else None
+    if check is not None:
+        stretches = _stretches(marked, medium, decoder) if segment is None else [marked]
+        marked = watch.each("check blur", itertools.chain.from_iterable(map(check.complete, stretches)))
+    if medium.kind == "image":
+        for frame, marks in marked:
+            _annotate_picture(frame, marks, path, labels, style, watch)
+    else:
+        with watch.stage("draw"):
+            size = source.found.width, source.found.height
+            strip = _strip(medium, faces, size, labels, sample_fps, uncertain_below) if style.timeline else None
+            artist = _Artist(Brush(labels, layout, blur_style=style.blur_style), strip)
+        _annotate_video(medium, path, marked, artist, style, watch, whole=segment is None)
+    return tuple(check.left) if check is not None else ()
 
 
-def _annotate_picture(frame: Frame, path: Path, marking: Marking, labels: Sequence[str], watch: Stopwatch) -> None:
+def _look_back(marking: Marking, layout: Layout, time_s: float) -> None:
+    """Places what whoever drew the frames just before `time_s` has placed."""
+    for index, shown_s in marking.before(time_s, since_s=time_s // KEEP_SECONDS * KEEP_SECONDS):
+        layout.place(marking.of(index, shown_s), time_s=shown_s)
+
+
+def _marked(
+    frames: Iterator[Frame], marking: Marking, index_offset: int, beat: Callable[[], None], watch: Stopwatch
+) -> Iterator[tuple[Frame, Marks]]:
+    """Each frame with what is drawn onto it."""
+    for frame in frames:
+        with watch.stage("draw"):
+            marks = marking.of(frame.index + index_offset, frame.time_s)
+        yield frame, marks
+        beat()
+
+
+def _stretches(marked: Iterator[tuple[Frame, Marks]], medium: Medium, decoder: Decoder) -> Iterator[Iterator[tuple[Frame, Marks]]]:
+    """The frames of each segment of a whole medium: what is blurred must not depend on who draws it."""
+    ends_s = [segment.before_s for segment in segments_of(medium, decoder=decoder) if segment.before_s is not None]
+    for _, stretch in itertools.groupby(marked, key=lambda each: bisect.bisect_left(ends_s, each[0].time_s)):
+        yield stretch
+
+
+def _annotate_picture(frame: Frame, marks: Marks, path: Path, labels: Sequence[str], style: Style, watch: Stopwatch) -> None:
     with watch.stage("draw"):
-        drawn = draw(frame.pixels, marking.of(frame.index, frame.time_s), labels=labels)
+        drawn = draw(frame.pixels, marks, labels=labels, blur_style=style.blur_style)
     with watch.stage("encode"):
         write_picture(path, drawn)
+
+
+def _annotate_video(
+    medium: Medium, path: Path, marked: Iterator[tuple[Frame, Marks]], artist: _Artist, style: Style, watch: Stopwatch, *, whole: bool
+) -> None:
+    with contextlib.ExitStack() as stack:
+        video: VideoWriter | None = None
+        for frame, marks in marked:
+            with watch.stage("draw"):
+                drawn = artist.draw(frame.planes, marks, frame.time_s)
+            with watch.stage("encode"):
+                if video is None:
+                    video = stack.enter_context(_writer(medium, path, drawn, style, whole=whole))
+                video.write(drawn, frame.time_s)
 
 
 class _Artist:
     """Draws frames of one size."""
 
-    def __init__(self, labels: Sequence[str], marking: Marking, layout: Layout, strip: Strip | None) -> None:
-        self._brush = Brush(labels, layout)
-        self._marking = marking
-        self._layout = layout
+    def __init__(self, brush: Brush, strip: Strip | None) -> None:
+        self._brush = brush
         self._strip = strip
 
-    def look_back(self, time_s: float) -> None:
-        """Places what whoever drew the frames just before `time_s` has placed."""
-        for index, shown_s in self._marking.before(time_s, since_s=time_s // KEEP_SECONDS * KEEP_SECONDS):
-            self._layout.place(self._marking.of(index, shown_s), time_s=shown_s)
-
-    def draw(self, planes: Planes, index: int, time_s: float) -> Planes:
+    def draw(self, planes: Planes, marks: Marks, time_s: float) -> Planes:
         """A copy with what is known of the frame, and the strip below it."""
         drawn = planes.copy(rows=0 if self._strip is None else self._strip.height)
-        self._brush.draw(drawn, self._marking.of(index, time_s), time_s=time_s)
+        self._brush.draw(drawn, marks, time_s=time_s)
         if self._strip is not None:
             drawn.put(self._strip.at(time_s), 0, planes.size[1])
         return drawn

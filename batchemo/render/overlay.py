@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from batchemo.palette import PANEL, QUIET, TROUGH, WHITE, Colour, colours, ink_on
 from batchemo.planes import Planes
 from batchemo.records import Marks
-from batchemo.render.blur import veil, veiled_area
+from batchemo.render.blur import blur, blurred_area
 from batchemo.render.layout import BAR_EMS, Area, Layout, Mark, Sizes, chart_shape, chip_pad
 from batchemo.render.text import blend, lettering
+from batchemo.style import BlurStyle
 
 _PANEL_OPACITY = 0.76
 _DASHES = 5
@@ -28,6 +29,7 @@ def draw(
     labels: Sequence[str],
     layout: Layout | None = None,
     time_s: float = 0.0,
+    blur_style: BlurStyle = "pixels",
 ) -> NDArray[np.uint8]:
     """Returns a copy of `pixels` (RGB uint8 H x W x 3) with a box, a name and a chart for each of `faces`, and nobody to be recognized at
     the places that are `hidden`.
@@ -43,16 +45,18 @@ def draw(
     layout = layout or Layout(labels, width=pixels.shape[1], height=pixels.shape[0])
     marks = _place(faces, labels, layout, time_s)
     canvas = pixels.copy()
-    _paint(canvas, faces.hidden, marks, colours(labels), layout)
+    blur(canvas, faces.hidden, style=blur_style)
+    _paint(canvas, marks, colours(labels), layout)
     return canvas
 
 
 class Brush:
     """Draws the same onto the planes of a video's frames, which share a `layout`; only what is drawn on is turned into colours and back."""
 
-    def __init__(self, labels: Sequence[str], layout: Layout) -> None:
+    def __init__(self, labels: Sequence[str], layout: Layout, *, blur_style: BlurStyle = "pixels") -> None:
         self._labels = labels
         self._layout = layout
+        self._blur_style: BlurStyle = blur_style
         _, _, width, height = layout.picture
         self._canvas = np.empty((height + height % 2, width + width % 2, 3), np.uint8)
 
@@ -63,7 +67,9 @@ class Brush:
         for area in areas:
             _part(self._canvas, area)[:] = planes.rgb(*area)
         _, _, width, height = self._layout.picture
-        _paint(self._canvas[:height, :width], faces.hidden, marks, colours(self._labels), self._layout)
+        picture = self._canvas[:height, :width]
+        blur(picture, faces.hidden, style=self._blur_style)
+        _paint(picture, marks, colours(self._labels), self._layout)
         self._canvas[height:], self._canvas[:, width:] = self._canvas[height - 1], self._canvas[:, width - 1 : width]
         for area in areas:
             planes.put(_part(self._canvas, area), area.left, area.top)
@@ -76,10 +82,10 @@ def _place(faces: Marks, labels: Sequence[str], layout: Layout, time_s: float) -
 
 
 def _drawn_on(hidden: NDArray[np.float32], marks: Sequence[Mark], layout: Layout) -> Iterator[Area]:
-    """Where `_paint` changes anything."""
+    """Where anything is changed."""
     _, _, width, height = layout.picture
     for box in hidden:
-        yield Area(*veiled_area(box, width=width, height=height))
+        yield Area(*blurred_area(box, width=width, height=height))
     line = layout.sizes.frame
     for mark in marks:
         left, top, right, bottom = mark.box
@@ -99,10 +105,7 @@ def _part(canvas: NDArray[np.uint8], area: Area) -> NDArray[np.uint8]:
     return canvas[area.top : area.bottom, area.left : area.right]
 
 
-def _paint(
-    canvas: NDArray[np.uint8], hidden: NDArray[np.float32], marks: Sequence[Mark], palette: Sequence[Colour], layout: Layout
-) -> None:
-    veil(canvas, hidden)
+def _paint(canvas: NDArray[np.uint8], marks: Sequence[Mark], palette: Sequence[Colour], layout: Layout) -> None:
     for mark in marks:
         _draw_box(canvas, mark, palette[mark.best], layout.sizes)
     for mark in marks:

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from batchemo import __version__
 from batchemo.atomic import temporary_name, write_text
+from batchemo.blur_state import read_blur_state
 from batchemo.errors import no_results
 from batchemo.palette import as_hex, colours
 from batchemo.records import EMOTIONS
@@ -62,6 +63,8 @@ def write_site(results: Path, *, most_media: int = MOST_MEDIA, most_bytes: int =
     folder = results / "report"
     folder.mkdir(exist_ok=True)
     with FileLock(folder / ".lock"):
+        if read_blur_state(results).faces:
+            remove_thumbnails(results)
         entries = read_entries(results)
         inside = _fitting(results, entries, most_bytes) if len(entries) <= most_media else None
         if inside is not None:
@@ -74,6 +77,14 @@ def write_site(results: Path, *, most_media: int = MOST_MEDIA, most_bytes: int =
         index = pack(_index(title, entries, records, last))
         write_text(folder / "index.html", render(title=title, index=index, timelines=inside or ()))
     return Site(folder / "index.html", len(entries), inside is None)
+
+
+def remove_thumbnails(results: Path) -> None:
+    """Removes what shows faces, the page that holds them first."""
+    thumbnails = thumbnails_folder(results, "")
+    if thumbnails.exists():
+        remove_site(results)
+        shutil.rmtree(thumbnails, ignore_errors=True)
 
 
 def remove_site(results: Path) -> None:

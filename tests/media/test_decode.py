@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib.util
 import io
 import os
@@ -560,6 +561,19 @@ def test_the_index_is_of_one_rounding(tmp_path: Path) -> None:
     assert index.times_s.tolist() == [stamp / 12_800 for stamp in UNSTEADY]
     assert index.size == (96, 64)
     assert "10 frames, 96x64" in repr(index)
+
+
+def test_frames_go_as_soon_as_nobody_needs_them(tmp_path: Path) -> None:
+    """Not when the collector of cycles comes: until then, memory would grow, and each frame would take new memory."""
+    path = write_clip(tmp_path / "a.mp4", [512 * i for i in range(60)], rotation=90)
+    gc.collect()
+    gc.disable()
+    try:
+        for frame in open_source(Medium(path, "a.mp4", "a.mp4", "video"), decoder="pyav").frames():
+            assert frame.grey.size
+        assert sum(isinstance(each, av.VideoFrame) for each in gc.get_objects()) <= 60 // 12 + 3
+    finally:
+        gc.enable()
 
 
 def test_pyav_reads_nothing_ahead(tmp_path: Path) -> None:

@@ -1,0 +1,480 @@
+"""Faces in blurred copies: none is left in the clear, or it is said when."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from facenet_pytorch import MTCNN
+from numpy.typing import NDArray
+
+import batchemo
+from batchemo.blur_state import MARKER, read_blur_state
+from batchemo.faces_left import with_faces_left, without_faces_left
+from batchemo.options import merge_options
+from batchemo.records import EMOTIONS, Faces, Frame, Marks, MediaRow
+from batchemo.render import blur_check
+from batchemo.render.blur import SOLID
+from batchemo.render.blur_check import BlurCheck
+from batchemo.render.overlay import draw
+from batchemo.report.site import write_site
+from batchemo.run import Report, Watch
+from batchemo.run import run as run_media
+from batchemo.verify.audit import verify
+
+SAMPLES = Path(__file__).parents[2] / "sample_media"
+SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+FPS = 10
+SMALL_PX = 70
+"""Of a head whose face, 23 x 29 px, a run that searches for `LEAST_PX` does not find."""
+LEAST_PX = 60
+FACE = (0.35, 0.13, 0.69, 0.55)
+"""Where the face is in a head, in shares of its side."""
+
+
+def head(side: int) -> NDArray[np.uint8]:
+    """RGB uint8 side x side x 3."""
+    picture = cv2.imread(str(SAMPLES / "eileen_collins.jpg"))[30:290, 90:350]
+    return cv2.cvtColor(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB).astype(np.uint8)
+
+
+def scene(width: int = 320, height: int = 240, **places: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Grey, with heads of a side at (left, top), which may lie outside in part."""
+    pixels = np.full((height + 400, width + 400, 3), 96, np.uint8)
+    for side, left, top in places.values():
+        pixels[200 + top : 200 + top + side, 200 + left : 200 + left + side] = head(side)
+    return np.ascontiguousarray(pixels[200:-200, 200:-200])
+
+
+def write_film(path: Path, scenes: list[NDArray[np.uint8]], *, gop: int = 30) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"g": str(gop), "crf": "12"})
+        stream.height, stream.width = scenes[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for pixels in scenes:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_picture(path: Path, pixels: NDArray[np.uint8]) -> Path:
+    cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 97])
+    return path
+
+
+def frames_of(path: Path) -> list[NDArray[np.uint8]]:
+    if path.suffix == ".jpg":
+        return [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)]
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def go(media: Path, out: Path, **flags: object) -> Report:
+    return run_media([media], out, merge_options({"workers": 1, **flags}, environment={}), SILENT)
+
+
+def command(*arguments: object, expect: int) -> subprocess.CompletedProcess[str]:
+    ended = subprocess.run(
+        [sys.executable, "-m", "batchemo", *map(str, arguments)], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert ended.returncode == expect, ended.stderr
+    return ended
+
+
+@pytest.fixture(scope="module")
+def mtcnn() -> Callable[[NDArray[np.uint8]], int]:
+    """How many faces facenet-pytorch's own detector finds in a picture."""
+    detector = MTCNN(keep_all=True, min_face_size=20, device="cpu")
+
+    def count(pixels: NDArray[np.uint8]) -> int:
+        boxes, _ = detector.detect(pixels)
+        return 0 if boxes is None else len(boxes)
+
+    return count
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    """A film of 2.8 s with a large face always, and from 1.0 to 1.4 s and at 2.6 s a small one far from it; and a picture of both."""
+    folder = tmp_path / "media"
+    folder.mkdir()
+    large, small = (190, 5, 40), (SMALL_PX, 215, 20)
+    seen = [scene(large=large, **({"small": small} if index in {10, 11, 12, 13, 14, 26} else {})) for index in range(28)]
+    write_film(folder / "film.mp4", seen)
+    write_picture(folder / "picture.jpg", scene(large=large, small=small))
+    return folder
+
+
+# What is left
+
+
+def test_small_faces_that_nobody_knows_are_named_with_their_times(media: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    ended = command("run", media, "--out", out, "--blur-faces", "--json", "--min-face-px", LEAST_PX, "--workers", 1, expect=3)
+    told = json.loads(ended.stdout)
+    rows = {row["media"]: row for row in told["media"]}
+    assert told["faces_left"] == ["film.mp4", "picture.jpg"]
+    assert {row["status"] for row in rows.values()} == {"done"}
+    assert {row["error"] for row in rows.values()} == {"faces_left"}
+    words = "after blurring a face may be left in 6 frames, at 1.00 to 1.40 s and at 2.60 s; look there before you publish"
+    assert rows["film.mp4"]["message"] == words
+    assert rows["picture.jpg"]["message"] == "after blurring a face may be left in the picture; look at it before you publish"
+    assert f"film.mp4: {rows['film.mp4']['message']}" in ended.stderr
+    assert batchemo.load(out, table="media").set_index("media")["error"].to_dict() == dict.fromkeys(rows, "faces_left")
+    assert len(batchemo.load(out, where=[("media", "==", "film.mp4")])) == 28, "tables are complete"
+    again = command("run", media, "--out", out, "--no-report", "--min-face-px", LEAST_PX, expect=3)
+    assert "This results folder is blurred and stays so" in again.stderr
+    assert f"not all blurred film.mp4: {rows['film.mp4']['message']}" in again.stderr
+    assert not verify(out).problems
+    assert rows["film.mp4"]["message"] in command("summary", out, expect=0).stdout
+    shown = go(media, out, blur_faces=False, min_face_px=LEAST_PX)
+    assert [(row.error, row.message) for row in shown.rows] == [("", "")] * 2
+
+
+def test_nothing_is_said_where_nothing_is_left(tmp_path: Path, mtcnn: Callable[[NDArray[np.uint8]], int]) -> None:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    write_film(folder / "film.mp4", [scene(one=(130, 20 + index, 60), other=(100, 200, 100)) for index in range(0, 12, 3)])
+    write_picture(folder / "picture.jpg", scene(one=(130, 20, 60), other=(100, 200, 100)))
+    assert mtcnn(frames_of(folder / "picture.jpg")[0]) == 2
+    for style in ("pixels", "solid"):
+        report = go(folder, tmp_path / style, blur_faces=True, blur_style=style)
+        assert [(row.status, row.error, row.message) for row in report.rows] == [("done", "", "")] * 2
+        copies = [pixels for path in (tmp_path / style / "annotated").iterdir() for pixels in frames_of(path)]
+        assert [mtcnn(pixels) for pixels in copies] == [0] * 5
+
+
+@pytest.mark.parametrize(("left", "top"), [(-60, 60), (252, 60), (100, -42), (100, 194)], ids=["left", "right", "top", "bottom"])
+def test_a_face_that_the_edge_cuts_is_blurred(tmp_path: Path, left: int, top: int) -> None:
+    """A third to a half of it is outside, and the tables do not know it."""
+    pixels = scene(cut=(130, left, top))
+    folder = tmp_path / "media"
+    folder.mkdir()
+    write_picture(folder / "picture.jpg", pixels)
+    write_film(folder / "film.mp4", [pixels] * 4)
+    report = go(folder, tmp_path / "results", blur_faces=True, blur_style="solid")
+    assert [(row.error, row.n_faces) for row in report.rows] == [("", 0)] * 2
+    x1, y1, x2, y2 = (round(130 * share) for share in FACE)
+    face = np.s_[max(0, top + y1) : top + y2, max(0, left + x1) : left + x2]
+    assert pixels[face].std() > 30
+    for path in (tmp_path / "results" / "annotated").iterdir():
+        for copy in frames_of(path):
+            assert np.abs(copy[face].astype(int) - SOLID).max() < 12
+
+
+def test_solid_leaves_one_colour() -> None:
+    marks = marks_of([(60, 60, 120, 130)])
+    drawn = draw(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8), marks, labels=EMOTIONS, blur_style="solid")
+    assert (drawn[40:150, 45:135] == SOLID).all()
+
+
+# The check alone
+
+
+def marks_of(hidden: list[tuple[float, ...]]) -> Marks:
+    no = np.empty((0, 4), np.float32)
+    ids, shares = np.empty(0, np.int32), np.empty((0, 7), np.float32)
+    return Marks(no, ids, shares, np.empty(0, np.bool_), np.array(hidden, np.float32).reshape(-1, 4))
+
+
+def faces_at(*boxes: tuple[float, ...]) -> Faces:
+    count = len(boxes)
+    return Faces(np.array(boxes, np.float32).reshape(-1, 4), np.zeros((count, 5, 2), np.float32), np.ones(count, np.float32))
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Faces], list[Marks]], tuple[list[int], list[float]]]:
+    """How many places are hidden in each frame, and what is left, where these faces are found in each (in whatever is blurred)."""
+
+    def checked(found: list[Faces], marks: list[Marks]) -> tuple[list[int], list[float]]:
+        checker = BlurCheck(style="pixels", device="cpu")
+        monkeypatch.setattr(checker, "_find", lambda pixels: found[int(pixels[0, 0, 0])])
+
+        def frames() -> Iterator[tuple[Frame, Marks]]:
+            for index, each in enumerate(marks):
+                yield Frame(index, index / FPS, np.full((100, 100, 3), index, np.uint8)), each
+
+        done = list(checker.complete(frames()))
+        assert [frame.index for frame, _ in done] == list(range(len(marks)))
+        return [len(each.hidden) for _, each in done], checker.left
+
+    return checked
+
+
+Check = Callable[[list[Faces], list[Marks]], tuple[list[int], list[float]]]
+
+
+def test_what_belongs_to_a_known_face_is_blurred_and_the_rest_named(check: Check) -> None:
+    known = marks_of([(40, 40, 60, 60)])
+    inside, beside, far = (42, 42, 58, 58), (60, 40, 80, 60), (20, 75, 35, 90)
+    assert check([faces_at(inside)], [known]) == ([1], [])
+    assert check([faces_at(beside)], [known]) == ([2], [])
+    assert check([faces_at(far, inside)], [known]) == ([1], [0.0])
+    assert check([faces_at(far, (40, 75, 55, 90))], [marks_of([])]) == ([0], [0.0, 0.0])
+
+
+def test_what_the_edge_cuts_is_blurred_in_the_frames_around_too(check: Check) -> None:
+    found = [faces_at((-10, 40, 20, 70)) if index == 12 else faces_at() for index in range(30)]
+    hidden, left = check(found, [marks_of([])] * 30)
+    assert hidden == [int(4 <= index <= 20) for index in range(30)]
+    assert not left
+
+
+def test_what_is_blurred_in_frames_around_is_not_so_for_long(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blur_check, "_HELD_SECONDS", 0.25)
+    found = [faces_at((-10, 40, 20, 70)) if index == 12 else faces_at() for index in range(30)]
+    assert check(found, [marks_of([])] * 30)[0] == [int(10 <= index <= 14) for index in range(30)]
+
+
+def test_blurred_shoulders_at_the_edge_are_no_face(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found at the edge only once a head is blurred."""
+    checker = BlurCheck(style="solid", device="cpu")
+    monkeypatch.setattr(checker, "_find", lambda pixels: faces_at((30, 60, 70, 110)) if (pixels == SOLID).any() else faces_at())
+    frame = Frame(0, 0.0, np.zeros((100, 100, 3), np.uint8))
+    ((_, marks),) = checker.complete(iter([(frame, marks_of([(40, 30, 60, 60)]))]))
+    assert len(marks.hidden) == 1
+    assert not checker.left
+
+
+def test_large_pictures_are_searched_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same faces as in one search: large and small ones, some across the borders of tiles, some cut by the edge."""
+    places = {"a": (90, 130, 20), "b": (90, 220, 160), "c": (220, 0, 120), "cut": (100, 305, 60)}
+    pixels = scene(360, 300, **places)
+    detector = blur_check._detector("cpu")
+    whole = blur_check._detect(detector, pixels, lambda: None)
+    monkeypatch.setattr(blur_check, "_WHOLE_PIXELS", 30_000)
+    monkeypatch.setattr(blur_check, "_TILE_PX", 256)
+    monkeypatch.setattr(blur_check, "_TILE_OVERLAP_PX", 90)
+    tiled = blur_check._detect(detector, pixels, lambda: None)
+    assert len(whole) == len(tiled) == len(places)
+    assert (tiled.overlap(whole).max(axis=1) > 0.7).all()
+
+
+# The words
+
+
+def row(**more: object) -> MediaRow:
+    return MediaRow(**{"media": "a.mp4", "path": "/a.mp4", "kind": "video", "status": "done", **more})
+
+
+def test_words_are_short_and_cover_all_times() -> None:
+    assert (
+        with_faces_left(row(), [7.04]).message == "after blurring a face may be left in one frame, at 7.04 s; look there before you publish"
+    )
+    times = [3.2, 3.24, 3.28, 3.6, 7.04, 7.04]
+    assert "in 5 frames, at 3.20 to 3.60 s and at 7.04 s;" in with_faces_left(row(), times).message
+    many = np.cumsum(np.random.default_rng(0).exponential(5, 4000))
+    message = with_faces_left(row(), many.tolist()).message
+    assert len(message) < 260
+    assert f"at {many[0]:.2f} to" in message
+    assert f"to {many[-1]:.2f} s;" in message
+    assert "4 faces may be left in the picture" in with_faces_left(row(kind="image"), [0.0] * 4).message
+
+
+def test_words_are_taken_back_and_what_else_was_said_stays() -> None:
+    before = row(message="3 of 9 frames cannot be decoded (damaged)")
+    said = with_faces_left(before, [1.0])
+    assert (said.error, said.message.startswith(f"{before.message}; after blurring")) == ("faces_left", True)
+    assert without_faces_left(said) == before
+    assert with_faces_left(said, []) == before
+    assert without_faces_left(with_faces_left(row(), [1.0])) == row()
+    cut = with_faces_left(row(status="failed", error="truncated", message="it is cut off"), [1.0])
+    assert (cut.error, cut.message.startswith("it is cut off; after")) == ("truncated", True)
+
+
+# Segments and workers
+
+
+def test_workers_and_segments_say_and_draw_the_same(tmp_path: Path) -> None:
+    """Two segments; small faces amid the first and across the seam, one that the edge cuts just after it."""
+    small, cut = (SMALL_PX, 215, 20), (130, -55, 80)
+    appear: dict[int, dict[str, tuple[int, int, int]]] = {
+        **{index: {"small": small} for index in (28, 32, 76, 80)},
+        **{index: {"cut": cut} for index in (84, 88)},
+    }
+    film = write_film(tmp_path / "film.mkv", [scene(**appear.get(index, {})) for index in range(0, 100)], gop=20)
+    told, copies = [], []
+    for workers in (1, 2):
+        out = tmp_path / f"results_{workers}"
+        report = go(film, out, blur_faces=True, workers=workers, decoder="pyav", sample_fps=2.5, min_face_px=LEAST_PX, report=False)
+        told.append([(each.status, each.error, each.message) for each in report.rows])
+        copies.append(np.stack(frames_of(out / "annotated" / "film.mkv.mp4")))
+    assert told[0] == told[1]
+    assert told[0][0][:2] == ("done", "faces_left")
+    assert "at 2.80 to 3.20 s" in told[0][0][2]
+    assert np.abs(copies[0].astype(int) - copies[1]).mean() < 1
+
+
+# The folder remembers
+
+
+def blurred(out: Path) -> dict[str, tuple[bool, str]]:
+    """Of each copy, as the tables say, whether it is, and by what."""
+    from batchemo.inventory import read_inventory
+
+    styles = {entry.row.media: entry.style or {} for entry in read_inventory(out)}
+    return {name: (bool(style.get("blur_faces")), style.get("blur_style", "")) for name, style in styles.items()}
+
+
+@pytest.fixture
+def portrait(tmp_path: Path) -> Path:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    write_picture(folder / "one.jpg", scene(large=(130, 90, 60)))
+    return folder
+
+
+def test_a_blurred_folder_stays_so(portrait: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = tmp_path / "results"
+    go(portrait, out, blur_faces=True, blur_style="solid")
+    write_picture(portrait / "two.jpg", scene(large=(120, 60, 60)))
+    report = go(portrait, out)
+    assert (report.analysed, report.redrawn) == (("two.jpg",), ())
+    assert blurred(out) == {"one.jpg": (True, "solid"), "two.jpg": (True, "solid")}
+    assert not list((out / "report").rglob("*.jpg"))
+    assert not caplog.records
+    go(portrait, out, blur_faces=False)
+    assert blurred(out) == {"one.jpg": (False, ""), "two.jpg": (False, "")}
+    assert [record.getMessage() for record in caplog.records] == [
+        "this results folder was blurred; the run shows the faces of 2 media again, among them one.jpg. To hide them: --blur-faces"
+    ]
+    caplog.clear()
+    assert not go(portrait, out).redrawn
+    assert not caplog.records, "and stays so"
+    go(portrait, out, blur_faces=True)
+    assert blurred(out) == {"one.jpg": (True, "pixels"), "two.jpg": (True, "pixels")}
+
+
+@pytest.mark.parametrize("flags", [{"annotate": False}, {"shard": "1/1"}, {"report": False}])
+def test_it_is_known_before_anything_is_written(
+    portrait: Path, tmp_path: Path, flags: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "results"
+    from batchemo import pipeline
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline.Analyst, "pictures", die)
+        with pytest.raises(KeyboardInterrupt):
+            go(portrait, out, blur_faces=True, **flags)
+    go(portrait, out)
+    assert blurred(out) == {"one.jpg": (True, "pixels")}
+    assert not list((out / "report").rglob("*.jpg"))
+
+
+def test_folders_without_a_marker_are_known_by_their_copies_or_their_last_run(portrait: Path, tmp_path: Path) -> None:
+    for name, flags in {"copies": {}, "account": {"annotate": False}}.items():
+        out = tmp_path / name
+        go(portrait, out, blur_faces=True, **flags)
+        (out / MARKER).unlink()
+        assert read_blur_state(out).faces, name
+    (out / MARKER).write_text("{")
+    assert read_blur_state(out).faces, "what cannot be read hides"
+    go(portrait, tmp_path / "plain")
+    (tmp_path / "plain" / MARKER).unlink()
+    assert not read_blur_state(tmp_path / "plain").faces
+
+
+def test_copies_of_before_there_was_a_check_are_drawn_again(portrait: Path, tmp_path: Path) -> None:
+    from batchemo.inventory import read_entry
+    from batchemo.tables import rewrite_row, table_path
+
+    out = tmp_path / "results"
+    go(portrait, out, blur_faces=True)
+    entry = read_entry(out, "one.jpg")
+    assert entry is not None
+    assert entry.style is not None
+    old = {name: value for name, value in entry.style.items() if name != "blur_style"}
+    rewrite_row(table_path(out, "frames", "one.jpg"), entry.row, style=old)
+    assert go(portrait, out).redrawn == ("one.jpg",)
+
+
+def test_a_killed_run_leaves_no_copy_that_is_said_to_be_blurred_and_is_not(
+    portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies after its copy with faces has appeared, before the tables say so."""
+    from batchemo import assembly, pipeline
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for flags, place in (({}, (pipeline, "rewrite_row")), ({"force": True}, (assembly.Assembly, "finish"))):
+        out = tmp_path / f"results{len(flags)}"
+        go(portrait, out, blur_faces=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(*place, die)
+            with pytest.raises(KeyboardInterrupt):
+                go(portrait, out, blur_faces=False, **flags)
+        assert (out / "annotated" / "one.jpg.jpg").exists()
+        assert go(portrait, out, blur_faces=True).redrawn == ("one.jpg",)
+
+
+def pictures_in(out: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Every picture that any file of a folder holds: as a file of its own, hidden or not, or inside of text."""
+    for path in (path for path in out.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        inside = [base64.b64decode(found + b"=" * (-len(found) % 4)) for found in re.findall(rb"[A-Za-z0-9+/]{200,}", content)]
+        for each in [content, *inside, *filter(None, map(inflated, inside))]:
+            for start in (found.start() for found in re.finditer(rb"\xff\xd8\xff|\x89PNG", each)):
+                decoded = cv2.imdecode(np.frombuffer(each[start:], np.uint8), cv2.IMREAD_COLOR)
+                if decoded is not None:
+                    yield path.name, cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8)
+        if path.suffix in {".mp4", ".nut"}:
+            yield from ((path.name, pixels) for pixels in frames_of(path))
+
+
+def inflated(content: bytes) -> bytes:
+    try:
+        return zlib.decompress(content)
+    except zlib.error:
+        return b""
+
+
+def test_no_file_of_a_blurred_folder_shows_a_face(tmp_path: Path, mtcnn: Callable[[NDArray[np.uint8]], int]) -> None:
+    folder, out = tmp_path / "media", tmp_path / "results"
+    folder.mkdir()
+    write_film(folder / "film.mp4", [scene(large=(130, 60, 60))] * 2)
+    write_picture(folder / "one.jpg", scene(large=(130, 60, 60)))
+    go(folder, out)
+    # What killed runs leave: copies of segments, and files that were not complete.
+    (out / ".parts" / "film.mp4").mkdir(parents=True)
+    write_film(out / ".parts" / "film.mp4" / "00000.nut", [scene(large=(130, 60, 60))])
+    write_picture(out / "annotated" / "left.jpg", scene(large=(130, 60, 60))).rename(out / "annotated" / ".0123456789abcdef-1.part")
+    shown = {name for name, pixels in pictures_in(out) if mtcnn(pixels)}
+    assert shown == {"film.mp4.mp4", "one.jpg.jpg", "1.jpg", "index.html", "00000.nut", ".0123456789abcdef-1.part"}
+    go(folder, out, blur_faces=True)
+    write_site(out)
+    assert {name for name, _ in pictures_in(out)} >= {"film.mp4.mp4", "one.jpg.jpg"}
+    assert not {name for name, pixels in pictures_in(out) if mtcnn(pixels)}
+
+
+def test_the_environment_and_files_say_it_too(tmp_path: Path) -> None:
+    (tmp_path / "batchemo.toml").write_text('blur-faces = false\nblur-style = "solid"\n')
+    read = {"default_file": tmp_path / "batchemo.toml"}
+    options = merge_options({}, environment={}, **read)
+    assert (options.blur_faces, options.blur_style) == (False, "solid")
+    options = merge_options({}, environment={"BATCHEMO_BLUR_FACES": "1", "BATCHEMO_BLUR_STYLE": "pixels"}, **read)
+    assert (options.blur_faces, options.blur_style) == (True, "pixels")
+    assert merge_options({}, environment={}).blur_faces is None
+
+
+def test_jobs_end_with_3_as_well(media: Path, tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text(
+        f'inputs = ["{media}"]\nout = "{tmp_path / "out"}"\n[options]\nblur_faces = true\nworkers = 1\nmin_face_px = {LEAST_PX}\n'
+    )
+    (media / "film.mp4").unlink()
+    first = command("jobs", "run", tmp_path / "job.toml", "--json", expect=3)
+    assert {each["media"] for each in json.loads(first.stdout)["faces_left"]} == {"picture.jpg"}
+    assert "not all blurred picture.jpg" in first.stderr
