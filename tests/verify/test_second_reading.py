@@ -73,6 +73,21 @@ def test_what_a_run_has_seen_is_found_again(tmp_path: Path, reader: Reader, opti
 
 
 @both
+@pytest.mark.parametrize("name", ["together.ts", "bare.h264"])
+def test_films_without_a_clock_of_their_own_are_found_again(name: str, tmp_path: Path, reader: Reader) -> None:
+    """The ffmpeg command gives frames of files that were strung together, and of bare streams, other times."""
+    with av.open(str(write_film(tmp_path / "a.mp4"))) as source, av.open(str(tmp_path / name), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    if name.startswith("together"):
+        (tmp_path / name).write_bytes(2 * (tmp_path / name).read_bytes())
+    assert kinds(analysed(tmp_path / name, tmp_path / "out"), reader) == []
+
+
+@both
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_turned_films_are_found_again(tmp_path: Path, reader: Reader, rotation: int) -> None:
     assert kinds(analysed(write_film(tmp_path / "a.mp4", rotation=rotation), tmp_path / "out"), reader) == []
