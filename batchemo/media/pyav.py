@@ -46,6 +46,9 @@ _LONGEST_STEP = 2**32
 """Ticks from one packet to the next. Transport streams count to 2**33, and FFmpeg takes a step back by more than a minute for the end of
 that."""
 
+_SHORTEST_GIF, _INSTEAD_GIF = 2, 10
+"""Hundredths of a second: what is shown for less than the first, browsers show for the second; FFmpeg 8 only where it is nothing."""
+
 _MOST_BEYOND = 100
 """Packets after the end of a segment that are decoded in the search of its last frames: more than any decoder reorders."""
 
@@ -206,6 +209,7 @@ class PyAVSource:
         usual = round(step_s(None, stream) / (stream.time_base or _FALLBACK_BASE))
         # Where decoding times go back, files were strung together, and the second follows on the first; edit lists make them go back, too.
         strung_together = "mov" not in container.format.name
+        shortest = _SHORTEST_GIF if container.format.name == "gif" else 0
         for packet in self._demuxed(container, stream):
             self._hidden += bool(packet.size and not self._shows(packet))
             if packet.dts is not None and strung_together:
@@ -215,6 +219,10 @@ class PyAVSource:
                     self._moved = True
                 packet.dts += shift
                 packet.pts = None if packet.pts is None else packet.pts + shift
+                if packet.size and packet.duration and packet.duration < shortest:
+                    shift += _INSTEAD_GIF - packet.duration
+                    packet.duration = _INSTEAD_GIF
+                    self._moved = True
                 last, lasts = packet.dts, packet.duration or 0
             if packet.pts is not None and packet.time_base is not None:
                 self._end_s = max(self._end_s, float(packet.pts * packet.time_base) + step_s(packet.duration, stream))

@@ -105,16 +105,20 @@ def _by_ffmpeg(path: Path, sample_fps: float | None) -> SecondReading:
 def _chain(path: Path) -> tuple[int, str]:
     """The track that a player shows, and the filters that present it: ffmpeg turns pictures upright before them by itself."""
     with open_video(path) as (container, stream):
-        crop = open_screen(path, container, stream).crop
-        frame = next(container.decode(stream), None) if crop != NO_CROP else None
+        index, screen, frame = stream.index, open_screen(path, container, stream), None
+        with contextlib.suppress(StopIteration, av.FFmpegError):
+            frame = next(container.decode(stream)) if screen.crop != NO_CROP else None
         if frame is None:
-            return stream.index, _SQUARE
+            return index, _SQUARE
+        screen.show(frame)
         orientation = orientation_of(frame) or UPRIGHT
-        left, top, right, bottom = orientation.crop(crop)
+        left, top, right, bottom = orientation.crop(screen.crop)
         width, height = orientation.size(frame.width, frame.height)
     width, height = width - left - right, height - top - bottom
-    # From release 7.1 on, ffmpeg crops by itself.
-    return stream.index, f"crop='min(iw,{width})':'min(ih,{height})':'if(gt(iw,{width}),{left})':'if(gt(ih,{height}),{top})',{_SQUARE}"
+    # From release 7.1 on, ffmpeg crops by itself; before, it takes the shape of pixels from the picture that is not cropped yet.
+    crop = f"crop='min(iw,{width})':'min(ih,{height})':'if(gt(iw,{width}),{left})':'if(gt(ih,{height}),{top})':exact=1"
+    shown = screen.size or (width, height)
+    return index, f"{crop},scale={shown[0]}:{shown[1]}:flags=bilinear,setsar=1"
 
 
 def _frames(path: Path, index: int, chain: str) -> Iterator[tuple[Fraction, NDArray[np.uint8]]]:

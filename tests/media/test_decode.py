@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from needs import need
 from numpy.typing import NDArray
+from PIL import Image
 
 from batchemo.errors import MediaError, UsageError
 from batchemo.media import container, decode
@@ -199,14 +200,21 @@ def test_odd_sizes(tmp_path: Path) -> None:
 
 
 def test_an_animated_gif_is_read_by_its_own_times(tmp_path: Path) -> None:
-    from PIL import Image
-
     pictures = [Image.fromarray(picture(index)) for index in range(4)]
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[100, 200, 300, 100])
     frames, found = read(tmp_path / "a.gif", "auto")
     assert [frame.time_s for frame in frames] == pytest.approx([0, 0.1, 0.3, 0.6])
     assert [shown(frame) for frame in frames] == [0, 1, 2, 3]
     assert found.duration_s == pytest.approx(0.7)
+
+
+def test_what_a_gif_shows_for_no_time_is_shown_as_long_as_browsers_do(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(picture(index)) for index in range(5)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[100, 10, 0, 20, 10])
+    frames, found = read(tmp_path / "a.gif", "auto")
+    assert [frame.time_s for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.32])
+    assert found.duration_s == pytest.approx(0.42)
+    assert [shown(frame) for frame in frames] == list(range(5))
 
 
 def test_an_edit_list_hides_frames_that_are_neither_missing_nor_shown(tmp_path: Path) -> None:

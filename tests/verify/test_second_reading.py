@@ -22,6 +22,7 @@ from batchemo.run import Watch
 from batchemo.run import run as run_media
 from batchemo.verify.audit import verify
 from batchemo.verify.second_reading import Reader
+from checks.corpus.patches import Movie
 
 FRAMES, SIZE = 24, (192, 128)
 
@@ -70,6 +71,16 @@ def kinds(results: Path, reader: Reader) -> list[str]:
 @pytest.mark.parametrize("options", [{}, {"decoder": "pyav"}, {"sample_fps": 5.0}], ids=["whole", "pyav", "sampled"])
 def test_what_a_run_has_seen_is_found_again(tmp_path: Path, reader: Reader, options: dict[str, object]) -> None:
     assert kinds(analysed(write_film(tmp_path / "a.mp4"), tmp_path / "out", **options), reader) == []
+
+
+@both
+@pytest.mark.parametrize("rotation", [None, 90])
+def test_cropped_films_are_found_again(tmp_path: Path, reader: Reader, rotation: int | None) -> None:
+    path = write_film(tmp_path / "a.mp4", rotation=rotation, aspect=Fraction(4, 3))
+    movie = Movie(path)
+    movie.set_clean_aperture(*SIZE, (16, 5, 33, 24))
+    movie.write()
+    assert kinds(analysed(path, tmp_path / "out"), reader) == []
 
 
 @both
