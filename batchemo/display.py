@@ -18,6 +18,7 @@ from rich.table import Table
 
 from batchemo.doctor import Finding
 from batchemo.errors import typed
+from batchemo.faces_left import FACES_LEFT
 from batchemo.media.discover import PassedOver
 from batchemo.media.foreign import RAW
 from batchemo.pulse import read_pulses
@@ -102,6 +103,7 @@ class Display:
         failed = f", [red]{len(report.failed)} failed[/red]," if report.failed else ""
         console.print(f"[bold]{media}[/bold]{before}{failed} in {report.seconds:.0f} s.", highlight=False)
         console.print(f"{shown(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False)
+        self._say_what_was_read_in_part(report)
         self._say_where_no_face_is(report, min_face_px)
         self.say_where_faces_are_left(report)
         failed_before = [row for row in report.failed if row.media not in self._finished]
@@ -135,6 +137,15 @@ class Display:
             self._console.print(
                 f"[red]not all blurred[/red] {more} media more; column `message` of media.parquet says when", highlight=False
             )
+
+    def _say_what_was_read_in_part(self, report: Report) -> None:
+        """Which media are done, though something of them is lost or was not looked at."""
+        partly = [row for row in report.rows if row.status == "done" and row.message and row.error != FACES_LEFT]
+        for row in partly[:_MANY]:
+            self._console.print(f"[yellow]in part[/yellow] {shown(row.media)}: {shown(row.message)}", highlight=False, soft_wrap=True)
+        if len(partly) > _MANY:
+            told = f"{len(partly) - _MANY} media more; column `message` of media.parquet says what"
+            self._console.print(f"[yellow]in part[/yellow] {told}", highlight=False, soft_wrap=True)
 
     def _say_where_no_face_is(self, report: Report, min_face_px: int) -> None:
         """Nothing where every medium has faces; the usual reasons where none has."""
@@ -255,6 +266,9 @@ class SpeedTable:
         )
 
 
+_READERS = {"pyav": "PyAV, frame by frame", "ffmpeg": "the ffmpeg command"}
+
+
 def print_verification(found: Verification) -> None:
     """What is off, a line each, on stdout; what was looked at, and what could not be, on stderr."""
     console, aside = Console(), Console(stderr=True)
@@ -267,7 +281,8 @@ def print_verification(found: Verification) -> None:
     frames = f"{found.frames} frames" + (f", {found.frames_analysed} analysed," if found.frames_analysed != found.frames else "")
     looked = f"{frames} and {found.faces} faces of {found.media} media ({found.failed} failed, with a row that says why)"
     count = len(found.problems)
-    verdict = f"{count} problem{'' if count == 1 else 's'} in {looked}." if count else f"All is accounted for: {looked}."
+    again = f", decoded again by {_READERS[found.reader]}," if found.reader else ""
+    verdict = f"{count} problem{'' if count == 1 else 's'}{again} in {looked}." if count else f"All{again} is accounted for: {looked}."
     aside.print(verdict, highlight=False, soft_wrap=True)
 
 

@@ -130,7 +130,8 @@ class _Tally:
 
     def add(self, times: NDArray[np.float64], uncertain: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> None:
         length = float(self._row["duration_s"]) or 1.0
-        steps = np.clip((times / length * self._steps).astype(np.int64), 0, self._steps - 1)
+        # A time on the border of a step must not fall short of it by rounding.
+        steps = np.clip((times / length * self._steps + 1e-6).astype(np.int64), 0, self._steps - 1)
         np.add.at(self._sums, steps, probabilities)
         self._faces += np.bincount(steps, minlength=self._steps)
         self._uncertain += int(uncertain.sum())

@@ -45,7 +45,8 @@ def print_summary(found: Summary, *, top: int | None = None) -> None:
         console.print(f"and {len(found.media) - top} media more: {typed_more}", highlight=False, soft_wrap=True)
     for medium in found.media[:top]:
         if medium.message:
-            console.print(shown(medium.message), highlight=False, soft_wrap=True)
+            name = "" if medium.status == "failed" else f"{medium.media}: "  # failures name their file
+            console.print(shown(f"{name}{medium.message}"), highlight=False, soft_wrap=True)
 
 
 def _print_table(console: Console, rows: Sequence[dict[str, str]], colour_of: dict[str, str]) -> None:

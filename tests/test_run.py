@@ -331,12 +331,16 @@ def test_a_picture_that_breaks_off_is_done_and_says_so(videos: Path, tmp_path: P
     Image.open(SAMPLES / "grace_hopper.jpg").save(videos / "pages.tif", save_all=True, append_images=[Image.new("RGB", (9, 9))])
     ended = run("run", videos, "--out", tmp_path / "results", "--no-report")
     assert ended.returncode == 0
-    assert "Corrupt JPEG" not in ended.stderr
+    assert all("cut.jpg" in line for line in ended.stderr.splitlines() if "Corrupt JPEG" in line)
     found = rows(tmp_path / "results")
     assert found["status"].tolist() == ["done", "done"]
     assert found["n_faces"].tolist() == [1, 1]
     assert "damaged or cut off" in found.loc["cut.jpg", "message"]
     assert "page 1 of 2" in found.loc["pages.tif", "message"]
+    for name in ("cut.jpg", "pages.tif"):
+        told = f"{name}: {found.loc[name, 'message']}"
+        assert f"in part {told}" in ended.stderr
+        assert told in run("summary", tmp_path / "results").stdout
 
 
 def test_pictures_that_are_not_read_here_are_named_once(videos: Path, tmp_path: Path) -> None:

@@ -69,6 +69,14 @@ def test_the_course_of_a_medium(found: Summary) -> None:
     assert a.emotions == ("",) * 12 + ("fear",) * 12
 
 
+@pytest.mark.parametrize("frames", [2, 3, 7, 8, 13, 23])
+def test_a_frame_on_the_border_of_a_step_is_in_it(tmp_path: Path, frames: int) -> None:
+    """.28 / .32 * 8 is a little less than 7."""
+    readings = [reading_of(index, [sure_of("happy")]) for index in range(frames)]
+    (course,) = (medium.course for medium in summarise(results_of(tmp_path, {"a.mp4": readings})).media)
+    assert course.emotions == ("happy",) * frames
+
+
 def test_a_picture_and_a_short_clip_have_short_courses(tmp_path: Path) -> None:
     short = [reading_of(i, [sure_of("sad")]) for i in range(3)]
     (course,) = (medium.course for medium in summarise(results_of(tmp_path, {"a.mp4": short})).media)

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from batchemo.errors import MediaError, typed, unreadable
 from batchemo.media.headers import NO_CROP, Edit, is_cut_off, read_crops, read_edits
 from batchemo.media.key_frames import decoded_alone
-from batchemo.media.presentation import Orientation, Screen, choose_track, is_cover, is_shown, orientation_of
+from batchemo.media.presentation import Orientation, Screen, choose_track, is_cover, is_deep, is_shown, orientation_of
 from batchemo.records import Segment
 
 MAX_PIXELS = 200_000_000
@@ -79,7 +80,7 @@ class Index:
     `duration_s` reaches to the end of the last frame; `container` is FFmpeg's name of the file's format. `ticks` int64 are the same times
     as the container counts them, `keys` int64 K x 2 when the key frames are shown and when they are decoded. `first` is the first picture,
     RGB uint8 H x W x 3, and `orientation` what it says of how it was turned. `stated` is how many frames the header claims, any
-    number. `plain`: H.264 or HEVC of one size, all of whose packets are shown.
+    number. `plain`: H.264 or HEVC of one size and 8 bits a channel, all of whose packets are shown.
     """
 
     ticks: NDArray[np.int64]
@@ -214,11 +215,12 @@ def read_index(path: Path) -> Index:
         times_s = elapsed / base.denominator
         lasts_s = float((packets.end - int(ordered[0])) * base)
         stated = max(stream.frames, round((container.duration or 0) / av.time_base * float(stream.average_rate or 0)))
-        stamp, first, orientation = _first_frame(path)
-        if stamp != ordered[0]:
+        first = _first_frame(path)
+        if first.stamp != ordered[0]:
             raise MediaError("damaged", f"{path}: its first frame cannot be decoded")
+        plain = packets.plain and not first.is_deep
         keys = np.array(packets.keys, np.int64).reshape(-1, 2)
-        return Index(ordered, keys, times_s, lasts_s, first, orientation, container.format.name, stated, packets.plain)
+        return Index(ordered, keys, times_s, lasts_s, first.pixels, first.orientation, container.format.name, stated, plain)
 
 
 class _Packets:
@@ -260,8 +262,18 @@ class _Packets:
                 self.keys.append((packet.pts, packet.dts))
 
 
-def _first_frame(path: Path) -> tuple[int | None, NDArray[np.uint8], Orientation | None]:
-    """The first frame that can be decoded: its tick, RGB uint8 H x W x 3, and how it was turned. Raises MediaError."""
+class _First(NamedTuple):
+    """The first frame that can be decoded: its tick, RGB uint8 H x W x 3, how it was turned, and whether it has more than 8 bits a
+    channel."""
+
+    stamp: int | None
+    pixels: NDArray[np.uint8]
+    orientation: Orientation | None
+    is_deep: bool
+
+
+def _first_frame(path: Path) -> _First:
+    """Raises MediaError where not one can be decoded."""
     with open_video(path) as (container, stream):
         stream.codec_context.thread_count = 1
         screen = open_screen(path, container, stream)
@@ -271,7 +283,7 @@ def _first_frame(path: Path) -> tuple[int | None, NDArray[np.uint8], Orientation
                     screen.notice(packet)
                     picture = screen.show(frame)
                     pixels = picture if isinstance(picture, np.ndarray) else picture.rgb()
-                    return frame.pts, pixels, orientation_of(frame)
+                    return _First(frame.pts, pixels, orientation_of(frame), is_deep(frame))
     raise MediaError("no_frames", f"{path}: not one frame can be decoded; look at it with: ffprobe {typed(path)}")
 
 

@@ -44,8 +44,8 @@ _FLATTENING = 0
 _MATRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
 """Of colours (ITU-T H.273, table 4), those that FFmpeg 8 converts; with any other it refuses."""
 _UNSPECIFIED = 2
-_ROUNDING = 0.5
-"""Of 255: how far FFmpeg 4 and 8 are apart, on average, where they convert the same colours."""
+_ROUNDING = 0.1
+"""Of 255: FFmpeg 4 and 8 convert colours of 8 bits to the same values, to the last bit; more than this is another picture."""
 
 _Converters = collections.defaultdict[int, VideoReformatter]
 
@@ -218,6 +218,11 @@ def convertible(frame: VideoFrame) -> VideoFrame:
     return frame
 
 
+def is_deep(frame: VideoFrame) -> bool:
+    """Whether the frame has more than 8 bits a channel."""
+    return any(component.bits > _MOST_BITS for component in frame.format.components)
+
+
 def _square(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
     """The size in square pixels of `width` x `height` pixels that are `aspect` times as wide as high: one side grows, as in mpv and VLC, so
     that nothing is lost."""
@@ -287,7 +292,7 @@ def _read_plane(frame: VideoFrame, index: int) -> NDArray[np.uint8]:
 
 def _flat(frame: VideoFrame, size: tuple[int, int], converter: VideoReformatter) -> VideoFrame:
     """The frame with at most 8 bits a channel, and of `size` (width, height)."""
-    deep = any(component.bits > _MOST_BITS for component in frame.format.components)
+    deep = is_deep(frame)
     if not deep and (frame.width, frame.height) == size:
         return frame
     kind = "rgb24" if frame.format.is_rgb else "yuv420p" if deep else frame.format.name

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verification:
     """What was looked at, and what is off. Of the media's `frames`, those of cut-off ones included, `frames_analysed` were analysed. `gone`
-    media have no file any more that their tables could be compared with."""
+    media have no file any more that their tables could be compared with. `reader` decoded all media again; None where nothing did."""
 
     media: int
     failed: int
@@ -38,6 +38,7 @@ class Verification:
     faces: int
     gone: tuple[str, ...]
     problems: tuple[Problem, ...]
+    reader: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -80,7 +81,8 @@ def verify(results: Path, *, deep: bool = False, reader: Reader = "pyav") -> Ver
             problems.append(Problem(name, "media.parquet", "missing", "media.parquet has a row of it, and it has no tables; run again"))
         seen.failed |= {name} if row["status"] == "failed" else set()
     media = len(seen.names | rows.keys())
-    return Verification(media, len(seen.failed), seen.frames, seen.frames_analysed, seen.faces, tuple(seen.gone), tuple(problems))
+    counts = (media, len(seen.failed), seen.frames, seen.frames_analysed, seen.faces)
+    return Verification(*counts, tuple(seen.gone), tuple(problems), reader if deep else None)
 
 
 @dataclasses.dataclass(slots=True)

@@ -165,6 +165,7 @@ def test_every_container_gives_the_same_frames_from_both_decoders(
         ("a.avi", "mpeg4", Fraction(1, 25), range(20)),
         ("b.avi", "libx264", Fraction(1, 25), range(20)),
         ("a.mkv", "ffv1", Fraction(1, 1000), range(20)),
+        ("deep.mp4", "libx264", TICK, STEADY),
     ],
 )
 def test_what_decord_may_show_otherwise_is_read_by_pyav(
@@ -172,7 +173,8 @@ def test_what_decord_may_show_otherwise_is_read_by_pyav(
 ) -> None:
     if codec not in av.codecs_available:
         pytest.skip(f"PyAV has no {codec} here")
-    path = write_clip(tmp_path / name, stamps, codec=codec, tick=tick, reordered=2 * (codec in ("mpeg4", "libx264")), size=(128, 96))
+    more = {"reordered": 2 * (codec in ("mpeg4", "libx264")), "pixel_format": "yuv420p10le" if name == "deep.mp4" else "yuv420p"}
+    path = write_clip(tmp_path / name, stamps, codec=codec, tick=tick, size=(128, 96), **more)
     frames, found = read(path, "auto")
     assert [frame.time_s for frame in frames] == [float((stamp - stamps[0]) * tick) for stamp in stamps]
     assert (found.decoded, found.undecodable, found.missing, found.trouble) == (len(stamps), 0, 0, "")

@@ -212,7 +212,7 @@ def tracks_of(out: Path) -> list[list[int]]:
     return found
 
 
-@pytest.mark.parametrize("style", [Style(), Style(blur_faces=True, timeline=True)])
+@pytest.mark.parametrize("style", [Style(), Style(timeline=True)])
 def test_several_workers_draw_what_one_process_draws(
     film: Medium, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: Style
 ) -> None:

@@ -123,9 +123,10 @@ def test_a_row_of_another_picture_is_a_finding(tmp_path: Path, reader: Reader, c
     results = analysed(write_film(tmp_path / "a.mp4"), tmp_path / "out")
     with_fingerprints(results, change)
     assert kinds(results, reader) == ["picture"]
-    (problem,) = verify(results, deep=True, reader=reader).problems
-    assert "first frame" in problem.message
-    assert verify(results).problems == ()
+    found = verify(results, deep=True, reader=reader)
+    assert "first frame" in found.problems[0].message
+    assert found.reader == reader
+    assert (verify(results).problems, verify(results).reader) == ((), None)
 
 
 @both
