@@ -16,12 +16,12 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, typed, unreadable
-from batchemo.media.headers import NO_CROP, is_cut_off, read_crops
+from batchemo.media.headers import NO_CROP, Edit, is_cut_off, read_crops, read_edits
+from batchemo.media.key_frames import decoded_alone
 from batchemo.media.presentation import Orientation, Screen, choose_track, is_cover, is_deep, is_shown, orientation_of
 from batchemo.records import Segment
 
@@ -106,8 +106,8 @@ class Index:
 class Count:
     """The frames that a file has packets of: `times_s` float64, sorted, of those with a time, in the container's own time.
 
-    `untimed` more have none; `missing` ones are announced by the header alone. `moved`: files were strung together, and times of the later
-    ones are not those that the container gives.
+    `untimed` more have none; `missing` ones are announced by the header alone. `moved`: files were strung together or there are several
+    edits, and times are not those that FFmpeg gives.
     """
 
     times_s: NDArray[np.float64]
@@ -131,15 +131,17 @@ class Count:
 
 
 @contextlib.contextmanager
-def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and the video track that a player shows. Raises MediaError where there is none or the file cannot be read."""
+def open_video(path: Path, *, edited: bool = True) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and the video track that a player shows; all of the track where it is not to be `edited`. Raises MediaError where there
+    is none or the file cannot be read."""
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(MediaFile(path))
             if not file.read(1):
                 raise MediaError("empty", f"{path} is empty (0 bytes); copy it again from its source")
             file.seek(0)
-            container = stack.enter_context(av.open(file, mode="r", options=_OPENING, metadata_errors="replace"))
+            options = _OPENING if edited else {**_OPENING, "ignore_editlist": "1"}
+            container = stack.enter_context(av.open(file, mode="r", options=options, metadata_errors="replace"))
         except av.error.FFmpegError as error:
             message = f"{path} is not a video, or is cut off before its index; look at it with: ffprobe {typed(path)}"
             raise MediaError("not_media", message) from error
@@ -156,11 +158,24 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 def open_screen(path: Path, container: InputContainer, stream: VideoStream, size: tuple[int, int] | None = None) -> Screen:
     """Where the frames of `stream` are presented. Raises OSError."""
-    tracks = [each.index for each in container.streams.video if not is_cover(each)]
     with path.open("rb") as file:
         crops = read_crops(file, container.format.name)
-    place = tracks.index(stream.index)
+    place = _place(container, stream)
     return Screen(stream, crop=crops[place] if place < len(crops) else NO_CROP, size=size)
+
+
+def read_several_edits(path: Path, container: InputContainer, stream: VideoStream) -> list[Edit]:
+    """The edits of a film that is shown in pieces; empty where it is shown in one. Raises OSError."""
+    with path.open("rb") as file:
+        edits = read_edits(file, container.format.name)
+    place = _place(container, stream)
+    own = edits[place] if place < len(edits) else []
+    return own if sum(edit.start_s is not None for edit in own) > 1 else []
+
+
+def _place(container: InputContainer, stream: VideoStream) -> int:
+    """Of `stream` among the video tracks of its file."""
+    return [each.index for each in container.streams.video if not is_cover(each)].index(stream.index)
 
 
 def check_size(path: Path, width: int, height: int) -> None:
@@ -176,6 +191,8 @@ def read_index(path: Path) -> Index:
     """Reads all packets, and the first frame. Raises MediaError like `open_video`, or where the packets carry no times or not all are
     there."""
     with open_video(path) as (container, stream):
+        if read_several_edits(path, container, stream):
+            raise MediaError("no_times", f"{path} has several edits; read it with --decoder pyav")
         packets = _Packets(path, stream)
         try:
             for packet in container.demux(stream):
@@ -319,37 +336,10 @@ def _starts(path: Path, index: Index, seconds: float) -> list[int]:
             position = int(np.searchsorted(index.ticks, shown))
             if index.times_s[position] - index.times_s[starts[-1]] < seconds:
                 continue
-            frame = _decoded_alone(container, stream, shown, decoded)
+            frame = decoded_alone(container, stream, shown, decoded)
             if frame is not None and orientation_of(frame) == index.orientation:
                 starts.append(position)
     return starts
-
-
-def _decoded_alone(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> VideoFrame | None:
-    """The key frame at tick `shown`, None where it needs other packets: recovery points of intra refresh are called key frames, too."""
-    try:
-        for packet in packets_from(container, stream, shown, decoded):
-            frames = [*packet.decode(), *stream.codec_context.decode(None)]
-            whole = [frame for frame in frames if frame.key_frame and not frame.is_corrupt and frame.pts == shown]
-            return whole[0] if len(frames) == len(whole) == 1 else None
-    except (av.error.FFmpegError, OSError):
-        pass
-    return None
-
-
-def packets_from(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> Iterator[Packet[VideoStream]]:
-    """Packets from that of the key frame at tick `shown` on, which is decoded at tick `decoded`; none where it is not found."""
-    # Where an index is wrong, from the start.
-    for target in (decoded, stream.start_time or 0):
-        container.seek(target, stream=stream)
-        packets = container.demux(stream)
-        for packet in packets:
-            if packet.dts == decoded and packet.pts == shown:
-                yield packet
-                yield from packets
-                return
-            if packet.dts is not None and packet.dts > decoded:
-                break
 
 
 def missing_frames(path: Path, container: InputContainer, stream: VideoStream, *, seen: int, end_s: float) -> int:

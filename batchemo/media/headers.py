@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import BinaryIO, NamedTuple
@@ -31,6 +32,14 @@ class Crop(NamedTuple):
 
 NO_CROP = Crop()
 
+
+class Edit(NamedTuple):
+    """The media from `start_s` on is shown for `lasts_s`; nothing where `start_s` is None."""
+
+    start_s: Fraction | None
+    lasts_s: Fraction
+
+
 _MOST_HEADER_BYTES = 64 * 2**20
 """Of a header that is read as a whole; longer ones are not looked at."""
 
@@ -48,6 +57,15 @@ def read_crops(file: BinaryIO, container: str) -> list[Crop]:
             return _matroska_crops(file)
         return _mov_crops(file) if "mov" in container else []
     except (OSError, ValueError, IndexError, OverflowError):  # FFmpeg judges the file
+        return []
+
+
+def read_edits(file: BinaryIO, container: str) -> list[list[Edit]]:
+    """The edits of each video track, in their order; empty where there are none, and where the film comes in fragments. `container` is
+    FFmpeg's name."""
+    try:
+        return [_edits(file, track) for track in _video_tracks(file)] if "mov" in container else []
+    except (OSError, ValueError, IndexError, OverflowError, struct.error):  # FFmpeg judges the file
         return []
 
 
@@ -119,26 +137,60 @@ def _variable(file: BinaryIO, *, keep_marker: bool) -> tuple[int, bool]:
 
 
 def _mov_crops(file: BinaryIO) -> list[Crop]:
+    return [_track_crop(file, track) for track in _video_tracks(file)]
+
+
+class _Track(NamedTuple):
+    """Where the content of a track begins and ends, and that of the film's header around it."""
+
+    start: int
+    end: int
+    movie: tuple[int, int]
+
+
+def _video_tracks(file: BinaryIO) -> Iterator[_Track]:
     length = file.seek(0, os.SEEK_END)
-    crops: list[Crop] = []
     for kind, start, end in _boxes(file, 0, length):
         if kind != b"moov" or end - start > _MOST_HEADER_BYTES:
             continue
         for inner, first, last in _boxes(file, start, end):
-            if inner == b"trak" and (crop := _track_crop(file, first, last)) is not None:
-                crops.append(crop)
-    return crops
+            handler = _descend(file, first, last, (b"mdia", b"hdlr")) if inner == b"trak" else None
+            if handler is None:
+                continue
+            file.seek(handler[0] + 8)
+            if file.read(4) == b"vide":
+                yield _Track(first, last, (start, end))
 
 
-def _track_crop(file: BinaryIO, start: int, end: int) -> Crop | None:
-    """None where the track is no video."""
-    handler = _descend(file, start, end, (b"mdia", b"hdlr"))
-    description = _descend(file, start, end, (b"mdia", b"minf", b"stbl", b"stsd"))
-    if handler is None or description is None:
-        return None
-    file.seek(handler[0] + 8)
-    if file.read(4) != b"vide":
-        return None
+def _edits(file: BinaryIO, track: _Track) -> list[Edit]:
+    """ISO/IEC 14496-12, section 8.6.6."""
+    table = _descend(file, track.start, track.end, (b"edts", b"elst"))
+    scales = _timescale(file, *track.movie, (b"mvhd",)), _timescale(file, track.start, track.end, (b"mdia", b"mdhd"))
+    if table is None or not all(scales) or _descend(file, *track.movie, (b"mvex",)) is not None:
+        return []
+    file.seek(table[0])
+    content = file.read(table[1] - table[0])
+    form = ">QqHH" if content[0] == 1 else ">IiHH"
+    (count,) = struct.unpack_from(">I", content, 4)
+    fitting = min(count, (len(content) - 8) // struct.calcsize(form))
+    entries = (struct.unpack_from(form, content, 8 + number * struct.calcsize(form)) for number in range(fitting))
+    return [Edit(None if start < 0 else Fraction(start, scales[1]), Fraction(lasts, scales[0])) for lasts, start, _, _ in entries]
+
+
+def _timescale(file: BinaryIO, start: int, end: int, path: Sequence[bytes]) -> int:
+    """Ticks a second that a header (`mvhd`, `mdhd`) states; 0 where there is none."""
+    header = _descend(file, start, end, path)
+    if header is None:
+        return 0
+    file.seek(header[0])
+    content = file.read(24)
+    return int(struct.unpack_from(">I", content, 20 if content[0] == 1 else 12)[0])
+
+
+def _track_crop(file: BinaryIO, track: _Track) -> Crop:
+    description = _descend(file, track.start, track.end, (b"mdia", b"minf", b"stbl", b"stsd"))
+    if description is None:
+        return NO_CROP
     for _, first, last in _boxes(file, description[0] + 8, description[1]):
         file.seek(first + 24)
         width, height = (int.from_bytes(file.read(2), "big") for _ in range(2))

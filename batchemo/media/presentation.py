@@ -186,7 +186,9 @@ class Screen:
         self.follow(frame)
         size = self.size or (0, 0)
         known, orientation, is_bright = convertible(frame), self._orientation, frame.color_trc in HIGH_DYNAMIC_RANGE
-        if orientation.size(*self._shape) == size and self.crop == NO_CROP and not is_bright:
+        # FFmpeg stretches the two fields of such a frame apart, and their lines do not meet any more.
+        is_woven = frame.interlaced_frame and self._shape[1] != frame.height
+        if orientation.size(*self._shape) == size and self.crop == NO_CROP and not is_bright and not is_woven:
             return _Picture(known, self._shape, orientation, self._converters)
         converted = self._converters[1].reformat(known, format="rgb24", interpolation="BILINEAR", threads=1)
         pixels = self.crop.within(*self._stored).apply(np.asarray(converted.to_ndarray(), np.uint8))

@@ -19,7 +19,18 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, typed
-from batchemo.media.container import DIVIDED, Count, check_size, missing_frames, open_screen, open_video, packets_from, step_s
+from batchemo.media.container import (
+    DIVIDED,
+    Count,
+    check_size,
+    missing_frames,
+    open_screen,
+    open_video,
+    read_several_edits,
+    step_s,
+)
+from batchemo.media.edits import EditedPackets
+from batchemo.media.key_frames import packets_from
 from batchemo.media.presentation import Screen, is_shown
 from batchemo.media.source import Found, Sampler, pictures_in_passing
 from batchemo.records import Frame, Segment
@@ -53,10 +64,23 @@ class PyAVSource:
     def __init__(self, path: Path, segment: Segment | None = None) -> None:
         self._path = path
         self._segment = segment or Segment()
+        self._edited: EditedPackets | None = None
         self.found = Found()
 
-    def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+        self._edited = None
         with open_video(self._path) as (container, stream):
+            edits = read_several_edits(self._path, container, stream)
+            if not edits:
+                yield container, stream
+                return
+        with open_video(self._path, edited=False) as (container, stream):
+            self._edited = EditedPackets(container, stream, edits)
+            yield container, stream
+
+    def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
+        with self._opened() as (container, stream):
             # FFmpeg's frame threads lose frames at a damaged end, and a run has one process a core already.
             stream.codec_context.thread_count = 1
             screen = open_screen(self._path, container, stream, self._segment.size)
@@ -65,19 +89,18 @@ class PyAVSource:
 
     def count(self) -> Count:
         """The frames that the packets announce, without decoding any. Raises MediaError where the file cannot be opened."""
-        with open_video(self._path) as (container, stream):
+        with self._opened() as (container, stream):
             stamps = array("q")
             untimed = 0
             for packet in self._packets(container, stream):
-                if packet.size and is_shown(packet):
+                if packet.size and self._shows(packet):
                     untimed += packet.pts is None
                     if packet.pts is not None:
                         stamps.append(packet.pts)
             base = stream.time_base or _FALLBACK_BASE
             times_s = np.sort(np.array(stamps, np.int64)) * base.numerator / base.denominator
             seen = len(stamps) + untimed + self._hidden
-            missing = missing_frames(self._path, container, stream, seen=seen, end_s=self._end_s)
-            return Count(times_s, untimed, missing, self._moved)
+            return Count(times_s, untimed, self._missing(container, stream, seen), self._moved)
 
     def pictures_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """The frames shown at exactly `times_s`, which increase, each with its time and as RGB uint8 H x W x 3; those far apart are sought
@@ -92,9 +115,9 @@ class PyAVSource:
     def _is_timed(self) -> bool:
         """Whether frames come at the times that the container gives their packets, so that they are found by them: all have one, and no
         times go back. Reads all packets where the container's format does not promise it."""
-        with open_video(self._path) as (container, stream):
+        with self._opened() as (container, stream):
             if container.format.name.startswith(DIVIDED):
-                return True
+                return self._edited is None
             if _is_reordered(container, stream):
                 return False
             timed = all(packet.pts is not None for packet in self._packets(container, stream) if packet.size)
@@ -124,7 +147,7 @@ class PyAVSource:
         self, container: InputContainer, stream: VideoStream, screen: Screen, sampler: Sampler, start_index: int
     ) -> Iterator[Frame]:
         time_base = stream.time_base or _FALLBACK_BASE
-        self.found.length_s = container.duration / av.time_base if container.duration else 0.0
+        self.found.length_s = self._edited.lasts_s if self._edited else (container.duration or 0) / av.time_base
         reordered = _is_reordered(container, stream)
         awaited: list[int] = []  # presentation times of packets whose frame has not come yet, sorted
         first = self._segment.zero
@@ -163,13 +186,13 @@ class PyAVSource:
             yield self._undecodable(float((missing - first) * time_base))
         if self._segment.is_whole:
             seen = self.found.decoded + self.found.undecodable + self._hidden
-            self.found.missing = missing_frames(self._path, container, stream, seen=seen, end_s=self._end_s)
+            self.found.missing = self._missing(container, stream, seen)
 
     def _decoded(self, container: InputContainer, stream: VideoStream, screen: Screen, awaited: list[int]) -> Iterator[VideoFrame]:
         """Frames as the decoder gives them; the presentation times of their packets are put into `awaited` first."""
         beyond = 0
         for packet in self._packets(container, stream):
-            if packet.size and packet.pts is not None and is_shown(packet) and self._segment.holds(packet.pts):
+            if packet.size and packet.pts is not None and self._shows(packet) and self._segment.holds(packet.pts):
                 bisect.insort(awaited, packet.pts)
             yield from self._frames_of(packet, screen)
             stop = self._segment.stop
@@ -180,7 +203,7 @@ class PyAVSource:
 
     def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
         self._hidden = 0
-        self._moved = False
+        self._moved = self._edited is not None
         self._end_s = 0.0
         shift, last, lasts = 0, None, 0
         usual = round(step_s(None, stream) / (stream.time_base or _FALLBACK_BASE))
@@ -188,7 +211,7 @@ class PyAVSource:
         strung_together = "mov" not in container.format.name
         shortest = _SHORTEST_GIF if container.format.name == "gif" else 0
         for packet in self._demuxed(container, stream):
-            self._hidden += bool(packet.size and not is_shown(packet))
+            self._hidden += bool(packet.size and not self._shows(packet))
             if packet.dts is not None and strung_together:
                 late = 0 if last is None else packet.dts + shift - last - (lasts or 1)
                 if last is not None and (late < -(packet.duration or 0) or late > _LONGEST_STEP):
@@ -208,7 +231,10 @@ class PyAVSource:
     def _demuxed(self, container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
         """Packets from the segment's key frame on, or from the first one."""
         seek, start = self._segment.seek, self._segment.start
-        packets = container.demux(stream) if seek is None or start is None else packets_from(container, stream, start, seek)
+        if self._edited is not None:
+            packets = iter(self._edited)
+        else:
+            packets = container.demux(stream) if seek is None or start is None else packets_from(container, stream, start, seek)
         while True:
             try:
                 yield next(packets)
@@ -221,7 +247,7 @@ class PyAVSource:
     def _frames_of(self, packet: Packet[VideoStream], screen: Screen) -> list[VideoFrame]:
         """Nobody holds them longer than needed: one frame more in memory makes decoding a tenth slower."""
         try:
-            return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
+            return [frame for frame in packet.decode() if self._edited is None or self._edited.shows(frame.pts)]
         except av.error.EOFError:
             return []
         except av.error.FFmpegError as error:
@@ -229,6 +255,14 @@ class PyAVSource:
             return []
         finally:
             screen.notice(packet)
+
+    def _shows(self, packet: Packet[VideoStream]) -> bool:
+        return is_shown(packet) and (self._edited is None or self._edited.shows(packet.pts))
+
+    def _missing(self, container: InputContainer, stream: VideoStream, seen: int) -> int:
+        if self._edited is not None:
+            return self._edited.missing
+        return missing_frames(self._path, container, stream, seen=seen, end_s=self._end_s)
 
     def _undecodable(self, time_s: float) -> Frame:
         self.found.undecodable += 1

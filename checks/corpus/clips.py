@@ -250,18 +250,8 @@ def _says_times(recipe: Recipe) -> bool:
 
 
 def _may_edit(recipe: Recipe) -> bool:
-    """Not where FFmpeg itself does what no player should.
-
-    It shows the beginning instead of a pause amid the media, gives two frames one time where an edit goes back and frames are
-    reordered, and loses frames after a cut in open GOPs of HEVC, amid an intra refresh and in frames coded as fields.
-    """
-    if recipe.codec in _READY_MADE and recipe.rate == "film":
-        return False  # they are counted in milliseconds on their way, and edits no longer meet their frames
-    if recipe.edits == "empty_between":
-        return False
-    if recipe.edits == "back":
-        return recipe.codec in ("h264_no_b", "mjpeg", "prores", "av1", "vp9")
-    return not (recipe.edits in ("several", "repeated") and recipe.codec in ("hevc_open", "h264_refresh", "h264_fields"))
+    # Streams of these are counted in milliseconds on their way, and edits no longer meet their frames.
+    return not (recipe.codec in _READY_MADE and recipe.rate == "film")
 
 
 def _holds_tracks(recipe: Recipe) -> bool:

@@ -127,6 +127,16 @@ class Movie:
     def set_pixel_aspect(self, across: int, down: int, *, track: int = 0) -> None:
         self.add_to_sample_entry(Box(b"pasp", struct.pack(">II", across, down)), track=track)
 
+    def put_header_first(self) -> None:
+        """`moov` before the media, as writers put it that mean films to be played while they come in."""
+        self._boxes.remove(self.moov)
+        self._boxes.insert(1, self.moov)
+        for track in self.moov.tracks():
+            places = track.find(b"mdia", b"minf", b"stbl", b"stco")
+            count = len(places.payload) // 4 - 2
+            moved = [place + len(self.moov.written()) for place in struct.unpack(f">{count}I", places.payload[8:])]
+            places.payload = places.payload[:8] + struct.pack(f">{count}I", *moved)
+
     def put_metadata_first(self) -> None:
         """`udta` before the tracks, so that a cover picture becomes the first stream."""
         metadata = self.moov.find(b"udta")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from checks.corpus.clips import CROP, HEIGHT, WIDTH, Recipe, run_ffmpeg
+from checks.corpus.clips import CROP, EDITS, HEIGHT, WIDTH, Recipe, run_ffmpeg
 from checks.corpus.drawn import Orientation, Picture
 
 _TURNS: dict[Orientation, str] = {
@@ -38,7 +38,7 @@ class Truth:
 def ask_ffmpeg(recipe: Recipe, path: Path) -> Truth:
     """Raises ClipError where the command fails, ValueError where its two programs do not count the same."""
     stream = f"v:{_track(recipe)}"
-    if recipe.codec == "av1" and recipe.edits != "none":
+    if recipe.edits != "none" and (recipe.codec == "av1" or len(EDITS[recipe.edits]) > 1):
         return _edited_here(recipe, path, stream)
     pictures = _pictures(recipe, path, stream)
     if recipe.container == "avi":
@@ -51,7 +51,8 @@ def ask_ffmpeg(recipe: Recipe, path: Path) -> Truth:
 
 
 def _edited_here(recipe: Recipe, path: Path, stream: str) -> Truth:
-    """By what was edited: before FFmpeg 8, its decoder of AV1 shows what edits cut."""
+    """By what was edited: before FFmpeg 8, its decoder of AV1 shows what edits cut, and after a second edit it shows frames of other times
+    or none."""
     pictures = _pictures(recipe, path, stream, "-ignore_editlist", "1")
     presented = recipe.presented()
     return Truth(tuple(time for _, time in presented), tuple(pictures[number - recipe.first] for number, _ in presented))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
-from checks.corpus.clips import AXES, Recipe, make, makeable, upright
+from batchemo.media.decode import pictures_at
+from batchemo.records import Medium
+from checks.corpus.clips import AXES, Recipe, make, upright
 from checks.corpus.compare import differences, in_segments, mean_difference, shown_by
 from checks.corpus.drawn import MATRICES, Orientation, read
 from checks.corpus.patches import Edit, Matroska, Movie
@@ -36,7 +40,8 @@ KINDS = [
     *(Recipe(aspect=aspect) for aspect in AXES["aspect"][1:]),
     *(Recipe(codec, container, aspect="4:3") for codec, container in (("vp9", "webm"), ("mpeg2", "mpg"), ("mpeg4", "avi"))),
     *(Recipe(container=container, crop="container") for container in ("mp4", "mkv")),
-    *(recipe for edits in AXES["edits"][1:] for codec in ("h264", "h264_no_b") if makeable(recipe := Recipe(codec, edits=edits))),
+    *(Recipe(codec, edits=edits) for edits in AXES["edits"][1:] for codec in ("h264", "h264_no_b", "h264_refresh", "hevc_open")),
+    Recipe("h264_mbaff", aspect="1:2"),
     *(Recipe(container=container, tracks=tracks) for tracks in AXES["tracks"][1:-1] for container in ("mp4", "mkv")),
     Recipe(tracks="cover_first"),
     Recipe(container="ts", tracks="first_of_two"),
@@ -92,6 +97,42 @@ def test_what_an_edit_cuts_out_between_key_frames_takes_no_time(tmp_path: Path) 
     shown = shown_by(path, "auto")
     assert [read(picture).number - 100 for picture in shown.pictures] == [*range(10), *range(20, 30)]
     assert shown.times == pytest.approx([index / 25 for index in range(20)])
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc_open"])
+@pytest.mark.parametrize("pieces", [((6, 20), (31, 59)), ((9, 16), (17, 56)), ((23, 25), (26, 45)), ((40, 52), (2, 15), (33, 34))], ids=str)
+def test_pieces_that_begin_anywhere_in_groups_of_pictures(codec: str, pieces: Sequence[tuple[int, int]], tmp_path: Path) -> None:
+    path = make(Recipe(codec, frames=60), tmp_path)
+    movie = Movie(path)
+    of_movie, of_track = movie.timescales()
+    begins = movie.edits()[0].media_time
+    ticks = [(start * of_track // 25, (stop - start) * of_movie // 25) for start, stop in pieces]
+    movie.set_edits([Edit(lasts, begins + start) for start, lasts in ticks])
+    movie.write()
+    shown = shown_by(path, "auto")
+    assert [read(picture).number - 100 for picture in shown.pictures] == [index for piece in pieces for index in range(*piece)]
+    assert shown.times == pytest.approx([index / 25 for index in range(len(shown.times))])
+    assert (shown.undecodable, shown.missing) == (0, 0)
+    medium = Medium(path, path.name, path.name, "video")
+    for (_, again), picture in zip(pictures_at(medium, shown.times), shown.pictures, strict=True):
+        assert np.array_equal(again, picture)
+
+
+def test_pieces_that_are_not_in_the_file_any_more_are_missing(tmp_path: Path) -> None:
+    path = make(Recipe(frames=60), tmp_path)
+    movie = Movie(path)
+    of_movie, of_track = movie.timescales()
+    begins = movie.edits()[0].media_time
+    movie.set_edits([Edit(of_movie * 2 // 5, begins + of_track * second) for second in (0, 1, 2)])
+    movie.put_header_first()
+    movie.write()
+    with av.open(str(path)) as opened:
+        places = sorted(packet.pos for packet in opened.demux(video=0) if packet.pos is not None)
+    path.write_bytes(path.read_bytes()[: places[len(places) // 2]])
+    shown = shown_by(path, "pyav")
+    assert len(shown.times) >= 10
+    assert len(shown.times) + shown.undecodable + shown.missing == 30
+    assert shown.missing >= 10
 
 
 @pytest.mark.parametrize("colours", ["pq", "hlg"])

@@ -1,0 +1,38 @@
+"""Packets from a key frame on, and whether decoding can begin with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+
+def decoded_alone(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> VideoFrame | None:
+    """The key frame at tick `shown`, None where it needs other packets: recovery points of intra refresh are called key frames, too."""
+    try:
+        for packet in packets_from(container, stream, shown, decoded):
+            frames = [*packet.decode(), *stream.codec_context.decode(None)]
+            whole = [frame for frame in frames if frame.key_frame and not frame.is_corrupt and frame.pts == shown]
+            return whole[0] if len(frames) == len(whole) == 1 else None
+    except (av.error.FFmpegError, OSError):
+        pass
+    return None
+
+
+def packets_from(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> Iterator[Packet[VideoStream]]:
+    """Packets from that of the key frame at tick `shown` on, which is decoded at tick `decoded`; none where it is not found."""
+    # Where an index is wrong, from the start.
+    for target in (decoded, stream.start_time or 0):
+        container.seek(target, stream=stream)
+        packets = container.demux(stream)
+        for packet in packets:
+            if packet.dts == decoded and packet.pts == shown:
+                yield packet
+                yield from packets
+                return
+            if packet.dts is not None and packet.dts > decoded:
+                break
