@@ -1,4 +1,4 @@
-"""What tests need that may not be on a machine: they are skipped where it is missing, or fail where BATCHEMO_TESTS_REQUIRE names it."""
+"""What tests need that may not be on a machine: they are skipped where it is missing, or fail where TESTS_REQUIRE names it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-REQUIRED = "BATCHEMO_TESTS_REQUIRE"
-"""The variable that says what must be there, as in `chromium,ffmpeg`."""
+REQUIRED = "TESTS_REQUIRE"
+"""The variable that says what must be there, as in `chromium,ffmpeg`. Those that begin with BATCHEMO_ are options of runs."""
 
 
 def _command(*names: str) -> Callable[[], bool]:
