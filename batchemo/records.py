@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from batchemo.errors import MediaError
 
 if TYPE_CHECKING:
-    from batchemo.planes import Planes
+    from batchemo.yuv import Planes
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Labels of the shipped weights, in FER2013's order."""
@@ -109,7 +109,7 @@ class Frame:
         found = None if self.picture is None or isinstance(self.picture, np.ndarray) else self.picture.planes()
         if found is not None:
             return found
-        from batchemo.planes import Planes  # noqa: PLC0415 (not needed where only rows are read)
+        from batchemo.yuv import Planes  # noqa: PLC0415 (not needed where only rows are read)
 
         return Planes.of(self.pixels)
 
@@ -219,7 +219,7 @@ class Reading:
     """What one look at a frame tells, before anybody knows whose faces these are; `index` is -1 for a frame that cannot be decoded.
 
     Of its N faces: `face_px` and `sharpness` float32 N as in `FaceCrops`, `probabilities` float32 N x classes, `looks` float32 N x D
-    (see `batchemo.appearance`; None where nobody has looked). `cut`: a shot begins with it. `fingerprint` is that of the frame, 0 where it
+    (see `batchemo.faces.reid`; None where nobody has looked). `cut`: a shot begins with it. `fingerprint` is that of the frame, 0 where it
     cannot be decoded.
     """
 

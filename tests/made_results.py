@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from batchemo.media.discover import find_media
 from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
-from batchemo.results import table_files
-from batchemo.tables import (
+from batchemo.results.load import table_files
+from batchemo.results.schema import (
     MEDIA,
     METADATA_KEY,
     PER_MEDIUM,
@@ -27,7 +27,7 @@ from batchemo.tables import (
     thumbnails_folder,
     write_table,
 )
-from batchemo.timeline import TimelineWriter
+from batchemo.results.writer import TimelineWriter
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 CLIP = SAMPLES / "two_people_and_a_cut.mp4"

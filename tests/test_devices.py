@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from batchemo import engine
 from batchemo.devices import upload
-from batchemo.engine import count_workers, settle
 from batchemo.records import Medium
+from batchemo.run import local as engine
+from batchemo.run.local import count_workers, settle
 
 Gpus = Callable[[int], None]
 Start = Callable[[str], tuple[BaseProcess, int | None]]
@@ -58,7 +58,7 @@ def worker(tmp_path: Path) -> Iterator[Start]:
     """Starts a worker, which tells the GPU that it works on."""
     # Not forked from this process: its threads may hold locks that nobody would release in the child.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "batchemo.engine"])
+    context.set_forkserver_preload(["torch", "batchemo.run.local"])
     started: list[BaseProcess] = []
 
     def start(device: str) -> tuple[BaseProcess, int | None]:

@@ -10,21 +10,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from patterns import QUICK, Done
 from sklearn.linear_model import LogisticRegression
 
 import batchemo
-from batchemo.crops import cut_crops
-from batchemo.detect import Detector
+from batchemo.emotion.model import ExpressionNet, NetworkSpec
+from batchemo.emotion.weights import Weights, load_weights, save_weights
 from batchemo.errors import DataError
+from batchemo.faces.align import cut_crops
+from batchemo.faces.detector import Detector
 from batchemo.media.picture import read_picture
-from batchemo.network import ExpressionNet, NetworkSpec
 from batchemo.options import merge_options
 from batchemo.records import EMOTIONS
-from batchemo.run import Watch
-from batchemo.run import run as run_media
-from batchemo.summary import summarise
-from batchemo.weights import Weights, load_weights, save_weights
+from batchemo.report.summary import summarise
+from batchemo.run.run import Watch
+from batchemo.run.run import run as run_media
+from tests.patterns import QUICK, Done
 from training.dataset import FaceSet
 from training.drawings import draw_face
 from training.finetuning import relabel

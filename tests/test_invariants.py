@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchemo.appearance import LOOK_SIZE
-from batchemo.inventory import read_inventory
+from batchemo.faces.reid import LOOK_SIZE
+from batchemo.faces.tracker import Tracker
 from batchemo.options import RunOptions, merge_options
 from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
-from batchemo.tables import EPISODES, FRAMES, SCHEMA_VERSION, faces_schema, table_path, tracks_schema
-from batchemo.timeline import TimelineWriter
-from batchemo.track import Tracker
+from batchemo.results.catalog import read_inventory
+from batchemo.results.schema import EPISODES, FRAMES, SCHEMA_VERSION, faces_schema, table_path, tracks_schema
+from batchemo.results.writer import TimelineWriter
 from batchemo.verify.tables import check_tables, read_frames
 
 WIDTH, HEIGHT = 640, 480

@@ -9,12 +9,12 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from batchemo.analysis.export.formats import export
 from batchemo.errors import UsageError
-from batchemo.exporting import export
 from batchemo.options import merge_options
-from batchemo.run import Watch
-from batchemo.run import run as run_media
-from batchemo.tables import FRAMES, write_table
+from batchemo.results.schema import FRAMES, write_table
+from batchemo.run.run import Watch
+from batchemo.run.run import run as run_media
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = REPOSITORY / "training" / "notebooks"

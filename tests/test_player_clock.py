@@ -14,15 +14,15 @@ import numpy as np
 import pympi
 import pytest
 import webvtt
-from browser import Browser, browsing
 from numpy.typing import NDArray
 
 import batchemo
-from batchemo.exporting import export
+from batchemo.analysis.export.formats import export
 from batchemo.options import merge_options
-from batchemo.run import Watch
-from batchemo.run import run as run_media
+from batchemo.run.run import Watch
+from batchemo.run.run import run as run_media
 from batchemo.verify.audit import verify
+from tests.browser import Browser, browsing
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 FPS, FRAMES, BITS = 12, 24, 8

@@ -16,9 +16,9 @@ import pytest
 import batchemo
 from batchemo.options import merge_options
 from batchemo.records import EMOTIONS
-from batchemo.run import Report, Watch
-from batchemo.run import run as run_media
-from batchemo.summary import summarise
+from batchemo.report.summary import summarise
+from batchemo.run.run import Report, Watch
+from batchemo.run.run import run as run_media
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 TRUTHS = {truth["media"]: truth for truth in (json.loads(path.read_text()) for path in sorted(SAMPLES.glob("*.json")))}

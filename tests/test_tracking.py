@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
-from patterns import Done
 from safetensors.numpy import load_file
 
-from batchemo.appearance import PROJECTION, thumbnail
-from batchemo.crops import cut_crops
+from batchemo.faces.align import cut_crops
+from batchemo.faces.reid import PROJECTION, thumbnail
+from batchemo.faces.tracker import Tracker
 from batchemo.records import Faces
-from batchemo.track import Tracker
+from tests.patterns import Done
 from training.drawings import draw_face
 from training.looks import fit_projection
 from training.scenes import HEIGHT, WIDTH, Person, cast, play

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from batchemo.detect import Detector
+from batchemo.emotion.model import ExpressionNet
+from batchemo.emotion.weights import Weights
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
-from batchemo.weights import Weights
+from batchemo.faces.detector import Detector
 from training.dataset import FaceSet, hold_out
 from training.folders import HELD_BACK_SHARE, Labelled, check_enough, read_folders
 from training.recipe import Recipe

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
-from batchemo.crops import cut_crops
-from batchemo.detect import Detector
+from batchemo.emotion.model import INPUT_PX
 from batchemo.errors import DataError
+from batchemo.faces.align import cut_crops
+from batchemo.faces.detector import Detector
 from batchemo.media.picture import read_picture
-from batchemo.network import INPUT_PX
 from training.dataset import FaceSet
 
 HELD_BACK_SHARE = 0.2

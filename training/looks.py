@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from batchemo.appearance import FACE_SIZE, thumbnail
 from batchemo.atomic import replacing
-from batchemo.crops import cut_crops
+from batchemo.faces.align import cut_crops
+from batchemo.faces.reid import FACE_SIZE, thumbnail
 from training.scenes import Actor, Person, Scene, Shot, cast, play
 
 SHRINKAGE = 0.2

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from batchemo.integers import IntegerNetwork, integers_pay, measure_ranges
+from batchemo.emotion.int8 import IntegerNetwork, integers_pay, measure_ranges
+from batchemo.emotion.weights import Weights
 from batchemo.options import RunOptions
-from batchemo.weights import Weights
 from training.calibration import calibrate
 from training.console import say
 from training.dataset import FaceSet

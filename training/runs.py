@@ -15,10 +15,10 @@ import torch
 import typer
 
 from batchemo.atomic import replacing, write_text
+from batchemo.emotion.model import ExpressionNet, multiply_adds
+from batchemo.emotion.weights import SHIPPED, Weights, half_precision, load_weights, save_weights, sidecar
 from batchemo.errors import WeightsError
-from batchemo.network import ExpressionNet, multiply_adds
 from batchemo.records import EMOTIONS
-from batchemo.weights import SHIPPED, Weights, half_precision, load_weights, save_weights, sidecar
 from training.calibration import fit_temperature
 from training.console import say
 from training.evaluation import evaluate

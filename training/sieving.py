@@ -1,4 +1,4 @@
-"""Teaches the sieve (`batchemo.sieve`) from the proposal network of MTCNN: where that sees a face in pictures of many, and where not."""
+"""Teaches the sieve (`batchemo.faces.prefilter`) from the proposal network of MTCNN: where it sees a face, and where not."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from batchemo.atomic import replacing
-from batchemo.convolution import normalised
 from batchemo.errors import DataError
+from batchemo.faces.convolution import normalised
+from batchemo.faces.mtcnn import ProposeNet, load_networks
+from batchemo.faces.prefilter import BLOCK_CELLS, SieveNet
 from batchemo.media.decode import open_source
 from batchemo.media.discover import find_media
 from batchemo.media.resize import halved
-from batchemo.mtcnn import ProposeNet, load_networks
-from batchemo.sieve import BLOCK_CELLS, SieveNet
 
 RECALL = 0.98
 """Share of the blocks in which the proposal network is sure of a face that are let through, or are beside such a one that is, in scenes of

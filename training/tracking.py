@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from batchemo.appearance import describe
-from batchemo.crops import cut_crops
+from batchemo.faces.align import cut_crops
+from batchemo.faces.reid import describe
+from batchemo.faces.tracker import GAP_SECONDS, Tracker
 from batchemo.options import merge_options
 from batchemo.records import Faces
-from batchemo.results import load
-from batchemo.run import Watch, run
-from batchemo.track import GAP_SECONDS, Tracker
+from batchemo.results.load import load
+from batchemo.run.run import Watch, run
 from training.scenes import HEIGHT, WIDTH, Scene, View, play
 
 

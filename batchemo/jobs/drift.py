@@ -23,7 +23,7 @@ from batchemo.options import RunOptions
 _DEVIATIONS = 3.5
 _DEVIATIONS_OF_FEW = (14.5, 8.1, 7.8, 5.9, 5.8, 5.0, 4.9, 4.4, 4.3, 4.1, 4.0, 3.9, 3.8, 3.7, 3.6)
 """For 5, 6, ... 19 runs: the 99th percentile of |value - median| / deviation in 800,000 draws of normal values each, which
-`tests/test_drift.py` repeats with fewer."""
+`tests/jobs/test_drift.py` repeats with fewer."""
 
 _LEAST_RUNS = 5
 _RHYTHM = 2, 12

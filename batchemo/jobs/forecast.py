@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from batchemo.inventory import read_entry
 from batchemo.jobs.file import Job
 from batchemo.jobs.history import Account, read_accounts
 from batchemo.jobs.schedule import calendar_problem
 from batchemo.media.identity import is_same_file
 from batchemo.records import MediaRow, Medium
-from batchemo.run import plan
+from batchemo.results.catalog import read_entry
+from batchemo.run.run import plan
 
 _RUNS = 10
 

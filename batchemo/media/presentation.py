@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from batchemo.media.headers import NO_CROP, Crop
 from batchemo.media.tone_mapping import HIGH_DYNAMIC_RANGE, to_sdr
-from batchemo.planes import Colours, Planes
 from batchemo.records import Picture
+from batchemo.yuv import Colours, Planes
 
 Stream = TypeVar("Stream", VideoStream, AudioStream)
 

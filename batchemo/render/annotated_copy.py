@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchemo.media.decode import Decoder, open_source, segments_of
-from batchemo.planes import Planes
+from batchemo.options import Style
 from batchemo.records import Frame, Marks, Medium, Segment
 from batchemo.render.blur_check import BlurCheck
 from batchemo.render.encoders import encoder_of
@@ -22,8 +22,8 @@ from batchemo.render.overlay_data import Marking
 from batchemo.render.timeline_strip import Strip, read_courses
 from batchemo.render.timestamps import read_clock
 from batchemo.render.video_writer import VideoWriter, write_picture
-from batchemo.stopwatch import Stopwatch
-from batchemo.style import Style
+from batchemo.timing import Stopwatch
+from batchemo.yuv import Planes
 
 _MOST_BINS = 600
 _BIN_SECONDS = 0.25

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from batchemo.detect import Detector
 from batchemo.devices import choose_device
+from batchemo.faces.detector import Detector
 from batchemo.media.resize import halved
+from batchemo.options import BlurStyle
 from batchemo.records import Faces, Frame, Marks
 from batchemo.render.blur import blur, blurred_area
-from batchemo.style import BlurStyle
 
 MIN_FACE_PX = 20
 """Smallest face that is searched for: MTCNN is not trained on smaller ones."""

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from batchemo.options import BlurStyle
 from batchemo.palette import PANEL, QUIET, TROUGH, WHITE, Colour, colours, ink_on
-from batchemo.planes import Planes
 from batchemo.records import Marks
 from batchemo.render.blur import blur, blurred_area
 from batchemo.render.layout import BAR_EMS, Area, Layout, Mark, Sizes, chart_shape, chip_pad
 from batchemo.render.text import blend, lettering
-from batchemo.style import BlurStyle
+from batchemo.yuv import Planes
 
 _PANEL_OPACITY = 0.76
 _DASHES = 5

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchemo.records import Marks
-from batchemo.smoothing import SMOOTH_SECONDS
-from batchemo.tables import BOX
+from batchemo.results.episodes import SMOOTH_SECONDS
+from batchemo.results.schema import BOX
 
 REACH_SECONDS = 2.0
 """How far around a frame the table is read."""

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from batchemo.atomic import publish, replacing, temporary_name
 from batchemo.errors import MediaError, cause
-from batchemo.planes import SRGB, Colours, Planes
 from batchemo.render.audio import Sound, open_sound
 from batchemo.render.encoders import APPLES_HEVC, Encoder, encoder_of
 from batchemo.render.timestamps import Clock, read_clock
+from batchemo.yuv import SRGB, Colours, Planes
 
 _LOG = logging.getLogger("batchemo")
 

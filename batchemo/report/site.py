@@ -17,18 +17,17 @@ from filelock import FileLock
 
 from batchemo import __version__
 from batchemo.atomic import temporary_name, write_text
-from batchemo.blur_state import read_blur_state
 from batchemo.errors import no_results
 from batchemo.palette import as_hex, colours
 from batchemo.records import EMOTIONS
-from batchemo.report.entries import Entry, has_results, read_entries
+from batchemo.report.last_run import LastRun, read_last_run
 from batchemo.report.packing import pack, pack_timeline
 from batchemo.report.page import as_script, readable, render
-from batchemo.report.runs import LastRun, read_last_run
 from batchemo.report.timelines import Timeline, read_timeline
-from batchemo.rows import GAP_SECONDS
-from batchemo.smoothing import SMOOTH_SECONDS
-from batchemo.tables import thumbnails_folder
+from batchemo.results.blur_state import read_blur_state
+from batchemo.results.entries import Entry, has_results, read_entries
+from batchemo.results.episodes import GAP_SECONDS, SMOOTH_SECONDS
+from batchemo.results.schema import thumbnails_folder
 
 MOST_MEDIA = 100
 MOST_BYTES = 4_500_000

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 
 from batchemo.atomic import find_temporaries
 from batchemo.errors import LockedError, no_results
-from batchemo.inventory import ANNOTATED_SUFFIXES, Entry, outputs, read_entry, source_of
 from batchemo.lock import holder, is_held
 from batchemo.media.identity import identity_of, is_same_file
 from batchemo.media.output_names import decode_output_name
 from batchemo.records import MediaRow
-from batchemo.tables import PER_MEDIUM, table_path
+from batchemo.results.catalog import ANNOTATED_SUFFIXES, Entry, outputs, read_entry, source_of
+from batchemo.results.schema import PER_MEDIUM, table_path
 from batchemo.verify.tables import FrameRows, Problem, TableError, check_tables, read_frames
 
 if TYPE_CHECKING:

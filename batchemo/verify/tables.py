@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchemo import __version__
-from batchemo.inventory import Entry
-from batchemo.recap import columns_for, sum_up
 from batchemo.records import MediaRow
-from batchemo.tables import (
+from batchemo.results.aggregate import columns_for, sum_up
+from batchemo.results.catalog import Entry
+from batchemo.results.schema import (
     BATCH_ROWS,
     PER_MEDIUM,
     SCHEMA_VERSION,

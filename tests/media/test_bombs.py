@@ -13,8 +13,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from needs import need
 from PIL import Image
+
+from tests.needs import need
 
 SIDE = 60_000
 LIMIT_BYTES = 4 * 2**30

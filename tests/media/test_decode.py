@@ -18,7 +18,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-from needs import need
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -28,6 +27,7 @@ from batchemo.media.container import read_index
 from batchemo.media.decode import Decoder, open_source
 from batchemo.media.source import Found, Sampler
 from batchemo.records import Frame, Medium
+from tests.needs import need
 
 TICK = Fraction(1, 12_800)
 STEADY = tuple(512 * i for i in range(30))  # 25 frames a second

@@ -16,26 +16,27 @@ import pandas as pd
 import pytest
 
 import batchemo
-from batchemo import parts, pipeline, reading
-from batchemo.engine import InProcess, Workers
+from batchemo.emotion.weights import SHIPPED, read_weights_file
 from batchemo.errors import MediaError
 from batchemo.media import decode
 from batchemo.media.decode import open_source, segments_of
-from batchemo.options import RunOptions, merge_options
-from batchemo.parts import Done, Read, load_part, part_path, remove_parts
-from batchemo.planes import Planes
-from batchemo.pulse import Wanted
+from batchemo.options import RunOptions, Style, merge_options
+from batchemo.pipeline import frames as reading
+from batchemo.pipeline import segments as parts
+from batchemo.pipeline import video as pipeline
+from batchemo.pipeline.segments import Done, Read, load_part, part_path, remove_parts
 from batchemo.records import EMOTIONS, Frame, MediaRow, Medium, Outcome, Segment
 from batchemo.render import annotated_copy as annotation
 from batchemo.render.annotated_copy import annotate
-from batchemo.run import Watch
-from batchemo.run import run as run_media
-from batchemo.stopwatch import Stopwatch
-from batchemo.style import Style
-from batchemo.tables import table_path, thumbnails_folder
+from batchemo.results.schema import table_path, thumbnails_folder
+from batchemo.run.heartbeat import Wanted
+from batchemo.run.local import InProcess, Workers
+from batchemo.run.run import Watch
+from batchemo.run.run import run as run_media
+from batchemo.run.scheduler import Analysis, Job
+from batchemo.timing import Stopwatch
 from batchemo.verify.audit import verify
-from batchemo.weights import SHIPPED, read_weights_file
-from batchemo.work import Analysis, Job
+from batchemo.yuv import Planes
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 TABLES = ("faces", "frames", "tracks", "episodes")

@@ -19,8 +19,6 @@ from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 
 import batchemo
-from batchemo.blur_state import MARKER, read_blur_state
-from batchemo.faces_left import with_faces_left, without_faces_left
 from batchemo.options import merge_options
 from batchemo.records import EMOTIONS, Faces, Frame, Marks, MediaRow
 from batchemo.render import blur_check
@@ -28,8 +26,10 @@ from batchemo.render.blur import SOLID
 from batchemo.render.blur_check import BlurCheck
 from batchemo.render.overlay import draw
 from batchemo.report.site import write_site
-from batchemo.run import Report, Watch
-from batchemo.run import run as run_media
+from batchemo.results.blur_state import MARKER, read_blur_state
+from batchemo.results.faces_left import with_faces_left, without_faces_left
+from batchemo.run.run import Report, Watch
+from batchemo.run.run import run as run_media
 from batchemo.verify.audit import verify
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
@@ -320,7 +320,7 @@ def test_workers_and_segments_say_and_draw_the_same(tmp_path: Path) -> None:
 
 def blurred(out: Path) -> dict[str, tuple[bool, str]]:
     """Of each copy, as the tables say, whether it is, and by what."""
-    from batchemo.inventory import read_inventory
+    from batchemo.results.catalog import read_inventory
 
     styles = {entry.row.media: entry.style or {} for entry in read_inventory(out)}
     return {name: (bool(style.get("blur_faces")), style.get("blur_style", "")) for name, style in styles.items()}
@@ -360,7 +360,7 @@ def test_it_is_known_before_anything_is_written(
     portrait: Path, tmp_path: Path, flags: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "results"
-    from batchemo import pipeline
+    from batchemo.pipeline import video as pipeline
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
@@ -388,8 +388,8 @@ def test_folders_without_a_marker_are_known_by_their_copies_or_their_last_run(po
 
 
 def test_copies_of_before_there_was_a_check_are_drawn_again(portrait: Path, tmp_path: Path) -> None:
-    from batchemo.inventory import read_entry
-    from batchemo.tables import rewrite_row, table_path
+    from batchemo.results.catalog import read_entry
+    from batchemo.results.schema import rewrite_row, table_path
 
     out = tmp_path / "results"
     go(portrait, out, blur_faces=True)
@@ -405,7 +405,8 @@ def test_a_killed_run_leaves_no_copy_that_is_said_to_be_blurred_and_is_not(
     portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It dies after its copy with faces has appeared, before the tables say so."""
-    from batchemo import assembly, pipeline
+    from batchemo.pipeline import assemble as assembly
+    from batchemo.pipeline import video as pipeline
 
     def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -9,12 +9,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from browser import Browser, browsing
 
-from batchemo.planes import Planes
+from batchemo.options import Codec
 from batchemo.render.encoders import encoder_of
 from batchemo.render.video_writer import VideoWriter, join_videos
-from batchemo.style import Codec
+from batchemo.yuv import Planes
+from tests.browser import Browser, browsing
 
 pytestmark = pytest.mark.needs("chromium")
 

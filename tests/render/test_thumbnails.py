@@ -9,15 +9,15 @@ import av
 import cv2
 import numpy as np
 import pytest
-from made_results import CLIP, PICTURE, write_medium
 from numpy.typing import NDArray
 
 from batchemo.media.decode import open_source
 from batchemo.options import merge_options
 from batchemo.records import Faces, Medium
 from batchemo.render.thumbnails import MOST_TRACKS, SIDE_PX, _cut, cut_portraits, write_thumbnails
-from batchemo.run import Report, Watch, run
-from batchemo.tables import thumbnails_folder
+from batchemo.results.schema import thumbnails_folder
+from batchemo.run.run import Report, Watch, run
+from tests.made_results import CLIP, PICTURE, write_medium
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 FRAMES = 112

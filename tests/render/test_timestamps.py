@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from batchemo.media.presentation import choose_track
-from batchemo.planes import Planes
 from batchemo.render.timestamps import _first_frame_time, read_clock
 from batchemo.render.video_writer import VideoWriter
+from batchemo.yuv import Planes
 
 WIDTH, HEIGHT, RATE = 64, 48, 48_000
 NEAR_S = 0.0011

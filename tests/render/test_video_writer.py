@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from batchemo.errors import MediaError
 from batchemo.palette import colours
-from batchemo.planes import Colours, Planes
 from batchemo.records import EMOTIONS, Marks
 from batchemo.render.encoders import Encoder
 from batchemo.render.overlay import draw
 from batchemo.render.timeline_strip import Strip, read_courses
 from batchemo.render.video_writer import VideoWriter, write_picture
+from batchemo.yuv import Colours, Planes
 
 RATE = 48_000
 WIDTH, HEIGHT = 64, 48

@@ -21,23 +21,23 @@ import pytest
 from filelock import FileLock
 
 import batchemo
-from batchemo.display import print_verification
+from batchemo.cli.messages import print_verification
 from batchemo.errors import LockedError, UsageError
-from batchemo.inventory import read_inventory
 from batchemo.media.discover import find_media
 from batchemo.media.identity import identity_of
 from batchemo.options import merge_options
-from batchemo.planes import Planes
 from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
 from batchemo.render.video_writer import VideoWriter, write_picture
-from batchemo.run import Watch
-from batchemo.run import run as run_media
-from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
-from batchemo.timeline import TimelineWriter
+from batchemo.results.catalog import read_inventory
+from batchemo.results.schema import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
+from batchemo.results.writer import TimelineWriter
+from batchemo.run.run import Watch
+from batchemo.run.run import run as run_media
 from batchemo.verify import tables as consistency
 from batchemo.verify.audit import Verification, verify
 from batchemo.verify.media import check_annotated
 from batchemo.verify.tables import check_tables, read_frames
+from batchemo.yuv import Planes
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 FRAMES, SIZE, RATE = 20, (64, 48), 10
@@ -451,7 +451,7 @@ def test_what_is_told_keeps_frames_that_were_analysed_apart_from_those_that_ther
 
 
 def test_the_command(results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from batchemo import cli
+    from batchemo.cli import main as cli
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["batchemo", "verify", *map(str, arguments)])

@@ -18,8 +18,8 @@ from batchemo.errors import UsageError
 from batchemo.media import presentation
 from batchemo.media.fingerprint import fingerprint_of_grey
 from batchemo.options import merge_options
-from batchemo.run import Watch
-from batchemo.run import run as run_media
+from batchemo.run.run import Watch
+from batchemo.run.run import run as run_media
 from batchemo.verify.audit import verify
 from batchemo.verify.second_reading import Reader
 from checks.corpus.patches import Movie

@@ -24,8 +24,8 @@ def ship(
     Where it has no ranges for integers of eight bits, they are measured first, and the file in the package has them.
     """
     from batchemo.devices import choose_device
-    from batchemo.integers import points
-    from batchemo.weights import SHIPPED
+    from batchemo.emotion.int8 import points
+    from batchemo.emotion.weights import SHIPPED
     from training.card import measure_for_card, write_card
     from training.material import gather
     from training.precision import with_ranges

@@ -21,7 +21,7 @@ def sieve(
     seed: Annotated[int, typer.Option("--seed", help="Of the first weights and the pictures.")] = 0,
 ) -> None:
     """Teach the network that says where no face can be, so that searching is quicker. Prints the path of the file."""
-    from batchemo.sieve import SIEVE
+    from batchemo.faces.prefilter import SIEVE
     from training.dataset import read_split
     from training.sieving import RECALL, fit_sieve, read_backdrops, write_sieve
 
