@@ -122,7 +122,7 @@ def test_no_torch_and_no_decoder_is_loaded_before_it_is_needed(code: str) -> Non
 
 def test_help_loads_neither_torch_nor_pandas() -> None:
     script = (
-        "import sys\nfrom batchemo.cli.main import app\n"
+        "import sys\nfrom batchemo.cli.main import main_app\n"
         "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
         "print(*[name for name in ('torch', 'pandas', 'pyarrow') if name in sys.modules], file=sys.stderr)"
     )

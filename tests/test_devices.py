@@ -17,7 +17,7 @@ import torch
 from batchemo.devices import upload
 from batchemo.records import Medium
 from batchemo.run import local as engine
-from batchemo.run.local import count_workers, settle
+from batchemo.run.local import count_workers, set_up_worker
 
 Gpus = Callable[[int], None]
 Start = Callable[[str], tuple[BaseProcess, int | None]]
@@ -45,8 +45,8 @@ def _work(pipe: Connection, device: str, there: int, folder: Path, environment: 
     tempfile.tempdir = str(folder)
     os.environ.clear()
     os.environ.update(environment)
-    settle(device)
-    settle(device)  # before each job, perhaps in another thread
+    set_up_worker(device)
+    set_up_worker(device)  # before each job, perhaps in another thread
     assert len(set(chosen)) <= 1
     assert len(chosen) in {0, 2}
     pipe.send(chosen[0] if chosen else None)

@@ -9,12 +9,11 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from batchemo.analysis.export.formats import export
+from batchemo.analysis.export.formats import export_results
 from batchemo.errors import UsageError
 from batchemo.options import merge_options
 from batchemo.results.schema import FRAMES, write_table
-from batchemo.run.run import Watch
-from batchemo.run.run import run as run_media
+from batchemo.run.run import RunCallbacks, run_media
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = REPOSITORY / "training" / "notebooks"
@@ -52,11 +51,11 @@ def test_from_data_to_a_network_that_has_learnt(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("names", [("grace_hopper.jpg", "two_people_and_a_cut.mp4"), ("eileen_collins.jpg",)])
 def test_an_analysis_opens_on_the_users_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: tuple[str, ...]) -> None:
     results = tmp_path / 'the user\'s "results"'
-    silent = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+    silent = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
     media = [SAMPLES / name for name in names]
     run_media(media, results, merge_options({"workers": 1, "sample_fps": 4.0, "annotate": False}, environment={}), silent)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    (notebook,) = export(results, "notebook").files
+    (notebook,) = export_results(results, "notebook").files
     found = execute(notebook)
     assert found["shown"].count("image/png") == 4
     assert found["shown"].count("text/html") == 6
@@ -66,10 +65,10 @@ def test_an_analysis_opens_on_the_users_results(monkeypatch: pytest.MonkeyPatch,
 def test_a_notebook_with_somebodys_work_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     write_table(FRAMES.empty_table(), tmp_path / "frames" / "a.mp4.parquet")
-    (notebook,) = export(tmp_path, "notebook").files
+    (notebook,) = export_results(tmp_path, "notebook").files
     notebook.write_text("my work")
     with pytest.raises(UsageError, match="may hold your work"):
-        export(tmp_path, "notebook")
+        export_results(tmp_path, "notebook")
     assert notebook.read_text() == "my work"
 
 

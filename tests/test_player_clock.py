@@ -17,10 +17,9 @@ import webvtt
 from numpy.typing import NDArray
 
 import batchemo
-from batchemo.analysis.export.formats import export
+from batchemo.analysis.export.formats import export_results
 from batchemo.options import merge_options
-from batchemo.run.run import Watch
-from batchemo.run.run import run as run_media
+from batchemo.run.run import RunCallbacks, run_media
 from batchemo.verify.audit import verify
 from tests.browser import Browser, browsing
 
@@ -68,7 +67,9 @@ def shown_at(path: Path) -> float:
 
 
 def run_here(inputs: list[Path], out: Path, **flags: Any) -> Path:
-    run_media(inputs, out, merge_options({"workers": 1, **flags}, environment={}), Watch(lambda _plan, _pulses: None, lambda _row: None))
+    run_media(
+        inputs, out, merge_options({"workers": 1, **flags}, environment={}), RunCallbacks(lambda _plan, _pulses: None, lambda _row: None)
+    )
     return out
 
 
@@ -122,7 +123,7 @@ def test_frames_of_copies_are_shown_at_their_times(results: Path, sampled: Path,
 
 def test_exports_are_on_the_players_clock(results: Path) -> None:
     """Captions of the copies, and annotations of the sources."""
-    captions, annotations = export(results, "webvtt"), export(results, "eaf")
+    captions, annotations = export_results(results, "webvtt"), export_results(results, "eaf")
     assert len(captions.files) == 3
     for caption, annotation in zip(captions.files, annotations.files, strict=True):
         name = caption.name.removesuffix(".vtt")

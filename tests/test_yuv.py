@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from batchemo.media.decode import open_source
-from batchemo.records import EMOTIONS, Frame, Marks, Medium
+from batchemo.records import EMOTIONS, Frame, Medium, OverlayData
 from batchemo.render.layout import Layout
-from batchemo.render.overlay import Brush, draw
+from batchemo.render.overlay import OverlayPainter, draw_overlay
 from batchemo.yuv import SRGB, Colours, Planes
 
 BT709 = Colours(1, 1, 1)
@@ -28,13 +28,13 @@ def scene(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def marks(boxes: list[tuple[float, ...]], *, hidden: bool) -> Marks:
+def marks(boxes: list[tuple[float, ...]], *, hidden: bool) -> OverlayData:
     corners = np.array(boxes, np.float32).reshape(-1, 4)
     count = len(corners)
     probabilities = np.full((count, 7), 0.1, np.float32)
     probabilities[np.arange(count), np.arange(count) % 7] = 0.4
     unsure = np.arange(count) % 2 == 1
-    return Marks(corners, np.arange(count, dtype=np.int32), probabilities, unsure, corners if hidden else corners[:0])
+    return OverlayData(corners, np.arange(count, dtype=np.int32), probabilities, unsure, corners if hidden else corners[:0])
 
 
 def far(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -100,10 +100,10 @@ def test_what_is_drawn_on_planes_is_what_is_drawn_on_pixels(boxes: list[tuple[fl
     width, height = (321, 181) if odd else (320, 180)
     pixels = scene(width, height)
     faces = marks([(left, top, left + wide, top + high) for left, top, wide, high in boxes], hidden=hidden)
-    drawn = np.pad(draw(pixels, faces, labels=EMOTIONS), ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    drawn = np.pad(draw_overlay(pixels, faces, labels=EMOTIONS), ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     expected, found = Planes.of(pixels).copy(), Planes.of(pixels).copy()
     expected.put(drawn, 0, 0)
-    Brush(EMOTIONS, Layout(EMOTIONS, width=width, height=height)).draw(found, faces, time_s=0.0)
+    OverlayPainter(EMOTIONS, Layout(EMOTIONS, width=width, height=height)).draw(found, faces, time_s=0.0)
     for one, other in zip((found.luma, found.blue, found.red), (expected.luma, expected.blue, expected.red), strict=True):
         assert far(one, other).max() <= 8
 
@@ -111,7 +111,7 @@ def test_what_is_drawn_on_planes_is_what_is_drawn_on_pixels(boxes: list[tuple[fl
 def test_what_is_not_drawn_on_stays_bit_by_bit() -> None:
     planes = Planes.of(scene(640, 360))
     found = planes.copy()
-    Brush(EMOTIONS, Layout(EMOTIONS, width=640, height=360)).draw(found, marks([(200, 100, 300, 220)], hidden=False), time_s=0.0)
+    OverlayPainter(EMOTIONS, Layout(EMOTIONS, width=640, height=360)).draw(found, marks([(200, 100, 300, 220)], hidden=False), time_s=0.0)
     changed = found.luma != planes.luma
     assert changed[100:220, 200:300].any()
     assert not changed[112:208, 212:288].any(), "the face itself"
@@ -121,7 +121,7 @@ def test_what_is_not_drawn_on_stays_bit_by_bit() -> None:
 
 def test_brush_refuses_labels_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="3 labels for 7 probabilities"):
-        Brush(("a", "b", "c"), Layout(("a", "b", "c"), width=64, height=48)).draw(
+        OverlayPainter(("a", "b", "c"), Layout(("a", "b", "c"), width=64, height=48)).draw(
             Planes.of(scene(64, 48)).copy(), marks([(1, 1, 9, 9)], hidden=False), time_s=0.0
         )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from batchemo.analysis.frames import labels_of, track_keys, tracks_in
 from batchemo.errors import UsageError
-from batchemo.results.episodes import ENTER, GAP_SECONDS, LEAST_SECONDS, SMOOTH_SECONDS, Episode, EpisodeFinder, Rules
+from batchemo.results.episodes import ENTER, GAP_SECONDS, LEAST_SECONDS, SMOOTH_SECONDS, Episode, EpisodeFinder, EpisodeRules
 
 KINDS = {"emotion": "str", "start_s": "f8", "apex_s": "f8", "end_s": "f8", "peak_probability": "f4", "n_frames": "i4"}
 """Columns of the table after those that say whose episode it is."""
@@ -39,7 +39,7 @@ def episodes(
 
     `enter=0, leave=0, least_seconds=0` names the most probable emotion at every time. Raises UsageError.
     """
-    rules = Rules(smooth_seconds, enter, leave, least_seconds, gap_seconds)
+    rules = EpisodeRules(smooth_seconds, enter, leave, least_seconds, gap_seconds)
     keys = track_keys(faces, what="episodes")
     labels = labels_of(faces)
     if not labels:
@@ -55,7 +55,7 @@ def episodes(
     return table.astype({**{key: faces[key].dtype for key in keys}, **KINDS})
 
 
-def _on_track(times: NDArray[np.float64], values: NDArray[np.float64], labels: Sequence[str], rules: Rules) -> Iterator[Episode]:
+def _on_track(times: NDArray[np.float64], values: NDArray[np.float64], labels: Sequence[str], rules: EpisodeRules) -> Iterator[Episode]:
     step_s = float(np.median(np.diff(times))) if len(times) > 1 else np.inf  # a single picture is long enough
     finder = EpisodeFinder(0, labels, rules, step_s=step_s)
     yield from finder.add(times, values)

@@ -26,9 +26,9 @@ from batchemo.errors import MediaError, UsageError
 from batchemo.media.decode import open_source
 from batchemo.media.discover import find_media
 from batchemo.options import RunOptions
-from batchemo.records import Medium, Outcome
-from batchemo.run.heartbeat import read_pulses
-from batchemo.run.local import InProcess, Workers, usable_cores
+from batchemo.records import Medium, MediumOutcome
+from batchemo.run.heartbeat import read_heartbeats
+from batchemo.run.local import InProcessEngine, ProcessEngine, usable_cores
 from batchemo.run.scheduler import Analysis
 
 WIDTH, HEIGHT, FPS = 1280, 720, 30
@@ -45,7 +45,7 @@ _LOOK_SECONDS, _LOOK_AROUND_SECONDS = 0.05, 0.5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Speed:
+class Throughput:
     """One line of the table, a picture being a frame: `frames_per_second` by the clock, without the start; processor milliseconds a frame
     by stage; the most memory that a process took."""
 
@@ -63,7 +63,7 @@ class Speed:
         return max(self.stages_ms, key=lambda stage: self.stages_ms[stage], default="")
 
 
-def measure(given: Path | None, *, seconds: float, min_face_px: int, workers: int | None = None) -> Iterator[Speed]:
+def measure(given: Path | None, *, seconds: float, min_face_px: int, workers: int | None = None) -> Iterator[Throughput]:
     """Speeds for a file or a folder, or for clips of `seconds` of 1280 x 720 with one and with five faces and for pictures of a megapixel:
     decoding alone, tables, and annotated copies, in as many processes as `workers` says, or in one and in one a core. What cannot be
     decoded is left out, and named. Raises UsageError where `given` holds nothing else."""
@@ -150,7 +150,7 @@ def _scene(wall: NDArray[np.uint8], face: NDArray[np.uint8], faces: int, index: 
     return scene
 
 
-def _decoding(media: Sequence[Medium], what: str) -> tuple[Speed, list[Medium]]:
+def _decoding(media: Sequence[Medium], what: str) -> tuple[Throughput, list[Medium]]:
     """The speed, and the media that can be decoded."""
     began, cpu = time.perf_counter(), time.thread_time()
     frames, good = 0, []
@@ -163,23 +163,23 @@ def _decoding(media: Sequence[Medium], what: str) -> tuple[Speed, list[Medium]]:
             good.append(medium)
     taken, used = time.perf_counter() - began, time.thread_time() - cpu
     memory_mb = psutil.Process().memory_info().rss // _MEGABYTE
-    return Speed(what, frames, 0, 1, frames / taken, {"decode": used / max(1, frames) * 1000}, memory_mb), good
+    return Throughput(what, frames, 0, 1, frames / taken, {"decode": used / max(1, frames) * 1000}, memory_mb), good
 
 
-def _analysis(media: Sequence[Medium], what: str, options: RunOptions, processes: int) -> Speed:
+def _analysis(media: Sequence[Medium], what: str, options: RunOptions, processes: int) -> Throughput:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder)
         pulses = results / "pulses"
         pulses.mkdir()
         weights = read_weights_file(SHIPPED)
         task = Analysis(results, options, "bench", pulses, weights.labels, weights.sha256)
-        engine = InProcess() if processes == 1 else Workers(processes, timeout_s=options.timeout, max_memory_mb=None)
+        engine = InProcessEngine() if processes == 1 else ProcessEngine(processes, timeout_s=options.timeout, max_memory_mb=None)
         with _Watcher(pulses, here=processes == 1) as watcher:
             outcomes = [watcher.timed(outcome) for outcome in engine.run(task, media)]
     return _speed(outcomes, what, processes, watcher)
 
 
-def _speed(outcomes: Sequence[Outcome], what: str, processes: int, watcher: _Watcher) -> Speed:
+def _speed(outcomes: Sequence[MediumOutcome], what: str, processes: int, watcher: _Watcher) -> Throughput:
     for outcome in outcomes:
         if outcome.row.status == "failed":
             raise UsageError(outcome.row.message)
@@ -189,7 +189,7 @@ def _speed(outcomes: Sequence[Outcome], what: str, processes: int, watcher: _Wat
     for outcome in outcomes:
         spent.update(outcome.seconds)
     stages = {stage: seconds / count * 1000 for stage, seconds in spent.items() if stage != "start"}
-    return Speed(what, frames, faces, processes, count / watcher.seconds, stages, watcher.most_mb)
+    return Throughput(what, frames, faces, processes, count / watcher.seconds, stages, watcher.most_mb)
 
 
 class _Watcher:
@@ -210,7 +210,7 @@ class _Watcher:
         self._thread.start()
         return self
 
-    def timed(self, outcome: Outcome) -> Outcome:
+    def timed(self, outcome: MediumOutcome) -> MediumOutcome:
         self.seconds = time.perf_counter() - self._began
         return outcome
 
@@ -223,7 +223,7 @@ class _Watcher:
         ended = False
         while not ended:
             ended = self._stop.wait(_LOOK_AROUND_SECONDS if self._begun and not self._here else _LOOK_SECONDS)
-            if not self._begun and any(beat.beats for beat in read_pulses(self._pulses)):
+            if not self._begun and any(beat.beats for beat in read_heartbeats(self._pulses)):
                 self._begun, self._began = True, time.perf_counter()
             for process in [me] if self._here else me.children(recursive=True):
                 with contextlib.suppress(psutil.Error):

@@ -20,7 +20,7 @@ _WITHOUT_DECORD = "PyAV reads short clips as well, if more slowly; where there a
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorCheck:
     """One checked part; where `ok` is false, `detail` says what to do. Parts that are not `needed` may be missing."""
 
     part: str
@@ -29,13 +29,13 @@ class Finding:
     needed: bool = True
 
 
-def examine() -> list[Finding]:
+def examine() -> list[DoctorCheck]:
     """All findings, most basic first."""
     return list(_examine())
 
 
-def _examine() -> Iterator[Finding]:
-    yield Finding("batchemo", True, f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
+def _examine() -> Iterator[DoctorCheck]:
+    yield DoctorCheck("batchemo", True, f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
     yield _finding("weights", _weights)
     yield _finding("torch", _torch)
     yield _finding("GPU", _gpu, needed=False)
@@ -53,15 +53,15 @@ def _examine() -> Iterator[Finding]:
     )
 
 
-def _finding(part: str, look: Callable[[], str], *, needed: bool = True, hint: str = _AGAIN) -> Finding:
+def _finding(part: str, look: Callable[[], str], *, needed: bool = True, hint: str = _AGAIN) -> DoctorCheck:
     try:
-        return Finding(part, True, look(), needed)
+        return DoctorCheck(part, True, look(), needed)
     except BatchemoError as error:
-        return Finding(part, False, str(error), needed)
+        return DoctorCheck(part, False, str(error), needed)
     except importlib.metadata.PackageNotFoundError as error:
-        return Finding(part, False, f"{error.name} is not installed; {hint}", needed)
+        return DoctorCheck(part, False, f"{error.name} is not installed; {hint}", needed)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        return Finding(part, False, f"{error}; {hint}", needed)
+        return DoctorCheck(part, False, f"{error}; {hint}", needed)
 
 
 def _weights() -> str:
@@ -114,9 +114,9 @@ def _precision() -> str:
 def _detector() -> str:
     import torch
 
-    from batchemo.faces.detector import Detector
+    from batchemo.faces.detector import MtcnnDetector
 
-    Detector(device=torch.device("cpu"))
+    MtcnnDetector(device=torch.device("cpu"))
     return f"MTCNN of facenet-pytorch {_version('facenet-pytorch')}, its weights inside"
 
 

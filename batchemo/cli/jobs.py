@@ -13,7 +13,7 @@ from batchemo.cli.exit_codes import EXIT_FAILED_MEDIA, EXIT_USAGE, exits, progra
 from batchemo.cli.help import App, examples
 from batchemo.errors import UsageError, typed
 
-app = App(
+jobs_app = App(
     help="Nightly jobs: what a file says, run, looked after and scheduled.",
     no_args_is_help=True,
     epilog=examples(
@@ -24,14 +24,14 @@ app = App(
 )
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A job file; see jobs/nightly.toml.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+JobsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Folder = Annotated[
     Path | None, typer.Option(help="Where the units of systemd are (default: those of this user).", metavar="DIR", show_default=False)
 ]
 
 
-@app.command(epilog=examples("batchemo jobs check jobs/nightly.toml"))
-def check(file: File, as_json: Json = False) -> None:
+@jobs_app.command(epilog=examples("batchemo jobs check jobs/nightly.toml"))
+def check(file: File, as_json: JobsJson = False) -> None:
     """What would be done: new, changed and failed media, and how long it may take. Exit 2 where the file would fail at night."""
     with exits():
         from batchemo.cli.jobs_output import print_forecast
@@ -48,13 +48,13 @@ def check(file: File, as_json: Json = False) -> None:
             raise typer.Exit(EXIT_USAGE)
 
 
-@app.command(epilog=examples("batchemo jobs run jobs/nightly.toml", "batchemo jobs run jobs/nightly.toml --shard 2/8"))
-def run(
+@jobs_app.command(epilog=examples("batchemo jobs run jobs/nightly.toml", "batchemo jobs run jobs/nightly.toml --shard 2/8"))
+def run_job_command(
     file: File,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Of N machines that share the folders this is number I, which takes its part.")
     ] = None,
-    as_json: Json = False,
+    as_json: JobsJson = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="A line a medium; tracebacks.")] = False,
 ) -> None:
@@ -83,10 +83,10 @@ def run(
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
 
-@app.command(epilog=examples("batchemo jobs status jobs/nightly.toml"))
+@jobs_app.command(epilog=examples("batchemo jobs status jobs/nightly.toml"))
 def status(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Job files.")],
-    as_json: Json = False,
+    as_json: JobsJson = False,
 ) -> None:
     """The last runs, what failed or was unusual, and when the next is due."""
     with exits():
@@ -104,10 +104,10 @@ def status(
             print_status(each)
 
 
-@app.command(
+@jobs_app.command(
     epilog=examples("batchemo jobs install jobs/nightly.toml --systemd", "batchemo jobs install jobs/nightly.toml --cron --write"),
 )
-def install(
+def install_command(
     file: File,
     systemd: Annotated[bool, typer.Option("--systemd", help="A service and a timer of this user.")] = False,
     cron: Annotated[bool, typer.Option("--cron", help="A line in this user's crontab.")] = False,
@@ -116,7 +116,7 @@ def install(
 ) -> None:
     """Print the units or the crontab line that start the job when it is due; with --write, install them."""
     with exits():
-        from batchemo.jobs.crontab import install as install_lines
+        from batchemo.jobs.crontab import install_cron as install_lines
         from batchemo.jobs.crontab import lines_of
         from batchemo.jobs.file import read_job
         from batchemo.jobs.systemd import enable, units_of, user_folder, write_units
@@ -145,11 +145,11 @@ def install(
                 say('units of users run while they are logged in; to let them run always: loginctl enable-linger "$USER"')
 
 
-@app.command(epilog=examples("batchemo jobs uninstall jobs/nightly.toml"))
-def uninstall(file: File, folder: Folder = None) -> None:
+@jobs_app.command(epilog=examples("batchemo jobs uninstall jobs/nightly.toml"))
+def uninstall_command(file: File, folder: Folder = None) -> None:
     """Take away what `install --write` wrote for FILE, which itself need not exist any more. Results stay."""
     with exits():
-        from batchemo.jobs.crontab import uninstall as remove_lines
+        from batchemo.jobs.crontab import uninstall_cron as remove_lines
         from batchemo.jobs.systemd import remove_units, user_folder
 
         units = remove_units(file, folder=folder or user_folder())

@@ -9,19 +9,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from batchemo.cli.messages import shown
+from batchemo.cli.messages import escape_markup
 from batchemo.errors import typed
-from batchemo.jobs.file import Job
+from batchemo.jobs.file import JobFile
 from batchemo.jobs.forecast import Forecast
-from batchemo.jobs.history import Account
-from batchemo.jobs.job_run import Night
+from batchemo.jobs.history import RunRecord
+from batchemo.jobs.job_run import JobRun
 from batchemo.jobs.status import Status
 
 _MANY = 40
 _NO_FOLDING = 100_000
 
 
-def print_forecast(job: Job, found: Forecast) -> None:
+def print_forecast(job: JobFile, found: Forecast) -> None:
     """What would be done, on stdout."""
     console = _console()
     meanings = {
@@ -35,15 +35,16 @@ def print_forecast(job: Job, found: Forecast) -> None:
     }
     for meaning, names in meanings.items():
         for name in names[:_MANY]:
-            console.print(f"[cyan]{meaning}[/cyan]  {shown(name)}")
+            console.print(f"[cyan]{meaning}[/cyan]  {escape_markup(name)}")
         if len(names) > _MANY:
             console.print(f"[cyan]{meaning}[/cyan]  and {len(names) - _MANY} more")
     todo = sum(map(len, (found.new, found.changed, found.again, found.retried)))
     counts = {"new": found.new, "changed": found.changed, "again": found.again, "failed before": found.retried}
     parts = ", ".join(f"{len(names)} {word}" for word, names in counts.items() if names)
     drawn = f"{len(found.redrawn)} would be drawn again, " if found.redrawn else ""
+    into = escape_markup(str(job.out))
     console.print(
-        f"[bold]{escape(job.name)}[/bold] would analyse {todo} media{f' ({parts})' if parts else ''} into {shown(str(job.out))}; {drawn}"
+        f"[bold]{escape(job.name)}[/bold] would analyse {todo} media{f' ({parts})' if parts else ''} into {into}; {drawn}"
         f"{len(found.done)} are done{f', {len(found.failed_before)} failed before' if found.failed_before else ''}."
     )
     if todo and found.seconds is not None:
@@ -54,10 +55,10 @@ def print_forecast(job: Job, found: Forecast) -> None:
     elif todo:
         console.print("How long that takes nobody knows: no earlier run of this job had media like these.")
     for problem in found.problems:
-        console.print(f"[yellow]{shown(problem)}[/yellow]")
+        console.print(f"[yellow]{escape_markup(problem)}[/yellow]")
 
 
-def print_night(job: Job, night: Night, *, program: str, file: str) -> None:
+def print_night(job: JobFile, night: JobRun, *, program: str, file: str) -> None:
     """The end of a run, on stderr."""
     console = _console(stderr=True)
     figures = night.account.facts["figures"]
@@ -77,17 +78,19 @@ def print_night(job: Job, night: Night, *, program: str, file: str) -> None:
     for line in drift_lines(night.account):
         console.print(line)
     if night.trouble:
-        console.print(f"[red]nobody was told[/red]: {shown(night.trouble)}")
+        console.print(f"[red]nobody was told[/red]: {escape_markup(night.trouble)}")
     if night.report.page is not None:
         console.print(f"A page to look at: {escape(night.report.page.resolve().as_uri())}")
-    console.print(f"The account: {shown(str(night.account.folder / 'run.json'))}; earlier ones: {escape(f'{program} jobs status {file}')}")
+    console.print(
+        f"The account: {escape_markup(str(night.account.folder / 'run.json'))}; earlier ones: {escape(f'{program} jobs status {file}')}"
+    )
 
 
 def print_status(found: Status) -> None:
     """The last runs and the next, on stdout."""
     console = _console()
     job = found.job
-    console.print(f"[bold]{escape(job.name)}[/bold]  {shown(str(job.file))} into {shown(str(job.out))}")
+    console.print(f"[bold]{escape(job.name)}[/bold]  {escape_markup(str(job.file))} into {escape_markup(str(job.out))}")
     if found.runs:
         table = Table(box=None, pad_edge=False)
         for name in ("began", "took"):
@@ -107,18 +110,18 @@ def print_status(found: Status) -> None:
     console.print(_due(found))
 
 
-def drift_lines(account: Account) -> Iterable[str]:
+def drift_lines(account: RunRecord) -> Iterable[str]:
     """What moved in a run beyond its usual range, or why that is not known."""
     drift = account.facts.get("drift", {})
     for finding in drift.get("findings", ()):
-        yield f"[yellow]unusual[/yellow]  {shown(finding['text'])}"
+        yield f"[yellow]unusual[/yellow]  {escape_markup(finding['text'])}"
     if drift.get("note"):
-        yield shown(drift["note"][:1].upper() + drift["note"][1:]) + "."
+        yield escape_markup(drift["note"][:1].upper() + drift["note"][1:]) + "."
     elif drift and not drift["findings"]:
         yield f"Nothing unusual, compared with {_count(drift['runs'], 'run')} before."
 
 
-def _stage_lines(account: Account) -> Iterable[str]:
+def _stage_lines(account: RunRecord) -> Iterable[str]:
     """Where the time went, in accounts that say it."""
     stages: dict[str, float] = account.facts.get("seconds_by_stage") or {}
     total = sum(stages.values())
@@ -126,12 +129,12 @@ def _stage_lines(account: Account) -> Iterable[str]:
         longest = sorted(stages.items(), key=lambda each: -each[1])
         yield (
             "Time went to "
-            + ", ".join(f"{shown(stage)} {seconds / total:.0%}" for stage, seconds in longest if seconds >= 0.005 * total)
+            + ", ".join(f"{escape_markup(stage)} {seconds / total:.0%}" for stage, seconds in longest if seconds >= 0.005 * total)
             + "."
         )
 
 
-def _cells(account: Account, *, is_running: bool) -> list[str]:
+def _cells(account: RunRecord, *, is_running: bool) -> list[str]:
     facts = account.facts
     figures = facts.get("figures", {})
     began = datetime.datetime.fromisoformat(facts["started"])
@@ -141,7 +144,7 @@ def _cells(account: Account, *, is_running: bool) -> list[str]:
         odd = len(facts.get("drift", {}).get("findings", ()))
         how = f"[yellow]done, {odd} unusual[/yellow]" if odd else "done"
     else:
-        how = f"[red]{_HOW.get(facts['how'], facts['how'])}[/red] {shown(facts.get('message', ''))}".rstrip()
+        how = f"[red]{_HOW.get(facts['how'], facts['how'])}[/red] {escape_markup(facts.get('message', ''))}".rstrip()
     took = datetime.datetime.fromisoformat(facts["ended"]) - began if "ended" in facts else None
     shard = f" (shard {account.shard})" if account.shard else ""
     return [
@@ -170,7 +173,7 @@ def _due(found: Status) -> str:
     if not found.installed:
         hint = f"batchemo jobs install {typed(found.job.file)} --systemd (or --cron)"
         return f"{when}; but neither systemd nor cron of this user knows of it. To install it: {escape(hint)}"
-    return f"{when}, by {shown(', '.join(found.installed))}."
+    return f"{when}, by {escape_markup(', '.join(found.installed))}."
 
 
 def _console(*, stderr: bool = False) -> Console:

@@ -13,11 +13,11 @@ from batchemo import __version__
 from batchemo.cli.exit_codes import EXIT_DEFECT, EXIT_FAILED_MEDIA, exits, program, say
 from batchemo.cli.help import App
 from batchemo.cli.help import examples as _examples
-from batchemo.cli.jobs import app as jobs_app
-from batchemo.cli.run import Json, run
+from batchemo.cli.jobs import jobs_app
+from batchemo.cli.run import RunJson, run_command
 from batchemo.errors import typed
 
-app = App(
+main_app = App(
     name="batchemo",
     help="Emotion timelines of every face in folders of pictures and videos.",
     pretty_exceptions_enable=False,
@@ -26,17 +26,17 @@ app = App(
 
 _RUNS, _RESULTS, _MACHINE = "Analyse", "Look at results", "Look after this machine"
 
-app.add_typer(jobs_app, name="jobs", rich_help_panel=_RUNS)
+main_app.add_typer(jobs_app, name="jobs", rich_help_panel=_RUNS)
 
 Results = Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")]
 
 
 def main() -> None:
     """Entry point of the command. Its name is told here, because shells complete no other."""
-    app(prog_name="batchemo")
+    main_app(prog_name="batchemo")
 
 
-@app.callback(
+@main_app.callback(
     invoke_without_command=True,
     epilog=_examples("batchemo run ./videos --out results", "batchemo summary results", "batchemo COMMAND --help  says more of each"),
 )
@@ -59,7 +59,7 @@ def _welcome(program: str) -> str:
     return f"Emotion timelines of every face in folders of pictures and videos. To begin, type:\n\n{typed_lines}\n\nMore: {program} --help"
 
 
-app.command(
+main_app.command(
     rich_help_panel=_RUNS,
     epilog=_examples(
         "batchemo run ./videos --out results",
@@ -69,11 +69,11 @@ app.command(
     )
     + "\n\nThe same command goes on where an earlier one ended. Each option is also a variable BATCHEMO_<NAME>"
     " and a key of the --config file.",
-)(run)
+)(run_command)
 
 
-@app.command(rich_help_panel=_RESULTS, epilog=_examples("batchemo report results"))
-def report(results: Results, as_json: Json = False) -> None:
+@main_app.command(rich_help_panel=_RESULTS, epilog=_examples("batchemo report results"))
+def report(results: Results, as_json: RunJson = False) -> None:
     """(Re)build the web page of results, report/index.html, without decoding anything; prints where it is."""
     with exits():
         from batchemo.report.site import write_site
@@ -82,7 +82,7 @@ def report(results: Results, as_json: Json = False) -> None:
         typer.echo(json.dumps(site.as_dict(), ensure_ascii=False) if as_json else str(site.page))
 
 
-@app.command(
+@main_app.command(
     rich_help_panel=_RESULTS,
     epilog=_examples(
         "batchemo summary results",
@@ -100,7 +100,7 @@ def summary(
         ),
     ] = "media",
     top: Annotated[int | None, typer.Option(min=1, help="Only so many media.", metavar="N")] = None,
-    as_json: Json = False,
+    as_json: RunJson = False,
 ) -> None:
     """A table of the media: frames, faces, tracks, emotions and their course over time, and the total."""
     with exits():
@@ -114,11 +114,11 @@ def summary(
             print_summary(found, top=top)
 
 
-@app.command(
+@main_app.command(
     rich_help_panel=_RESULTS,
     epilog=_examples("batchemo export results --to csv", "batchemo export results --to webvtt", "batchemo export results --to notebook"),
 )
-def export(
+def export_command(
     results: Results,
     to: Annotated[
         Literal["csv", "webvtt", "eaf", "mot", "notebook"],
@@ -132,11 +132,11 @@ def export(
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="Where to (default: DIR/exports/FORMAT; webvtt: beside the annotated videos)."),
     ] = None,
-    as_json: Json = False,
+    as_json: RunJson = False,
 ) -> None:
     """Write results in a format that other programs open; nothing is analysed again."""
     with exits():
-        from batchemo.analysis.export.formats import export as export_results
+        from batchemo.analysis.export.formats import export_results
 
         written = export_results(results, to, out=out)
         if as_json:
@@ -147,18 +147,18 @@ def export(
             say(f"{results} holds no videos, and {to} is for videos; for pictures: --to csv")
 
 
-@app.command(
+@main_app.command(
     rich_help_panel=_RESULTS,
     epilog=_examples("batchemo verify results", "batchemo verify results --deep", "batchemo verify results --reader ffmpeg"),
 )
-def verify(
+def verify_command(
     results: Results,
     deep: Annotated[bool, typer.Option("--deep", help="Read and decode all media again, and prove each row by its frame.")] = False,
     reader: Annotated[
         Literal["pyav", "ffmpeg"] | None,
         typer.Option(help="What decodes again: PyAV, frame by frame, or the ffmpeg command. Means --deep."),
     ] = None,
-    as_json: Json = False,
+    as_json: RunJson = False,
 ) -> None:
     """Audit a results folder: is every frame of every medium accounted for, is every file whole. Exit 3 where something is off."""
     with exits():
@@ -174,7 +174,7 @@ def verify(
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
 
-@app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo bench", "batchemo bench clip.mp4", "batchemo bench pictures/"))
+@main_app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo bench", "batchemo bench clip.mp4", "batchemo bench pictures/"))
 def bench(
     medium: Annotated[
         Path | None, typer.Argument(metavar="[INPUT]", help="A video, or a folder; without one, clips and pictures are made.")
@@ -184,7 +184,7 @@ def bench(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; otherwise it is measured with one and with one a core.", metavar="N")
     ] = None,
-    as_json: Json = False,
+    as_json: RunJson = False,
 ) -> None:
     """How quick the analysis is here, stage by stage, and what limits it."""
     with exits():
@@ -201,8 +201,8 @@ def bench(
             table.conclude(fixed)
 
 
-@app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo doctor"))
-def doctor(as_json: Json = False) -> None:
+@main_app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo doctor"))
+def doctor(as_json: RunJson = False) -> None:
     """Can this machine do the work: device, weights, codecs, versions."""
     with exits():
         from batchemo.cli.doctor import examine

@@ -16,19 +16,19 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from batchemo.cli.doctor import Finding
+from batchemo.cli.doctor import DoctorCheck
 from batchemo.errors import typed
-from batchemo.media.discover import PassedOver
+from batchemo.media.discover import SkippedFile
 from batchemo.media.foreign import RAW
 from batchemo.records import MediaRow
 from batchemo.report.summary import summarise
 from batchemo.results.faces_left import FACES_LEFT
-from batchemo.run.heartbeat import read_pulses
-from batchemo.run.run import STAYS_BLURRED, Plan, Report, Watch, count_kinds
+from batchemo.run.heartbeat import read_heartbeats
+from batchemo.run.run import STAYS_BLURRED, RunCallbacks, RunPlan, RunResult, count_kinds
 from batchemo.verify.audit import Verification
 
 if TYPE_CHECKING:
-    from batchemo.cli.benchmark import Speed
+    from batchemo.cli.benchmark import Throughput
 
 _REFRESH_SECONDS = 0.5
 _SAY_EVERY_SECONDS = 60
@@ -66,7 +66,7 @@ class Display:
         self._done_bytes = 0
         self._stop = threading.Event()
         self._poller: threading.Thread | None = None
-        self.watch = Watch(started=self._started, finished=self._on_finished)
+        self.watch = RunCallbacks(started=self._started, finished=self._on_finished)
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -78,7 +78,7 @@ class Display:
             self._poller.join()
         self._progress.stop()
 
-    def conclude(self, report: Report, out: Path, *, program: str, python: str, min_face_px: int) -> None:
+    def conclude(self, report: RunResult, out: Path, *, program: str, python: str, min_face_px: int) -> None:
         """The last words: what was found, what failed, and what to type next."""
         if self._quiet:
             return
@@ -89,7 +89,7 @@ class Display:
             told = f"Not there any more: {_listed(report.vanished)}. To remove their results: --prune"
             console.print(told, highlight=False, soft_wrap=True)
         if report.passed_over:
-            console.print(f"{told_of_kinds(report.passed_over)}.", highlight=False, soft_wrap=True)
+            console.print(f"{skipped_kinds_messages(report.passed_over)}.", highlight=False, soft_wrap=True)
         if not report.rows:
             told = "No pictures or videos were found there: nothing that is JPEG, PNG, WebP, TIFF ... or a video that FFmpeg reads"
             console.print(escape(told), highlight=False, soft_wrap=True)
@@ -102,7 +102,9 @@ class Display:
         media = "1 medium" if len(report.rows) == 1 else f"{len(report.rows)} media"
         failed = f", [red]{len(report.failed)} failed[/red]," if report.failed else ""
         console.print(f"[bold]{media}[/bold]{before}{failed} in {report.seconds:.0f} s.", highlight=False)
-        console.print(f"{shown(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False)
+        console.print(
+            f"{escape_markup(str(out))} now holds {total.frames} frames, {total.faces} faces on {total.tracks} tracks.", highlight=False
+        )
         self._say_what_was_read_in_part(report)
         self._say_where_no_face_is(report, min_face_px)
         self.say_where_faces_are_left(report)
@@ -128,7 +130,7 @@ class Display:
         for meaning, command in steps:
             console.print(f"  {meaning:<{width}}  [cyan]{escape(command)}[/cyan]", highlight=False, soft_wrap=True)
 
-    def say_where_faces_are_left(self, report: Report) -> None:
+    def say_where_faces_are_left(self, report: RunResult) -> None:
         """In which blurred copies, of this run or an earlier one, a face may still be seen, and when."""
         for row in report.faces_left[:_MANY]:
             self._console.print(f"[red]not all blurred[/red] {_told(row)}", highlight=False, soft_wrap=True)
@@ -138,22 +140,24 @@ class Display:
                 f"[red]not all blurred[/red] {more} media more; column `message` of media.parquet says when", highlight=False
             )
 
-    def _say_what_was_read_in_part(self, report: Report) -> None:
+    def _say_what_was_read_in_part(self, report: RunResult) -> None:
         """Which media are done, though something of them is lost or was not looked at."""
         partly = [row for row in report.rows if row.status == "done" and row.message and row.error != FACES_LEFT]
         for row in partly[:_MANY]:
-            self._console.print(f"[yellow]in part[/yellow] {shown(row.media)}: {shown(row.message)}", highlight=False, soft_wrap=True)
+            self._console.print(
+                f"[yellow]in part[/yellow] {escape_markup(row.media)}: {escape_markup(row.message)}", highlight=False, soft_wrap=True
+            )
         if len(partly) > _MANY:
             told = f"{len(partly) - _MANY} media more; column `message` of media.parquet says what"
             self._console.print(f"[yellow]in part[/yellow] {told}", highlight=False, soft_wrap=True)
 
-    def _say_where_no_face_is(self, report: Report, min_face_px: int) -> None:
+    def _say_where_no_face_is(self, report: RunResult, min_face_px: int) -> None:
         """Nothing where every medium has faces; the usual reasons where none has."""
         seen = [row for row in report.rows if row.n_frames_analysed]
         without = [row for row in seen if not row.n_faces]
         if not without:
             return
-        names = "; ".join(shown(row.media) for row in without[:_A_FEW]) + ("; ..." if len(without) > _A_FEW else "")
+        names = "; ".join(escape_markup(row.media) for row in without[:_A_FEW]) + ("; ..." if len(without) > _A_FEW else "")
         self._console.print(f"No face was found in {len(without)} of {len(seen)} media: {names}", highlight=False, soft_wrap=True)
         if len(without) < len(seen):
             return
@@ -170,7 +174,7 @@ class Display:
             self._console.print(f"  - {reason}", highlight=False, soft_wrap=True)
 
     @staticmethod
-    def as_dict(report: Report) -> dict[str, Any]:
+    def as_dict(report: RunResult) -> dict[str, Any]:
         """The report for JSON."""
         rows = [row.as_dict() for row in report.rows]
         lists = {name: list(getattr(report, name)) for name in ("analysed", "redrawn", "vanished", "pruned")}
@@ -178,7 +182,7 @@ class Display:
         passed_over = count_kinds(report.passed_over)
         return {"run_id": report.run_id, "seconds": report.seconds, **lists, "faces_left": left, "passed_over": passed_over, "media": rows}
 
-    def _started(self, planned: Plan, pulses: Path) -> None:
+    def _started(self, planned: RunPlan, pulses: Path) -> None:
         if planned.stays_blurred and not self._quiet:
             self._progress.console.print(escape(STAYS_BLURRED), highlight=False, soft_wrap=True)
         self._sizes = {medium.name: _size(medium.path) for medium in planned.todo}
@@ -195,7 +199,8 @@ class Display:
             self._progress.console.print(f"[red]failed[/red] {_told(row)}", highlight=False, soft_wrap=True)
         elif self._verbose:
             self._progress.console.print(
-                f"{shown(row.media)}: {row.n_frames_analysed} frames, {row.n_faces} faces, {row.seconds_taken:.1f} s", highlight=False
+                f"{escape_markup(row.media)}: {row.n_frames_analysed} frames, {row.n_faces} faces, {row.seconds_taken:.1f} s",
+                highlight=False,
             )
 
     def _poll(self, pulses: Path) -> None:
@@ -203,7 +208,7 @@ class Display:
         while not self._stop.wait(_REFRESH_SECONDS) and self._task is not None and pulses.is_dir():
             frames = 0
             shares: dict[str, float] = {}  # a medium that is tried again has the pulse of the worker that died, too
-            for beat in read_pulses(pulses):
+            for beat in read_heartbeats(pulses):
                 frames += beat.frames
                 name = self._outputs.get(beat.output, "")
                 if name not in self._finished:
@@ -229,7 +234,7 @@ class SpeedTable:
 
     def __init__(self, *, quiet: bool) -> None:
         self._status = Console(stderr=True, quiet=quiet).status("Measuring; this takes a few minutes ...")
-        self._speeds: list[Speed] = []
+        self._speeds: list[Throughput] = []
 
     def __enter__(self) -> SpeedTable:
         self._status.__enter__()
@@ -238,7 +243,7 @@ class SpeedTable:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._status.__exit__(kind, error, trace)
 
-    def add(self, speed: Speed) -> Speed:
+    def add(self, speed: Throughput) -> Throughput:
         self._speeds.append(speed)
         self._status.update(f"{escape(speed.what)}: {speed.frames_per_second:.0f} frames a second; going on ...")
         return speed
@@ -273,8 +278,8 @@ def print_verification(found: Verification) -> None:
     """What is off, a line each, on stdout; what was looked at, and what could not be, on stderr."""
     console, aside = Console(), Console(stderr=True)
     for problem in found.problems:
-        name = f"{shown(problem.media)}: " if problem.media else ""
-        console.print(f"[red]{problem.kind}[/red] {name}{shown(problem.message)}", highlight=False, soft_wrap=True)
+        name = f"{escape_markup(problem.media)}: " if problem.media else ""
+        console.print(f"[red]{problem.kind}[/red] {name}{escape_markup(problem.message)}", highlight=False, soft_wrap=True)
     if found.gone:
         told = f"Not where they were, so that their tables could only be compared with each other: {_listed(found.gone)}"
         aside.print(told, highlight=False, soft_wrap=True)
@@ -286,7 +291,7 @@ def print_verification(found: Verification) -> None:
     aside.print(verdict, highlight=False, soft_wrap=True)
 
 
-def print_findings(findings: Sequence[Finding]) -> None:
+def print_findings(findings: Sequence[DoctorCheck]) -> None:
     """A line for each finding, on stdout."""
     console = Console()
     for finding in findings:
@@ -299,35 +304,36 @@ def print_findings(findings: Sequence[Finding]) -> None:
         console.print("\nAll that a run needs is here.", highlight=False)
 
 
-def told_of_kinds(passed_over: Sequence[PassedOver]) -> str:
+def skipped_kinds_messages(passed_over: Sequence[SkippedFile]) -> str:
     """Pictures that were passed over, each kind once, and what to type to have them analysed; safe to print."""
     kinds = count_kinds(passed_over)
     names = [f"{kind['count']} {_named(kind['kind'], kind['count'])} ({kind['extension'] or 'no extension'})" for kind in kinds]
-    return f"Passed over: {shown(', '.join(names))}; convert them to JPEG or PNG first, for example with: {shown(kinds[0]['example'])}"
+    example = escape_markup(kinds[0]["example"])
+    return f"Passed over: {escape_markup(', '.join(names))}; convert them to JPEG or PNG first, for example with: {example}"
 
 
 def _named(kind: str, count: int) -> str:
     return f"{kind}s" if kind == RAW and count > 1 else kind
 
 
-def shown(text: str) -> str:
+def escape_markup(text: str) -> str:
     """Text that holds names of files, safe to print: control characters as escapes, and nothing taken for markup."""
-    return escape(printable(text))
+    return escape(escape_control(text))
 
 
-def printable(text: str) -> str:
+def escape_control(text: str) -> str:
     """Text with what is not printable, such as line breaks and turns of direction, as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _told(row: MediaRow) -> str:
     """Why a medium failed; most messages name it themselves."""
-    return shown(row.message if row.media in row.message else f"{row.media}: {row.message}")
+    return escape_markup(row.message if row.media in row.message else f"{row.media}: {row.message}")
 
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _A_FEW} more" if len(names) > _A_FEW else ""
-    return f"{len(names)} {'medium' if len(names) == 1 else 'media'} ({', '.join(shown(name) for name in names[:_A_FEW])}{more})"
+    return f"{len(names)} {'medium' if len(names) == 1 else 'media'} ({', '.join(escape_markup(name) for name in names[:_A_FEW])}{more})"
 
 
 def _size(path: Path) -> int:

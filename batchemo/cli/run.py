@@ -15,10 +15,10 @@ from batchemo.options import BlurStyle, Codec, Quality
 _READ, _ANALYSE, _HOW = "What to read", "What to analyse", "How"
 _WRITE, _LOOK, _AGAIN, _TALK = "What to write", "How annotated copies look", "Again or not", "How to talk"
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=_TALK)]
+RunJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=_TALK)]
 
 
-def run(
+def run_command(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Pictures, videos, and folders of them.")],
     out: Annotated[Path, typer.Option("--out", envvar="BATCHEMO_OUT", metavar="DIR", help="The results folder; made if missing.")],
     include: Annotated[
@@ -151,15 +151,14 @@ def run(
     config: Annotated[
         Path | None, typer.Option(help="TOML file of options (default: ./batchemo.toml).", metavar="FILE", rich_help_panel=_TALK)
     ] = None,
-    as_json: Json = False,
+    as_json: RunJson = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.", rich_help_panel=_TALK)] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="A line a medium; tracebacks.", rich_help_panel=_TALK)] = False,
 ) -> None:
     """Analyse pictures and videos: tables, annotated copies, a page and an account of the run go to --out."""
     with exits(verbose=verbose):
         from batchemo.options import merge_options
-        from batchemo.run.run import plan
-        from batchemo.run.run import run as run_media
+        from batchemo.run.run import plan_run, run_media
 
         if force and resume:
             raise UsageError("--force and --resume exclude each other")
@@ -199,7 +198,7 @@ def run(
         options = merge_options(flags, config=config)
         set_up_logging(quiet=quiet, verbose=verbose)
         if options.dry_run:
-            _print_plan(plan(inputs, out, options), as_json=as_json)
+            _print_plan(plan_run(inputs, out, options), as_json=as_json)
             return
         from batchemo.cli.messages import Display
 
@@ -214,7 +213,7 @@ def run(
 
 
 def _print_plan(planned: Any, *, as_json: bool) -> None:
-    from batchemo.cli.messages import told_of_kinds
+    from batchemo.cli.messages import skipped_kinds_messages
     from batchemo.run.run import STAYS_BLURRED, count_kinds
 
     if as_json:
@@ -234,5 +233,5 @@ def _print_plan(planned: Any, *, as_json: bool) -> None:
     gone = f", {len(planned.vanished)} are not there any more (see --prune)" if planned.vanished else ""
     drawn = f", {len(planned.redrawn)} drawn again" if planned.redrawn else ""
     if planned.passed_over:
-        say(told_of_kinds(planned.passed_over))
+        say(skipped_kinds_messages(planned.passed_over))
     say(f"{len(planned.todo) - len(planned.redrawn)} media would be analysed{drawn}, {len(planned.done)} are done{gone}")

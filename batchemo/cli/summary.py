@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from batchemo.cli.messages import printable, shown
+from batchemo.cli.messages import escape_control, escape_markup
 from batchemo.palette import as_ansi, as_hex, colours
-from batchemo.report.summary import Count, Course, MediumSummary, Summary
+from batchemo.report.summary import EmotionCourse, FaceCounts, MediumSummary, Summary
 
 _FEW = 0.1
 """Share of faces at or below which a mix of emotions stands for too few of them to go without saying so."""
@@ -46,7 +46,7 @@ def print_summary(found: Summary, *, top: int | None = None) -> None:
     for medium in found.media[:top]:
         if medium.message:
             name = "" if medium.status == "failed" else f"{medium.media}: "  # failures name their file
-            console.print(shown(f"{name}{medium.message}"), highlight=False, soft_wrap=True)
+            console.print(escape_markup(f"{name}{medium.message}"), highlight=False, soft_wrap=True)
 
 
 def _print_table(console: Console, rows: Sequence[dict[str, str]], colour_of: dict[str, str]) -> None:
@@ -75,7 +75,7 @@ def _print_lines(rows: Sequence[dict[str, str]]) -> None:
         print("  ".join(cells).rstrip())
 
 
-def _count_cells(count: Count) -> dict[str, str]:
+def _count_cells(count: FaceCounts) -> dict[str, str]:
     shares = sorted(count.shares.items(), key=lambda item: -item[1])
     mix = ", ".join(f"{label} {share:.0%}" for label, share in shares[:3] if share >= 0.005)
     uncertain = f"{count.uncertain / count.faces:.0%}" if count.faces else ""
@@ -90,12 +90,12 @@ def _count_cells(count: Count) -> dict[str, str]:
 
 def _summary_cells(medium: MediumSummary, colour_of: dict[str, str]) -> dict[str, str]:
     """With the markup of rich where there are colours."""
-    name = printable(medium.media)
+    name = escape_control(medium.media)
     cells = {"media": escape(name) if colour_of else name, "status": medium.status}
     return _count_cells(medium.count) | cells | {"timeline": _sparkline(medium.course, colour_of)}
 
 
-def _sparkline(course: Course, colour_of: dict[str, str]) -> str:
+def _sparkline(course: EmotionCourse, colour_of: dict[str, str]) -> str:
     """A block for each step: as high as its emotion is probable, in the emotion's colour if there are any."""
     parts = []
     for emotion, probability in zip(course.emotions, course.probabilities, strict=True):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from batchemo.devices import upload
-from batchemo.emotion.fused import FoldedNet, can_fold
-from batchemo.emotion.int8 import IntegerNetwork, integers_pay
+from batchemo.emotion.fused import FusedNet, can_fuse
+from batchemo.emotion.int8 import Int8Net, int8_is_faster
 from batchemo.emotion.weights import Weights, WeightsFile
 
 Precision = Literal["int8", "bfloat16", "float16", "float32"]
@@ -81,16 +81,16 @@ def choose_precision(weights: Weights | WeightsFile, device: torch.device) -> Pr
     """
     if device.type == "cuda":
         return "float16"
-    if device.type == "cpu" and weights.ranges is not None and integers_pay():
+    if device.type == "cpu" and weights.ranges is not None and int8_is_faster():
         return "int8"
     return "bfloat16" if device.type == "cpu" and has_bfloat16() else "float32"
 
 
 def _prepare(weights: Weights, device: torch.device, precision: Precision) -> Callable[[Tensor], Tensor]:
     if precision == "int8" and weights.ranges is not None:
-        return IntegerNetwork(weights.network, weights.ranges)
-    if device.type == "cpu" and can_fold(weights.network):
-        return FoldedNet(weights.network, getattr(torch, precision))
+        return Int8Net(weights.network, weights.ranges)
+    if device.type == "cpu" and can_fuse(weights.network):
+        return FusedNet(weights.network, getattr(torch, precision))
     return weights.network.to(device).to(memory_format=torch.channels_last).eval()
 
 

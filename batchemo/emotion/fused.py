@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from batchemo.emotion.model import INPUT_PX, ExpressionNet, NetworkSpec, ResidualBlock, fold, standardise
+from batchemo.emotion.model import INPUT_PX, ExpressionNet, NetworkSpec, ResidualBlock, fuse_conv_norm, standardize
 
 _FACES = 16
 """Batch for which oneDNN is asked to choose the order; others work as well."""
 
 
-class FoldedNet:
+class FusedNet:
     """N x 1 x 48 x 48 crops -> logits float64 N x classes, as `ExpressionNet` has them, in `dtype` (float32 or bfloat16).
 
     One thread of a Zen 4 reads a face of 173 million multiply-adds in 2.5 ms alone and 1.55 in batches of 16, in bfloat16; torch's
@@ -44,7 +44,7 @@ class FoldedNet:
             self._blocks.append(_Block(halves, first, second, shortcut))
 
     def __call__(self, crops: Tensor) -> Tensor:
-        x = standardise(crops).to(self._dtype).contiguous(memory_format=torch.channels_last)
+        x = standardize(crops).to(self._dtype).contiguous(memory_format=torch.channels_last)
         for conv in self._stem:
             x = conv(x, "relu")
         for block in self._blocks:
@@ -53,8 +53,8 @@ class FoldedNet:
         return cast(Tensor, self._head(x.float().mean(dim=(2, 3)).double()))
 
 
-def can_fold(network: ExpressionNet) -> bool:
-    """Whether this processor and this architecture (residual, without gates) are ones that `FoldedNet` knows."""
+def can_fuse(network: ExpressionNet) -> bool:
+    """Whether this processor and this architecture (residual, without gates) are ones that `FusedNet` knows."""
     return network.spec.is_plain_resnet and platform.machine() in {"x86_64", "AMD64"} and _works()
 
 
@@ -66,7 +66,7 @@ def _works() -> bool:
     try:
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             small = ExpressionNet(NetworkSpec(stem=8, widths=(16,), blocks=(1,))).eval()
-            FoldedNet(small, torch.float32)(torch.zeros(1, 1, INPUT_PX, INPUT_PX))
+            FusedNet(small, torch.float32)(torch.zeros(1, 1, INPUT_PX, INPUT_PX))
     except (AttributeError, RuntimeError, TypeError):
         return False
     return True
@@ -97,7 +97,7 @@ class _Block(NamedTuple):
 
 
 def _conv(conv: nn.Module, norm: nn.Module, side_px: int, dtype: torch.dtype) -> _Conv:
-    weight, bias = fold(conv, norm)
+    weight, bias = fuse_conv_norm(conv, norm)
     padding = [weight.shape[2] // 2] * 2
     reorder = torch.ops.mkldnn._reorder_convolution_weight
     size = [_FACES, weight.shape[1], side_px, side_px]

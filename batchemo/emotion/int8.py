@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from batchemo.emotion.model import INPUT_PX, ExpressionNet, NetworkSpec, fold, standardise
+from batchemo.emotion.model import INPUT_PX, ExpressionNet, NetworkSpec, fuse_conv_norm, standardize
 
-Ranges = dict[str, tuple[float, float]]
-"""Least and largest output of each of a network's `points`."""
+CalibrationRanges = dict[str, tuple[float, float]]
+"""Least and largest output of each of a network's `quantization_points`."""
 
 _ops: Any = torch.ops.onednn
 _ONES = [1, 1]
@@ -33,7 +33,7 @@ _BATCHES = 16
 
 
 @functools.cache
-def integers_pay() -> bool:
+def int8_is_faster() -> bool:
     """Whether the processor is quicker with integers of eight bits (AVX2), and torch has the operators. Older torch cannot tell.
 
     Without AVX512-VNNI sums of two products are cut off at 16 bits: that happens so seldom that probabilities of PublicTest move no
@@ -49,13 +49,13 @@ def _works() -> bool:
     try:
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             small = ExpressionNet(NetworkSpec(stem=8, widths=(16,), blocks=(1,))).eval()
-            IntegerNetwork(small, dict.fromkeys(points(small), (-1.0, 1.0)))(blank)
+            Int8Net(small, dict.fromkeys(quantization_points(small), (-1.0, 1.0)))(blank)
     except (AttributeError, RuntimeError, TypeError):
         return False
     return True
 
 
-def points(network: ExpressionNet) -> tuple[str, ...]:
+def quantization_points(network: ExpressionNet) -> tuple[str, ...]:
     """The modules whose outputs become integers; none where the network is not a resnet without gates."""
     if not network.spec.is_plain_resnet:
         return ()
@@ -67,12 +67,13 @@ def points(network: ExpressionNet) -> tuple[str, ...]:
 
 
 @torch.inference_mode()
-def measure_ranges(network: ExpressionNet, crops: Tensor) -> Ranges | None:
-    """Ranges on `crops` (uint8 N x 1 x 48 x 48, of the training; at most 1,024, drawn evenly). None of a network without `points`.
+def calibrate_ranges(network: ExpressionNet, crops: Tensor) -> CalibrationRanges | None:
+    """Ranges on `crops` (uint8 N x 1 x 48 x 48, of the training; at most 1,024, drawn evenly). None where there are no
+    `quantization_points`.
 
     They are means over batches of 64: with the extremes of all crops, steps are coarser and probabilities moved a fifth further.
     """
-    names = points(network)
+    names = quantization_points(network)
     if not names:
         return None
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
@@ -96,13 +97,13 @@ def measure_ranges(network: ExpressionNet, crops: Tensor) -> Ranges | None:
     return {name: (least, largest) for name, (least, largest) in means.items()}
 
 
-class IntegerNetwork:
+class Int8Net:
     """N x 1 x 48 x 48 grey crops (uint8, on the CPU) -> N x classes logits, float64, as `network` gives them, whose `ranges` these are."""
 
-    def __init__(self, network: ExpressionNet, ranges: Ranges) -> None:
+    def __init__(self, network: ExpressionNet, ranges: CalibrationRanges) -> None:
         conv, norm, _, conv2, norm2, _ = network.stem
         inner, form = _Form.above_zero(ranges["stem.2"]), _Form.above_zero(ranges["stem.5"])
-        weight, bias = fold(conv, norm)
+        weight, bias = fuse_conv_norm(conv, norm)
         # The half makes cutting off a rounding.
         self._first = weight / inner.scale, bias / inner.scale + 0.5
         side_px = INPUT_PX
@@ -117,7 +118,7 @@ class IntegerNetwork:
 
     def __call__(self, crops: Tensor) -> Tensor:
         # `functional.conv2d` would calculate single crops by another method, which rounds otherwise.
-        x = torch.mkldnn_convolution(standardise(crops), *self._first, _ONES, _ONES, _ONES, 1).clamp_(0, _LARGEST)
+        x = torch.mkldnn_convolution(standardize(crops), *self._first, _ONES, _ONES, _ONES, 1).clamp_(0, _LARGEST)
         x = self._second(x.to(torch.uint8).contiguous(memory_format=torch.channels_last))
         for block in self._blocks:
             x = block(x)
@@ -156,7 +157,7 @@ class _Convolution(NamedTuple):
     @classmethod
     def pack(cls, conv: nn.Module, norm: nn.Module, *, side_px: int, inputs: _Form, outputs: _Form) -> _Convolution:
         """For pictures of `side_px` x `side_px`; others are read as well, perhaps not as quickly."""
-        weight, bias = fold(conv, norm)
+        weight, bias = fuse_conv_norm(conv, norm)
         padding = weight.shape[2] // 2
         scales = weight.abs().amax(dim=(1, 2, 3)).clamp_min(_SMALLEST_SCALE) / _LARGEST_WEIGHT
         whole = (weight / scales[:, None, None, None]).round().to(torch.int8)
@@ -185,7 +186,7 @@ class _Convolution(NamedTuple):
 class _Block:
     """A residual block."""
 
-    def __init__(self, block: Any, name: str, ranges: Ranges, *, side_px: int, inputs: _Form) -> None:
+    def __init__(self, block: Any, name: str, ranges: CalibrationRanges, *, side_px: int, inputs: _Form) -> None:
         middle, self.outputs = _Form.above_zero(ranges[f"{name}.norm1"]), _Form.above_zero(ranges[name])
         self._pools = not isinstance(block.pool, nn.Identity)
         self._conv1 = _Convolution.pack(block.conv1, block.norm1, side_px=side_px, inputs=inputs, outputs=middle)

@@ -111,7 +111,7 @@ class ExpressionNet(nn.Module):
 
     def maps(self, crops: Tensor) -> Tensor:
         """What the head reads: N x the last of `spec.widths` x h x w."""
-        return self.stages(self.stem(standardise(crops)))  # type: ignore[no-any-return]
+        return self.stages(self.stem(standardize(crops)))  # type: ignore[no-any-return]
 
     def features(self, crops: Tensor) -> Tensor:
         """The same, averaged over the picture: N x the last of `spec.widths`."""
@@ -126,14 +126,14 @@ class ExpressionNet(nn.Module):
         return logits.float()
 
 
-def standardise(crops: Tensor) -> Tensor:
+def standardize(crops: Tensor) -> Tensor:
     """N x 1 x H x W crops -> the same in float32, each with mean 0 and, unless it is nearly flat, standard deviation 1."""
     scaled = crops.float() / 255 if crops.dtype == torch.uint8 else crops.float()
     spread, mean = torch.std_mean(scaled, dim=(1, 2, 3), keepdim=True, correction=0)
     return (scaled - mean) / spread.clamp_min(_STANDARD_DEVIATION_FLOOR)
 
 
-def fold(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
+def fuse_conv_norm(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution that does what `conv` and, after it, `norm` do in evaluation."""
     fused = fuse_conv_bn_eval(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm))
     return fused.weight.detach(), cast(Tensor, fused.bias).detach()

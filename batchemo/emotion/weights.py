@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from batchemo.errors import WeightsError
 
 if TYPE_CHECKING:
-    from batchemo.emotion.int8 import Ranges
+    from batchemo.emotion.int8 import CalibrationRanges
     from batchemo.emotion.model import ExpressionNet
 
 SHIPPED = Path(__file__).parent / "weights" / "fer2013.safetensors"
@@ -37,7 +37,7 @@ class WeightsFile:
     sha256: str
     figures: dict[str, Any]
     network_json: str
-    ranges: Ranges | None = None
+    ranges: CalibrationRanges | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Weights:
     temperature: float
     sha256: str
     figures: dict[str, Any]
-    ranges: Ranges | None = None
+    ranges: CalibrationRanges | None = None
 
 
 def read_weights_file(path: Path = SHIPPED) -> WeightsFile:
@@ -63,10 +63,10 @@ def read_weights_file(path: Path = SHIPPED) -> WeightsFile:
         raise WeightsError(f"{path}: cannot read the weights ({error.strerror}); give others with --weights FILE") from error
     expected = expected_sha256(path)
     if expected is None and path == SHIPPED:
-        raise WeightsError(f"{sidecar(path)} is missing, so the weights cannot be checked; install batchemo again")
+        raise WeightsError(f"{sha256_path(path)} is missing, so the weights cannot be checked; install batchemo again")
     if expected not in (None, digest):
         raise WeightsError(
-            f"{path}: damaged: its SHA-256 is {digest[:16]}..., {sidecar(path).name} says {str(expected)[:16]}...; copy it again"
+            f"{path}: damaged: its SHA-256 is {digest[:16]}..., {sha256_path(path).name} says {str(expected)[:16]}...; copy it again"
         )
     try:
         with safe_open(path, framework="np") as file:
@@ -85,7 +85,7 @@ def load_weights(path: Path = SHIPPED) -> Weights:
     """Reads `path` into a network on the CPU. Raises WeightsError like `read_weights_file`."""
     from safetensors.torch import load_file
 
-    from batchemo.emotion.int8 import points
+    from batchemo.emotion.int8 import quantization_points
     from batchemo.emotion.model import ExpressionNet, NetworkSpec
 
     file = read_weights_file(path)
@@ -102,7 +102,7 @@ def load_weights(path: Path = SHIPPED) -> Weights:
         raise WeightsError(f"{path}: damaged weights ({error}); give others with --weights FILE") from error
     if len(file.labels) != network.spec.classes:
         raise WeightsError(f"{path}: {len(file.labels)} labels for {network.spec.classes} classes")
-    if file.ranges is not None and set(file.ranges) != set(points(network)):
+    if file.ranges is not None and set(file.ranges) != set(quantization_points(network)):
         raise WeightsError(f"{path}: damaged weights (its ranges are of another network); give others with --weights FILE")
     return Weights(network.eval(), file.labels, file.temperature, file.sha256, file.figures, file.ranges)
 
@@ -114,7 +114,7 @@ def save_weights(
     labels: tuple[str, ...],
     temperature: float,
     figures: dict[str, Any],
-    ranges: Ranges | None = None,
+    ranges: CalibrationRanges | None = None,
 ) -> str:
     """Writes `path`, tensors in half precision, and `<path>.sha256` beside it (as `sha256sum -c` reads it); returns the hash."""
     from safetensors.torch import save
@@ -133,7 +133,7 @@ def save_weights(
     content = save(tensors, metadata)
     digest = hashlib.sha256(content).hexdigest()
     path.write_bytes(content)
-    sidecar(path).write_text(f"{digest}  {path.name}\n")
+    sha256_path(path).write_text(f"{digest}  {path.name}\n")
     return digest
 
 
@@ -144,7 +144,7 @@ def half_precision(network: ExpressionNet) -> ExpressionNet:
     return copy.eval()
 
 
-def sidecar(path: Path) -> Path:
+def sha256_path(path: Path) -> Path:
     """Where the expected hash of `path` stands."""
     return path.with_name(path.name + ".sha256")
 
@@ -152,6 +152,6 @@ def sidecar(path: Path) -> Path:
 def expected_sha256(path: Path) -> str | None:
     """The hash that the file beside `path` gives, if there is one."""
     try:
-        return sidecar(path).read_text().split()[0]
+        return sha256_path(path).read_text().split()[0]
     except (OSError, IndexError):
         return None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.media.resize import halved
-from batchemo.records import FaceCrops, Faces
+from batchemo.records import AlignedCrops, Faces
 
 CROP_PX = 48
 """Side of a crop: FER2013's."""
@@ -24,7 +24,7 @@ _PIXELS_KEPT = 4
 """A face is halved before it is turned, which is far quicker, as long as it keeps so many pixels for one of its crop in each direction."""
 
 
-def cut_crops(pixels: NDArray[np.uint8], faces: Faces) -> FaceCrops:
+def align_faces(pixels: NDArray[np.uint8], faces: Faces) -> AlignedCrops:
     """The crops of one frame (grey uint8 H x W, or RGB H x W x 3): turned upright, scaled by area to 48 x 48, luma grey (BT.601).
 
     What lies outside the picture repeats its edge. `sharpness` is the variance of the Laplacian of the crop (Pech-Pacheco
@@ -35,14 +35,14 @@ def cut_crops(pixels: NDArray[np.uint8], faces: Faces) -> FaceCrops:
     sides = np.empty(count, np.float32)
     sharpness = np.empty(count, np.float32)
     for position, points in enumerate(faces.landmarks):
-        origin, axis, side = frame_face(points)
+        origin, axis, side = crop_placement(points)
         sides[position] = side
         crops[position] = _cut(pixels, origin, axis, side)
         sharpness[position] = cv2.Laplacian(crops[position], cv2.CV_32F).var()
-    return FaceCrops(crops, sides, sharpness)
+    return AlignedCrops(crops, sides, sharpness)
 
 
-def frame_face(points: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+def crop_placement(points: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Where a face's crop lies, from its landmarks (5 x 2): its upper left corner, the unit vector along its upper edge, its side (px)."""
     left_eye, right_eye, _, mouth_left, mouth_right = points.astype(np.float64)
     eyes, mouth = (left_eye + right_eye) / 2, (mouth_left + mouth_right) / 2

@@ -22,28 +22,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from batchemo.devices import upload
-from batchemo.faces.convolution import convolved, for_bytes, normalised
+from batchemo.faces.convolution import convolve, fold_normalization, normalize_pixels
 from batchemo.faces.mtcnn import load_networks
-from batchemo.faces.prefilter import BLOCK_CELLS, CELL_FEATURES, Sieve, load_sieve, patches, with_whole_blocks
+from batchemo.faces.prefilter import BLOCK_CELLS, CELL_FEATURES, Prefilter, load_prefilter, patches, with_whole_blocks
 from batchemo.media.resize import halved
 from batchemo.records import Faces
 
 
-class Sweep(NamedTuple):
+class SearchSettings(NamedTuple):
     """How pictures are searched: the ratio of neighbouring scales, and the least score of a face in each of the three networks."""
 
     factor: float
     thresholds: tuple[float, float, float]
 
 
-EXACT = Sweep(0.709, (0.6, 0.7, 0.7))
+EXACT = SearchSettings(0.709, (0.6, 0.7, 0.7))
 """facenet-pytorch's."""
 
-FAST = Sweep(0.709, (0.8, 0.7, 0.7))
+FAST = SearchSettings(0.709, (0.8, 0.7, 0.7))
 """Of 939 faces in 792 frames, plain, shrunk, turned, dark, blurred and compressed, .8 lost those that .6 did, and .85 two more;
 it is a quarter quicker than .6."""
 
-COARSE = Sweep(0.5, (0.6, 0.7, 0.7))
+COARSE = SearchSettings(0.5, (0.6, 0.7, 0.7))
 """For films, whose faces are searched for again and again, and followed in between: the same faces (training/RESULTS.md), in .78 of the
 time of a search at 1333 x 750. Single pictures would lose some: 4 of 740, plain, small, dark, blurred, turned and compressed."""
 
@@ -75,14 +75,14 @@ class Cascade:
         self._propose_net, self._refine_net, self._output_net = networks = load_networks()
         for network in networks:
             network.to(device).to(memory_format=torch.channels_last)
-        self._sieve = None if exact or device.type != "cpu" else Sieve(load_sieve())
+        self._sieve = None if exact or device.type != "cpu" else Prefilter(load_prefilter())
         self._first = _FirstMaxima(self._propose_net.conv1, self._propose_net.prelu1)
         first = self._propose_net.conv4_1
         # The logarithm of the odds of a face, of which the softmax of both classes is a function.
         bias = first.get_parameter("bias")
         self._odds = (first.weight[1] - first.weight[0]).detach().flatten(), (bias[1] - bias[0]).detach()
 
-    def swept_as(self, sweep: Sweep) -> Cascade:
+    def swept_as(self, sweep: SearchSettings) -> Cascade:
         """The same networks, which search as `sweep` says."""
         made = copy.copy(self)
         made._sweep = sweep
@@ -138,7 +138,7 @@ class Cascade:
         counts = torch.tensor([len(each) for _, each in found], device=self._device)
         return features, places, torch.arange(len(sizes), device=self._device).repeat_interleave(counts)
 
-    def _sifted(self, sieve: Sieve, pictures: _Pictures, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    def _sifted(self, sieve: Prefilter, pictures: _Pictures, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
         """The same, but of the cells that the sieve lets through; those of all sizes are read together, some at a time."""
         found, waiting, cells = [], [], []
         for level, size in enumerate(sizes):
@@ -180,8 +180,8 @@ class Cascade:
     def _promising(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Of B x 10 x rows x columns first features the cells that look like a face: their last features, N x 32, and places, N x 3."""
         net = self._propose_net
-        features = net.prelu2(convolved(features, net.conv2.weight, net.conv2.bias))
-        features = net.prelu3(convolved(features, net.conv3.weight, net.conv3.bias)).permute(0, 2, 3, 1)
+        features = net.prelu2(convolve(features, net.conv2.weight, net.conv2.bias))
+        features = net.prelu3(convolve(features, net.conv3.weight, net.conv3.bias)).permute(0, 2, 3, 1)
         threshold = self._sweep.thresholds[0]
         places = (features @ self._odds[0] >= math.log(threshold / (1 - threshold)) - self._odds[1]).nonzero()
         return features[places[:, 0], places[:, 1], places[:, 2]], places
@@ -220,7 +220,7 @@ class Cascade:
         """What `network` says of N boxes, N > 0."""
         areas, at_once = _areas(pictures, boxes), _CROPS_AT_ONCE[self._device.type]
         parts = [
-            network(normalised(pictures.crops(owners[start : start + at_once], areas[start : start + at_once], side)))
+            network(normalize_pixels(pictures.crops(owners[start : start + at_once], areas[start : start + at_once], side)))
             for start in range(0, len(boxes), at_once)
         ]
         return [torch.cat(each) for each in zip(*parts, strict=True)]
@@ -359,7 +359,7 @@ class _FirstMaxima:
     """
 
     def __init__(self, conv: nn.Conv2d, rectify: nn.PReLU) -> None:
-        weight, bias = for_bytes(conv)
+        weight, bias = fold_normalization(conv)
         four = torch.cat([functional.pad(weight, (column, 1 - column, row, 1 - row)) for row in range(2) for column in range(2)])
         self._weight = four.contiguous(memory_format=torch.channels_last)
         self._bias, self._slopes = bias.repeat(4), rectify.weight.detach().repeat(4)
@@ -368,7 +368,7 @@ class _FirstMaxima:
         """B x colours x H x W -> B x channels x rows x columns, channels last, sides rounded up."""
         odd_rows, odd_columns = pixels.shape[2] % 2, pixels.shape[3] % 2
         even = functional.pad(pixels, (0, odd_columns, 0, odd_rows)) if odd_rows or odd_columns else pixels
-        values = self._rectified(convolved(even, self._weight, self._bias, stride=2).permute(0, 2, 3, 1))
+        values = self._rectified(convolve(even, self._weight, self._bias, stride=2).permute(0, 2, 3, 1))
         four = values.view(*values.shape[:3], 2, 2, -1)
         if odd_rows:
             four[:, -1, :, 1] = four[:, -1, :, 0]

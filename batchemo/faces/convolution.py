@@ -9,18 +9,18 @@ from torch.nn import functional
 _MIDDLE, _STEP = 127.5, 1 / 128
 
 
-def normalised(pixels: Tensor) -> Tensor:
+def normalize_pixels(pixels: Tensor) -> Tensor:
     """-1 to 1, as the networks were trained (they are, on 0 to 255, as facenet-pytorch has it: (x - 127.5) / 128)."""
     return (pixels - _MIDDLE) * _STEP
 
 
-def for_bytes(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution of `normalised` pixels, for pixels of 0 to 255."""
+def fold_normalization(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution of `normalize_pixels` pixels, for pixels of 0 to 255."""
     weight, bias = conv.weight.detach() * _STEP, conv.get_parameter("bias").detach()
     return weight, bias - weight.sum(dim=(1, 2, 3)) * _MIDDLE
 
 
-def convolved(features: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1) -> Tensor:
+def convolve(features: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1) -> Tensor:
     """Of B x C x H x W, without padding. On a CPU always by oneDNN: torch takes a slow path of its own for small pictures."""
     if features.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return functional.conv2d(features, weight, bias, stride)

@@ -10,26 +10,26 @@ import torch
 from numpy.typing import NDArray
 
 from batchemo.faces.cascade import COARSE, Cascade
-from batchemo.faces.regions import Area
+from batchemo.faces.regions import Region
 from batchemo.records import Faces
 
 MIN_FACE_PX = 40
 """Smallest face, in px, that is searched for unless asked otherwise: half of it costs twice the time, and below it a crop is
 more interpolation than face."""
 
-Kind = Literal["fast", "exact"]
+DetectorKind = Literal["fast", "exact"]
 
 _FRAMES_AT_ONCE = 16
 
 
-class Detector:
+class MtcnnDetector:
     """Finds every face of at least `min_face_px` (the longer side of its box) in RGB frames.
 
     `kind` exact gives the boxes of facenet-pytorch, fast nearly those in half the time (see `batchemo.faces.cascade`), but for faces whose
     middle lies outside the picture: where so little is seen, the size is a guess, and a person who enters would be two.
     """
 
-    def __init__(self, *, min_face_px: int = MIN_FACE_PX, kind: Kind = "fast", device: torch.device) -> None:
+    def __init__(self, *, min_face_px: int = MIN_FACE_PX, kind: DetectorKind = "fast", device: torch.device) -> None:
         self.min_face_px = min_face_px
         # Several frames at once bring nothing on a CPU but cost memory.
         self._at_once = 1 if device.type == "cpu" else _FRAMES_AT_ONCE
@@ -41,7 +41,7 @@ class Detector:
         """Faces of each frame (RGB uint8 H x W x 3, all of one size), largest first."""
         return self._detect(frames, self._cascade)
 
-    def search(self, frame: NDArray[np.uint8], areas: Sequence[Area] | None, *, thorough: bool) -> Faces:
+    def search(self, frame: NDArray[np.uint8], areas: Sequence[Region] | None, *, thorough: bool) -> Faces:
         """Faces of a film's frame (RGB uint8 H x W x 3), or in those `areas` of it, which share nothing, largest first. Where it is not
         `thorough`, at fewer scales, which do if others soon follow that are searched, and faces are followed meanwhile."""
         cascade = self._cascade if thorough else self._coarse

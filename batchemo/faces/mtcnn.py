@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from batchemo.errors import BatchemoError
 
 
-def load_networks() -> tuple[ProposeNet, CropNet, CropNet]:
+def load_networks() -> tuple[ProposalNet, CropNet, CropNet]:
     """The proposal, refining and output networks. Raises BatchemoError where facenet-pytorch is not installed as it should be."""
-    networks = ProposeNet(), refine_net(), output_net()
+    networks = ProposalNet(), refine_net(), output_net()
     for network, name in zip(networks, ("pnet", "rnet", "onet"), strict=True):
         path = _folder() / f"{name}.pt"
         try:
@@ -36,7 +36,7 @@ def _folder() -> Path:
     return Path(found.origin).parent / "data"
 
 
-class ProposeNet(nn.Module):
+class ProposalNet(nn.Module):
     """Layers of the network that reads whole pictures in cells of 12 px, 2 px apart; the cascade has a path of its own through them.
 
     After the first activation maxima of 2 x 2 follow; `conv4_1` gives two scores of each cell, `conv4_2` four corrections of its box.

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from batchemo.errors import BatchemoError
-from batchemo.faces.convolution import convolved
+from batchemo.faces.convolution import convolve
 
-SIEVE = Path(__file__).parent / "weights" / "prefilter.safetensors"
+PREFILTER = Path(__file__).parent / "weights" / "prefilter.safetensors"
 
 BLOCK_CELLS = 2
 """Cells of the proposal network are let through in blocks of 2 x 2."""
@@ -30,7 +30,7 @@ _CHANNELS = 10
 _SLOPE = 0.1
 
 
-class SieveNet(nn.Module):
+class PrefilterNet(nn.Module):
     """B x 10 x rows x columns features (those of the proposal network after its first maxima) -> one score a block of cells, B x rows x
     columns; above 0 there may be a face."""
 
@@ -47,9 +47,9 @@ class SieveNet(nn.Module):
         return scores.squeeze(1)
 
 
-def load_sieve(path: Path = SIEVE) -> SieveNet:
+def load_prefilter(path: Path = PREFILTER) -> PrefilterNet:
     """Raises BatchemoError where it cannot be read."""
-    network = SieveNet()
+    network = PrefilterNet()
     try:
         network.load_state_dict(load_file(path))
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -57,10 +57,10 @@ def load_sieve(path: Path = SIEVE) -> SieveNet:
     return network.eval()
 
 
-class Sieve:
+class Prefilter:
     """The network of the sieve, driven for speed on a CPU."""
 
-    def __init__(self, network: SieveNet) -> None:
+    def __init__(self, network: PrefilterNet) -> None:
         self._first = network.conv1.weight.detach().contiguous(memory_format=torch.channels_last), network.conv1.bias
         self._second = network.conv2.weight.detach().flatten(1), network.conv2.bias
         self._last = network.conv3.weight.detach().flatten(1), network.conv3.bias
@@ -68,7 +68,7 @@ class Sieve:
     def passed(self, features: Tensor) -> tuple[Tensor, float]:
         """The blocks of features (B x 10 x rows x columns, channels last) that are let through, N x 3 (picture, row, column), and their
         share of all."""
-        x = functional.leaky_relu_(convolved(features, *self._first, stride=BLOCK_CELLS), _SLOPE).permute(0, 2, 3, 1)
+        x = functional.leaky_relu_(convolve(features, *self._first, stride=BLOCK_CELLS), _SLOPE).permute(0, 2, 3, 1)
         x = functional.leaky_relu_(functional.linear(x, *self._second), _SLOPE)
         scores = functional.linear(x, *self._last).squeeze(3)
         blocks = (scores > 0).nonzero()

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from batchemo.faces.regions import Area, ChangeFinder
-from batchemo.records import Faces, Frame, Sighting
+from batchemo.faces.regions import Region, RegionFinder
+from batchemo.records import DetectedFrame, Faces, Frame
 
 SEARCH_SECONDS = 0.48
 """Longest time between two searches. Of 1,460 faces that the exact detector finds in every frame of seven clips 99.5 % are there, at a
@@ -60,10 +60,10 @@ _LIKE = 0.85
 clips it was .89 or more (in all but one of a thousand .92); with a fifth of the face covered it is about .6."""
 
 
-class Finder(Protocol):
+class FaceDetector(Protocol):
     """What looks at pictures: see `batchemo.detect.Detector`."""
 
-    def search(self, frame: NDArray[np.uint8], areas: Sequence[Area] | None, *, thorough: bool) -> Faces:
+    def search(self, frame: NDArray[np.uint8], areas: Sequence[Region] | None, *, thorough: bool) -> Faces:
         """The faces of a frame, or of parts of it; not `thorough` where others soon follow that are searched."""
         ...
 
@@ -98,7 +98,7 @@ class _Seen:
         return small, small.shape[1] / full.shape[1]
 
 
-def follow(frames: Iterable[tuple[Frame, bool]], finder: Finder, *, search_last: bool = False) -> Iterator[Sighting]:
+def propagate_faces(frames: Iterable[tuple[Frame, bool]], finder: FaceDetector, *, search_last: bool = False) -> Iterator[DetectedFrame]:
     """The faces of all frames, each with whether a shot begins with it: found by `finder` in some, carried over in the others.
 
     What a search finds corrects the frames since the search before: faces that were followed there are moved, in proportion to the time,
@@ -117,15 +117,15 @@ class _Follower:
     """Frames are `held` since the last search, and `waiting` for a later one by which the faces in them can be told as well. `calm`: no
     face has lately moved so quickly that waiting is in vain."""
 
-    def __init__(self, finder: Finder) -> None:
+    def __init__(self, finder: FaceDetector) -> None:
         self._finder = finder
-        self._changes = ChangeFinder()
+        self._changes = RegionFinder()
         self._held: list[_Seen] = []
         self._waiting: list[_Seen] = []
         self._searched_s = self._looked_s = 0.0
         self._calm = True
 
-    def take(self, seen: _Seen) -> Iterator[Sighting]:
+    def take(self, seen: _Seen) -> Iterator[DetectedFrame]:
         """Adds a frame; gives those that are done."""
         if self._waiting and (seen.cut or seen.frame.time_s - self._held[-1].frame.time_s > FLOW_SECONDS):
             yield from self._place_waiting()
@@ -133,7 +133,7 @@ class _Follower:
         if not self._may_wait(seen):
             yield from self._place_waiting()
 
-    def finish(self, *, search_last: bool) -> Iterator[Sighting]:
+    def finish(self, *, search_last: bool) -> Iterator[DetectedFrame]:
         """The frames that are left."""
         yield from self._place_waiting()
         if search_last and len(self._held) > 1:
@@ -156,7 +156,7 @@ class _Follower:
     def _look_is_due(self, seen: _Seen) -> bool:
         return seen.frame.time_s - self._looked_s > CONFIRM_SECONDS - seen.step_s / 2
 
-    def _place_waiting(self) -> Iterator[Sighting]:
+    def _place_waiting(self) -> Iterator[DetectedFrame]:
         """Tells the faces of the waiting frames by those of the last one, if they are near there, and else of each by the one before."""
         waiting, self._waiting = self._waiting, []
         if len(waiting) > 1:
@@ -169,7 +169,7 @@ class _Follower:
         for seen in waiting:
             yield from self._place(seen, self._lead(self._held[-1], seen) if self._held and not seen.cut else None)
 
-    def _place(self, seen: _Seen, carried: Faces | None) -> Iterator[Sighting]:
+    def _place(self, seen: _Seen, carried: Faces | None) -> Iterator[DetectedFrame]:
         """Takes the `carried` faces, or searches."""
         due = self._search_is_due(seen)
         if carried is not None and not due and self._look_is_due(seen):
@@ -228,7 +228,7 @@ def _patches(seen: _Seen, faces: Faces) -> NDArray[np.float32]:
     return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6), np.float32)
 
 
-def _searched(seen: _Seen, carried: Faces | None, finder: Finder, changes: ChangeFinder) -> Faces:
+def _searched(seen: _Seen, carried: Faces | None, finder: FaceDetector, changes: RegionFinder) -> Faces:
     """What a search finds where `carried` faces are and something has changed; anywhere, where these are in doubt."""
     areas = None
     if carried is None:
@@ -239,7 +239,7 @@ def _searched(seen: _Seen, carried: Faces | None, finder: Finder, changes: Chang
     return finder.search(seen.frame.pixels, places, thorough=_stands_alone(seen))
 
 
-def _enlarged(area: Area, seen: _Seen) -> Area:
+def _enlarged(area: Region, seen: _Seen) -> Region:
     """An area of the small picture in the frame."""
     left, top, right, bottom = (side / seen.scale for side in area)
     height, width = seen.frame.grey.shape
@@ -307,8 +307,8 @@ def _between(start: Faces, end: Faces, share: float) -> Faces:
     return Faces(boxes, landmarks, start.scores, followed=True)
 
 
-def _sighting(seen: _Seen) -> Sighting:
-    return Sighting(seen.frame, seen.faces, seen.cut)
+def _sighting(seen: _Seen) -> DetectedFrame:
+    return DetectedFrame(seen.frame, seen.faces, seen.cut)
 
 
 def _small(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Area = tuple[int, int, int, int]
+Region = tuple[int, int, int, int]
 """Left, top, right, bottom, in px."""
 
 WHOLE_EVERY = 4
@@ -29,7 +29,7 @@ _MOST = 0.9
 """Share of the picture beyond which it is searched whole."""
 
 
-class ChangeFinder:
+class RegionFinder:
     """Tells which areas of the next picture of one shot must be searched, and takes it that they are."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class ChangeFinder:
         """Says that the whole of a picture (uint8 H x W) is searched."""
         self._known, self._count = _cells(grey), 1
 
-    def areas(self, grey: NDArray[np.uint8], boxes: NDArray[np.floating]) -> list[Area] | None:
+    def areas(self, grey: NDArray[np.uint8], boxes: NDArray[np.floating]) -> list[Region] | None:
         """What to search of a picture (uint8 H x W) in which faces were followed to `boxes` (N x 4, px): areas that share nothing, perhaps
         none at all; None where the whole is to be searched."""
         cells = _cells(grey)
@@ -62,7 +62,7 @@ class ChangeFinder:
         for left, top, right, bottom in found:
             self._known[top:bottom, left:right] = cells[top:bottom, left:right]
         ends = (*grey.shape[::-1], *grey.shape[::-1])
-        return [cast(Area, tuple(min(side * _CELL_PX, end) for side, end in zip(area, ends, strict=True))) for area in found]
+        return [cast(Region, tuple(min(side * _CELL_PX, end) for side, end in zip(area, ends, strict=True))) for area in found]
 
 
 def _cells(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -71,7 +71,7 @@ def _cells(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _rectangles(wanted: NDArray[np.uint8]) -> list[Area]:
+def _rectangles(wanted: NDArray[np.uint8]) -> list[Region]:
     """Around each group of neighbouring cells, in cells, widened to whole steps."""
     _, _, groups, _ = cv2.connectedComponentsWithStats(wanted, connectivity=8)
     found = []
@@ -82,9 +82,9 @@ def _rectangles(wanted: NDArray[np.uint8]) -> list[Area]:
     return found
 
 
-def _apart(areas: list[Area]) -> list[Area]:
+def _apart(areas: list[Region]) -> list[Region]:
     """Areas that share nothing, around those that do."""
-    done: list[Area] = []
+    done: list[Region] = []
     for area in areas:
         whole = area
         while shared := [other for other in done if _share(whole, other)]:
@@ -95,5 +95,5 @@ def _apart(areas: list[Area]) -> list[Area]:
     return done
 
 
-def _share(area: Area, other: Area) -> bool:
+def _share(area: Region, other: Region) -> bool:
     return area[0] < other[2] and other[0] < area[2] and area[1] < other[3] and other[1] < area[3]

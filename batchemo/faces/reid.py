@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from batchemo.records import FaceCrops, Faces
+from batchemo.records import AlignedCrops, Faces
 
 PROJECTION = Path(__file__).parent / "weights" / "reid.safetensors"
 
@@ -25,7 +25,7 @@ FACE_SIZE = 64
 """Numbers of a look that describe the face; the others describe the clothes."""
 
 _CHROMA_BINS, _LUMA_BINS = 8, 16
-LOOK_SIZE = FACE_SIZE + _CHROMA_BINS**2 + _LUMA_BINS
+EMBEDDING_SIZE = FACE_SIZE + _CHROMA_BINS**2 + _LUMA_BINS
 
 _FACE_WEIGHT, _CHROMA_WEIGHT, _LUMA_WEIGHT = 0.65, 0.22, 0.13
 """Shares in a similarity. A logistic regression on pairs of views from two cameras chose them."""
@@ -46,12 +46,12 @@ _REDDEST, _BLUEST, _RANGE = 1.2, 0.4, 1.6
 """Logarithms of red and of blue over green where colours stop being told apart, and how far down they are."""
 
 
-def describe(pixels: NDArray[np.uint8], faces: Faces, crops: FaceCrops) -> NDArray[np.float32]:
-    """The looks of the N faces of one frame (RGB uint8 H x W x 3): unit vectors, float32 N x `LOOK_SIZE`.
+def embed_faces(pixels: NDArray[np.uint8], faces: Faces, crops: AlignedCrops) -> NDArray[np.float32]:
+    """The looks of the N faces of one frame (RGB uint8 H x W x 3): unit vectors, float32 N x `EMBEDDING_SIZE`.
 
     The product of two is their similarity, at most 1. Where the clothes are out of the picture, the face counts alone.
     """
-    looks = np.zeros((len(faces), LOOK_SIZE), np.float32)
+    looks = np.zeros((len(faces), EMBEDDING_SIZE), np.float32)
     for look, crop, box in zip(looks, crops.pixels, faces.boxes, strict=True):
         clothes = _clothes(pixels, box)
         if clothes is None:
@@ -63,7 +63,7 @@ def describe(pixels: NDArray[np.uint8], faces: Faces, crops: FaceCrops) -> NDArr
     return looks
 
 
-class Lookout:
+class ReidSampler:
     """Says in which frames of a film looks are needed to tell who is who; frames come in their order."""
 
     def __init__(self) -> None:

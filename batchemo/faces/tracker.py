@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from batchemo.faces.reid import LOOK_SIZE
+from batchemo.faces.reid import EMBEDDING_SIZE
 from batchemo.records import Faces
 
-GAP_SECONDS = 0.5
+TRACK_GAP_SECONDS = 0.5
 """Longest time out of view that a track outlives by its motion alone; with fewer than two frames in it, one and a half steps of them."""
 
-MEMORY = 64
+GALLERY_SIZE = 64
 """Tracks that are remembered: when more have been seen, the one out of view for longest is forgotten."""
 
 _GAP_STEPS = 1.5
@@ -58,7 +58,7 @@ _MARGIN = 0.06
 """How much more similar such a look must be than to any other track, unless it is `_UNMISTAKABLE`."""
 _UNMISTAKABLE = 0.8
 _HIDDEN_SECONDS = 6.0
-"""As `GAP_SECONDS`, where the look has a say."""
+"""As `TRACK_GAP_SECONDS`, where the look has a say."""
 _COVERED, _COVERED_WEIGHT = 0.6, 0.15
 """Overlap with another face at which a look has least weight, and which."""
 
@@ -68,7 +68,7 @@ class _Tracks:
     """What is known of T tracks, in the order of their beginning.
 
     `boxes` T x 4 (px), `velocity` T x 2 (px a second), `seen_s` T, `here`: last seen in this shot, `awake`: and lately,
-    `views` T x V x `LOOK_SIZE`: looks, of which `n_views` T are there.
+    `views` T x V x `EMBEDDING_SIZE`: looks, of which `n_views` T are there.
     """
 
     ids: NDArray[np.int32]
@@ -85,7 +85,7 @@ class _Tracks:
         """Tracks without any view."""
         count = len(ids)
         there = np.ones(count, np.bool_)
-        views = np.zeros((count, _VIEWS, LOOK_SIZE), np.float32)
+        views = np.zeros((count, _VIEWS, EMBEDDING_SIZE), np.float32)
         return cls(ids, boxes, np.zeros((count, 2)), np.full(count, time_s), there, there.copy(), views, np.zeros(count, np.intp))
 
     def __len__(self) -> int:
@@ -102,7 +102,7 @@ class Tracker:
     """Gives faces their `track_id`, counted from 1 within a medium, frame by frame, in memory that does not grow.
 
     A track ends at a cut, and where motion and look cannot say any more where it went on. It is taken up again later where the look
-    is sure. Without `appearance` looks are not read: a track then ends at a cut, and after `GAP_SECONDS` out of view, for good.
+    is sure. Without `appearance` looks are not read: a track then ends at a cut, and after `TRACK_GAP_SECONDS` out of view, for good.
     """
 
     def __init__(self, *, appearance: bool = True) -> None:
@@ -119,7 +119,7 @@ class Tracker:
     def update(self, time_s: float, faces: Faces, looks: NDArray[np.float32] | None, *, cut: bool) -> NDArray[np.int32]:
         """Track ids, int32 N, of the N faces of the next frame, with which a shot may begin; times must not decrease.
 
-        `looks` float32 N x `LOOK_SIZE`, of unit length, as `appearance.describe` gives them, or None where nobody has looked: there motion
+        `looks` float32 N x `EMBEDDING_SIZE`, of unit length, as `embed_faces` gives them, or None where nobody has looked: there motion
         decides.
         """
         step = time_s - self._time_s if self._time_s is not None else 0.0
@@ -132,7 +132,7 @@ class Tracker:
             return self._begin(boxes, looks, time_s)
         if cut:
             tracks.here[:] = False
-        gap = _HIDDEN_SECONDS if self.appearance else GAP_SECONDS
+        gap = _HIDDEN_SECONDS if self.appearance else TRACK_GAP_SECONDS
         tracks.awake[:] = tracks.here & (time_s - tracks.seen_s <= max(gap, _GAP_STEPS * step) + 1e-6)
         if not len(boxes):
             return np.empty(0, np.int32)
@@ -187,7 +187,7 @@ class Tracker:
             self._tracks = fresh
             return ids
         kept = self._tracks if self.appearance else self._tracks.subset(self._tracks.awake)
-        excess = len(kept) + len(fresh) - MEMORY
+        excess = len(kept) + len(fresh) - GALLERY_SIZE
         if excess > 0:
             age = np.where(kept.awake, -np.inf, time_s - kept.seen_s)
             oldest = np.argsort(-age, kind="stable")[:excess]
@@ -239,7 +239,7 @@ def _rivals(similar: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _remember(tracks: _Tracks, rows: NDArray[np.intp], looks: NDArray[np.float32]) -> None:
-    """Adds looks, N x `LOOK_SIZE`, to the views of the tracks `rows`, N: as a new view, or blended into the one most alike."""
+    """Adds looks, N x `EMBEDDING_SIZE`, to the views of the tracks `rows`, N: as a new view, or blended into the one most alike."""
     similar = np.einsum("nvd,nd->nv", tracks.views[rows], looks)
     nearest = similar.argmax(axis=1)
     close = similar[np.arange(len(rows)), nearest]

@@ -13,7 +13,7 @@ from batchemo.records import MediaRow, Medium
 from batchemo.results.schema import table_path
 
 
-def figures_of(out: Path, media: Sequence[Medium], rows: Mapping[str, MediaRow], *, seconds: float) -> dict[str, Any]:
+def run_metrics(out: Path, media: Sequence[Medium], rows: Mapping[str, MediaRow], *, seconds: float) -> dict[str, Any]:
     """Counts, shares and times of `media`, whose `rows` by name the run made in `seconds` of wall time.
 
     `emotions` are shares of the faces that are certain, `uncertain` that of all faces, `confidence` their mean; all three are None

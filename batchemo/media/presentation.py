@@ -137,7 +137,7 @@ def _vp9_is_shown(packet: Packet[VideoStream], first: int) -> bool:
     return rest[0] == "1" or rest[2] == "1"
 
 
-class Screen:
+class FramePresenter:
     """Where the frames of a video are presented: `size` (width, height) is that of its first frame, upright and in square pixels.
 
     Frames of another size, after a change inside the film, are letterboxed into it. `crop` is what the container cuts off stored frames.

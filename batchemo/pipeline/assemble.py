@@ -14,13 +14,13 @@ from batchemo.errors import MediaError, typed, unreadable
 from batchemo.faces.tracker import Tracker
 from batchemo.media.identity import identity_of
 from batchemo.media.shots import is_cut
-from batchemo.media.source import Found
+from batchemo.media.source import ReadReport
 from batchemo.options import RunOptions
-from batchemo.pipeline.resume import forget_look
-from batchemo.pipeline.segments import Part
-from batchemo.records import MediaRow, Medium, Reading, failed
-from batchemo.results.catalog import Entry, read_entry
-from batchemo.results.faces_left import with_faces_left, with_words_of
+from batchemo.pipeline.resume import forget_style
+from batchemo.pipeline.segments import SegmentResult
+from batchemo.records import FrameResult, MediaRow, Medium, failed_row
+from batchemo.results.catalog import CatalogEntry, read_catalog_entry
+from batchemo.results.faces_left import with_faces_left, with_faces_left_of
 from batchemo.results.schema import SCHEMA_VERSION
 from batchemo.results.writer import TimelineWriter
 from batchemo.timing import Stopwatch
@@ -28,7 +28,7 @@ from batchemo.timing import Stopwatch
 _STAGE = "track and write"
 
 
-class Assembly:
+class TableAssembler:
     """The tables of `medium` below `results`, out of readings that come in order; a context manager, in which nothing is visible yet.
 
     `origin` tells what the tables are made of: the file, the weights, and the options that shape them. `readable` is False where the file
@@ -51,7 +51,7 @@ class Assembly:
         self._watch = watch
         self._started = time.monotonic() - spent_s
         self._tracker = Tracker(appearance=options.appearance)
-        self._found = Found()
+        self._found = ReadReport()
         row = MediaRow(media=medium.name, path=str(medium.path.resolve()), kind=medium.kind, status="done", run_id=run_id)
         self._row = row.storable()
         fingerprint: dict[str, Any] = {}
@@ -72,16 +72,16 @@ class Assembly:
         }
         self._row = dataclasses.replace(self._row, sha256=str(fingerprint.get("sha256", "")))
         self._timeline = TimelineWriter(results, medium, labels=labels, metadata=self.origin, uncertain_below=options.uncertain_below)
-        self._kept = None if options.annotate else read_entry(results, medium.output)
+        self._kept = None if options.annotate else read_catalog_entry(results, medium.output)
         self._style = options.style().as_dict() if options.annotate else _style_of(self._kept)
         self._results, self._options = results, options
-        self._last: Part | None = None
+        self._last: SegmentResult | None = None
         self._left_s: tuple[float, ...] = ()
 
-    def __enter__(self) -> Assembly:
+    def __enter__(self) -> TableAssembler:
         with self._watch.stage(_STAGE):
             if self._options.annotate:
-                forget_look(self._medium, self._results, hides=bool(self._options.blur_faces))
+                forget_style(self._medium, self._results, hides=bool(self._options.blur_faces))
             self._timeline.__enter__()
         return self
 
@@ -89,7 +89,7 @@ class Assembly:
         with self._watch.stage(_STAGE):
             self._timeline.__exit__(kind, error, trace)
 
-    def add(self, readings: Iterable[Reading], *, index_offset: int = 0, cut: bool = False) -> Iterator[Reading]:
+    def add(self, readings: Iterable[FrameResult], *, index_offset: int = 0, cut: bool = False) -> Iterator[FrameResult]:
         """Writes readings and gives them on; `cut`: a shot begins with the first of them."""
         for reading in readings:
             with self._watch.stage(_STAGE):
@@ -101,7 +101,7 @@ class Assembly:
                     self._timeline.write(reading, ids, index=reading.index + index_offset)
             yield reading
 
-    def add_part(self, part: Part) -> None:
+    def add_part(self, part: SegmentResult) -> None:
         """Writes the next segment of a video."""
         cut = self._last is not None and is_cut(self._last.last, part.first)
         for _ in self.add(part.readings, index_offset=self._found.decoded, cut=cut):
@@ -110,9 +110,9 @@ class Assembly:
         self._last = dataclasses.replace(part, readings=()) if part.last is not None else self._last
         self._tell(part.found, part.decoder)
 
-    def tell(self, found: Found, decoder: str) -> None:
+    def tell(self, found: ReadReport, decoder: str) -> None:
         """What was found in a medium that is not read in parts."""
-        self._found = Found()
+        self._found = ReadReport()
         self._tell(found, decoder)
 
     def tell_left(self, times_s: tuple[float, ...]) -> None:
@@ -121,7 +121,7 @@ class Assembly:
 
     def fail(self, error: MediaError) -> None:
         """The medium has failed; its tables keep what has been written."""
-        self._row = failed(self._row, error)
+        self._row = failed_row(self._row, error)
 
     @property
     def failed(self) -> bool:
@@ -144,13 +144,13 @@ class Assembly:
         if row.status == "done":
             row = with_faces_left(_with_losses(row, self._medium, self._found), self._left_s)
             if self._kept is not None and self._kept.row.sha256 == row.sha256:
-                row = with_words_of(row, self._kept.row)
+                row = with_faces_left_of(row, self._kept.row)
         row = dataclasses.replace(row, seconds_taken=time.monotonic() - self._started)
         with self._watch.stage(_STAGE):
             self._timeline.finish(row, style=self._style)
         return row
 
-    def _tell(self, found: Found, decoder: str) -> None:
+    def _tell(self, found: ReadReport, decoder: str) -> None:
         known = self._found
         self._found = dataclasses.replace(
             found,
@@ -168,12 +168,12 @@ class Assembly:
         self._row = dataclasses.replace(self._row, decoder=decoder, **of_medium)
 
 
-def _style_of(entry: Entry | None) -> dict[str, Any] | None:
+def _style_of(entry: CatalogEntry | None) -> dict[str, Any] | None:
     """Of the annotated copy that is there, which may stay."""
     return None if entry is None else entry.style
 
 
-def _with_losses(row: MediaRow, medium: Medium, found: Found) -> MediaRow:
+def _with_losses(row: MediaRow, medium: Medium, found: ReadReport) -> MediaRow:
     """The row with a word on what could not be had or was not looked at. A file that ends too early has failed, though its tables hold the
     rest."""
     if found.missing:

@@ -16,19 +16,18 @@ from batchemo.devices import choose_device
 from batchemo.emotion.classifier import Classifier
 from batchemo.emotion.weights import SHIPPED, load_weights
 from batchemo.errors import MediaError, blaming
-from batchemo.faces.align import cut_crops
-from batchemo.faces.detector import Detector
-from batchemo.faces.detector import Kind as DetectorKind
-from batchemo.faces.propagate import follow
-from batchemo.faces.reid import Lookout, describe
-from batchemo.media.ahead import ahead
+from batchemo.faces.align import align_faces
+from batchemo.faces.detector import DetectorKind, MtcnnDetector
+from batchemo.faces.propagate import propagate_faces
+from batchemo.faces.reid import ReidSampler, embed_faces
+from batchemo.media.ahead import prefetch
 from batchemo.media.decode import open_source
 from batchemo.media.fingerprint import fingerprint_of
 from batchemo.media.shots import ShotFinder
-from batchemo.media.source import Found
+from batchemo.media.source import ReadReport
 from batchemo.options import RunOptions
-from batchemo.records import FaceCrops, Faces, Frame, Medium, Reading, Sighting
-from batchemo.render.thumbnails import cut_portraits
+from batchemo.records import AlignedCrops, DetectedFrame, Faces, Frame, FrameResult, Medium
+from batchemo.render.thumbnails import crop_thumbnails
 from batchemo.timing import Stopwatch
 
 _BATCH_FRAMES = 16
@@ -46,7 +45,7 @@ class Models:
     """The networks, loaded once a process. `follows`: faces need not be searched for in every frame. `waits`: they calculate elsewhere, so
     that this processor may decode meanwhile."""
 
-    detector: Detector
+    detector: MtcnnDetector
     follows: bool
     waits: bool
     classifier: Classifier
@@ -69,22 +68,22 @@ def load_models(*, device: str, weights: Path | None, detector: DetectorKind, mi
     place = choose_device(device)
     loaded = load_weights(weights or SHIPPED)
     return Models(
-        Detector(min_face_px=min_face_px, kind=detector, device=place),
+        MtcnnDetector(min_face_px=min_face_px, kind=detector, device=place),
         detector == "fast" and place.type == "cpu",
         place.type != "cpu",
         Classifier(loaded, device=place, batch_size=batch_size),
     )
 
 
-def read_frames(
+def infer_frames(
     frames: Iterable[Frame], models: Models, shots: ShotFinder, watch: Stopwatch, *, appearance: bool, search_last: bool = False
-) -> Iterator[Reading]:
+) -> Iterator[FrameResult]:
     """What is seen in each frame of a film, those that cannot be decoded in their places between the others."""
     lost: list[Frame] = []
-    lookout = Lookout() if appearance else None
+    lookout = ReidSampler() if appearance else None
     decoded = _decoded_ahead(frames, watch) if models.waits else watch.each("decode", frames)
     seen = _faces(_decodable(decoded, lost), models, shots, search_last=search_last)
-    for batch in batches(watch.each("search and follow", seen), lambda each: each.frame.nbytes):
+    for batch in batch_by_size(watch.each("search and follow", seen), lambda each: each.frame.nbytes):
         for reading in _read(batch, models, lookout, watch):
             while lost and lost[0].time_s < reading.time_s:
                 yield _nothing(lost.pop(0), models)
@@ -93,26 +92,26 @@ def read_frames(
         yield _nothing(frame, models)
 
 
-def look_at(frame: Frame, faces: Faces, crops: FaceCrops) -> NDArray[np.float32] | None:
+def embed_if_any(frame: Frame, faces: Faces, crops: AlignedCrops) -> NDArray[np.float32] | None:
     """The looks of the N faces of a frame, float32 N x D; None where there are none."""
     if not len(faces):
         return None
     # Colours of clothes need no fine picture.
     height, width = frame.grey.shape
     shrink = max(1, max(height, width) // _COLOURS_PX)
-    return describe(frame.small(shrink), dataclasses.replace(faces, boxes=faces.boxes / shrink), crops)
+    return embed_faces(frame.small(shrink), dataclasses.replace(faces, boxes=faces.boxes / shrink), crops)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Glimpse:
+class DetectedPicture:
     """The faces of a picture, whose expressions are not read yet, or the `error` that came in between; `portraits` are thumbnails of the
     faces, where the page is to show them; `seconds` by the clock, and those of the processor on the `watch`."""
 
     medium: Medium
-    found: Found
+    found: ReadReport
     decoder: str
     faces: Faces
-    crops: FaceCrops
+    crops: AlignedCrops
     portraits: Sequence[NDArray[np.uint8]]
     nbytes: int
     seconds: float
@@ -121,12 +120,12 @@ class Glimpse:
     fingerprint: int = 0
 
 
-def glimpse(medium: Medium, models: Models, options: RunOptions, watch: Stopwatch) -> Glimpse:
+def detect_picture(medium: Medium, models: Models, options: RunOptions, watch: Stopwatch) -> DetectedPicture:
     """Searches a picture for faces. Nobody is followed in it, so nobody is looked at to be known again."""
     began = time.monotonic()
     source = open_source(medium, decoder=options.decoder)
     faces, error, nbytes, fingerprint = Faces.none(), None, 0, 0
-    crops = cut_crops(np.empty((1, 1), np.uint8), faces)
+    crops = align_faces(np.empty((1, 1), np.uint8), faces)
     portraits: list[NDArray[np.uint8]] = []
     try:
         with blaming(medium.path):
@@ -135,27 +134,27 @@ def glimpse(medium: Medium, models: Models, options: RunOptions, watch: Stopwatc
                 with watch.stage("search and follow"):
                     (faces,) = models.detector.detect([frame.pixels])
                 with watch.stage("crop"):
-                    crops = cut_crops(frame.pixels, faces)
+                    crops = align_faces(frame.pixels, faces)
                     fingerprint = fingerprint_of(frame)
                 if options.portrays:
                     with watch.stage("thumbnails"):
-                        portraits = cut_portraits(frame.pixels, faces)
+                        portraits = crop_thumbnails(frame.pixels, faces)
     except MediaError as found:
         error = found
-    return Glimpse(
+    return DetectedPicture(
         medium, source.found, source.decoder, faces, crops, portraits, nbytes, time.monotonic() - began, watch, error, fingerprint
     )
 
 
-class Album:
+class PictureBatch:
     """Pictures whose faces are classified together, once the first of them is asked for."""
 
-    def __init__(self, glimpses: Sequence[Glimpse], models: Models) -> None:
+    def __init__(self, glimpses: Sequence[DetectedPicture], models: Models) -> None:
         self._glimpses = glimpses
         self._classifier = models.classifier
         self._probabilities: list[NDArray[np.float32]] = []
 
-    def read(self, index: int) -> Reading:
+    def read(self, index: int) -> FrameResult:
         """What the `index`th picture shows. Raises the error of its glimpse, if that has one."""
         glimpse = self._glimpses[index]
         if glimpse.error is not None:
@@ -165,10 +164,12 @@ class Album:
                 found = self._classifier.classify(np.concatenate([each.crops.pixels for each in self._glimpses]))
             self._probabilities = np.split(found, np.cumsum([len(each.crops) for each in self._glimpses])[:-1])
         crops = glimpse.crops
-        return Reading(0, 0.0, glimpse.faces, crops.face_px, crops.sharpness, self._probabilities[index], None, False, glimpse.fingerprint)
+        return FrameResult(
+            0, 0.0, glimpse.faces, crops.face_px, crops.sharpness, self._probabilities[index], None, False, glimpse.fingerprint
+        )
 
 
-def batches(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+def batch_by_size(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:
     """`items` in groups that are small, and smaller where they are large (`size_of`, bytes)."""
     waiting: list[_Item] = []
     for item in items:
@@ -182,7 +183,7 @@ def batches(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> Iterator
 
 def _decoded_ahead(frames: Iterable[Frame], watch: Stopwatch) -> Iterator[Frame]:
     own = Stopwatch()  # they tell the time of one thread
-    yield from ahead(own.each("decode", frames), most=_BATCH_FRAMES)
+    yield from prefetch(own.each("decode", frames), most=_BATCH_FRAMES)
     watch.add(own)
 
 
@@ -194,24 +195,24 @@ def _decodable(frames: Iterable[Frame], lost: list[Frame]) -> Iterator[Frame]:
             lost.append(frame)
 
 
-def _faces(frames: Iterable[Frame], models: Models, shots: ShotFinder, *, search_last: bool) -> Iterator[Sighting]:
+def _faces(frames: Iterable[Frame], models: Models, shots: ShotFinder, *, search_last: bool) -> Iterator[DetectedFrame]:
     """The faces of frames. On a CPU most are carried over from a few searches; a GPU searches every frame, many at once."""
     marked = ((frame, shots.is_cut(frame.grey)) for frame in frames)
     if models.follows:
-        yield from follow(marked, models.detector, search_last=search_last)
+        yield from propagate_faces(marked, models.detector, search_last=search_last)
         return
-    for batch in batches(marked, lambda each: each[0].nbytes):
+    for batch in batch_by_size(marked, lambda each: each[0].nbytes):
         found = models.detector.detect([frame.pixels for frame, _ in batch])
         for (frame, cut), faces in zip(batch, found, strict=True):
-            yield Sighting(frame, faces, cut)
+            yield DetectedFrame(frame, faces, cut)
 
 
-def _read(batch: Sequence[Sighting], models: Models, lookout: Lookout | None, watch: Stopwatch) -> Iterator[Reading]:
+def _read(batch: Sequence[DetectedFrame], models: Models, lookout: ReidSampler | None, watch: Stopwatch) -> Iterator[FrameResult]:
     """Expressions and, where `lookout` wants them, looks; the faces of all frames of the batch are classified together."""
     with watch.stage("crop"):
-        crops = [cut_crops(seen.frame.grey, seen.faces) for seen in batch]
+        crops = [align_faces(seen.frame.grey, seen.faces) for seen in batch]
         looks = [
-            look_at(seen.frame, seen.faces, crop) if lookout is not None and lookout.wants(seen.faces, seen.frame.time_s) else None
+            embed_if_any(seen.frame, seen.faces, crop) if lookout is not None and lookout.wants(seen.faces, seen.frame.time_s) else None
             for seen, crop in zip(batch, crops, strict=True)
         ]
     with watch.stage("classify"):
@@ -219,14 +220,14 @@ def _read(batch: Sequence[Sighting], models: Models, lookout: Lookout | None, wa
     start = 0
     for seen, crop, look in zip(batch, crops, looks, strict=True):
         own = probabilities[start : start + len(crop)]
-        yield Reading(
+        yield FrameResult(
             seen.frame.index, seen.frame.time_s, seen.faces, crop.face_px, crop.sharpness, own, look, seen.cut, fingerprint_of(seen.frame)
         )
         start += len(crop)
 
 
-def _nothing(frame: Frame, models: Models) -> Reading:
+def _nothing(frame: Frame, models: Models) -> FrameResult:
     """Of a frame that cannot be decoded."""
     none = np.empty(0, np.float32)
     probabilities = np.empty((0, len(models.classifier.labels)), np.float32)
-    return Reading(-1, frame.time_s, Faces.none(), none, none, probabilities, None, False, 0)
+    return FrameResult(-1, frame.time_s, Faces.none(), none, none, probabilities, None, False, 0)

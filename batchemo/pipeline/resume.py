@@ -10,15 +10,15 @@ from typing import Literal
 from batchemo.media.identity import is_same_file
 from batchemo.options import RunOptions
 from batchemo.records import MediaRow, Medium
-from batchemo.results.catalog import Entry, read_entry
+from batchemo.results.catalog import CatalogEntry, read_catalog_entry
 from batchemo.results.faces_left import without_faces_left
 from batchemo.results.schema import SCHEMA_VERSION, annotated_path, rewrite_row, table_path, thumbnails_folder
 
-Left = Literal["all", "copy", "nothing"]
+PendingWork = Literal["all", "copy", "nothing"]
 """All of it, or its pictures alone: the annotated copy and the thumbnails, by tables that stay as they are."""
 
 
-def left_to_do(medium: Medium, entry: Entry | None, results: Path, *, options: RunOptions, weights_sha256: str) -> Left:
+def pending_work(medium: Medium, entry: CatalogEntry | None, results: Path, *, options: RunOptions, weights_sha256: str) -> PendingWork:
     """Tables count where they were made of the same content, with the same weights and options; pictures where they look as asked for."""
     if entry is None or options.force or not _has_tables(medium, entry, results, options, weights_sha256):
         return "all"
@@ -31,14 +31,14 @@ def left_to_do(medium: Medium, entry: Entry | None, results: Path, *, options: R
     return "copy" if options.blur_faces and shows_faces(entry, results) else "nothing"
 
 
-def copy_alone(medium: Medium, results: Path, *, options: RunOptions, weights_sha256: str) -> Entry | None:
+def lacks_only_copy(medium: Medium, results: Path, *, options: RunOptions, weights_sha256: str) -> CatalogEntry | None:
     """What is known of a medium that lacks nothing but its pictures; None of any other."""
-    entry = read_entry(results, medium.output)
-    left = left_to_do(medium, entry, results, options=options, weights_sha256=weights_sha256)
+    entry = read_catalog_entry(results, medium.output)
+    left = pending_work(medium, entry, results, options=options, weights_sha256=weights_sha256)
     return entry if left == "copy" else None
 
 
-def shows_faces(entry: Entry, results: Path) -> bool:
+def shows_faces(entry: CatalogEntry, results: Path) -> bool:
     """Whether people can be recognized in what stands in `results` of a medium."""
     if thumbnails_folder(results, entry.output).exists():
         return True
@@ -46,10 +46,10 @@ def shows_faces(entry: Entry, results: Path) -> bool:
     return copy.is_file() and not (entry.style or {}).get("blur_faces")
 
 
-def forget_look(medium: Medium, results: Path, *, hides: bool) -> None:
+def forget_style(medium: Medium, results: Path, *, hides: bool) -> None:
     """Before a medium is drawn: its tables say nothing of a look any more, so that a run that is killed leaves no copy with faces that
     counts as blurred. Where faces are to be hidden, what shows them goes. Raises OSError."""
-    entry = read_entry(results, medium.output)
+    entry = read_catalog_entry(results, medium.output)
     if entry is None:
         return
     if hides and shows_faces(entry, results):
@@ -59,14 +59,14 @@ def forget_look(medium: Medium, results: Path, *, hides: bool) -> None:
         rewrite_row(table_path(results, "frames", medium.output), without_faces_left(entry.row), style=None)
 
 
-def _is_in_style(entry: Entry, options: RunOptions) -> bool:
+def _is_in_style(entry: CatalogEntry, options: RunOptions) -> bool:
     wanted, known = options.style().as_dict(), entry.style or {}
     if entry.row.kind == "image":  # has neither a codec nor a timeline
         return bool(known) and all(known.get(name) == wanted.get(name) for name in ("blur_faces", "blur_style"))
     return known == wanted
 
 
-def _has_tables(medium: Medium, entry: Entry, results: Path, options: RunOptions, weights_sha256: str) -> bool:
+def _has_tables(medium: Medium, entry: CatalogEntry, results: Path, options: RunOptions, weights_sha256: str) -> bool:
     metadata = entry.metadata
     return (
         metadata.get("schema_version") == SCHEMA_VERSION
@@ -78,7 +78,7 @@ def _has_tables(medium: Medium, entry: Entry, results: Path, options: RunOptions
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Copy:
+class PreviousCopy:
     """An annotated copy as it was before a run, and the hash of what it was drawn from, if with the same options and weights."""
 
     path: Path
@@ -86,8 +86,8 @@ class Copy:
     sha256: str
 
     @classmethod
-    def of(cls, medium: Medium, out: Path, options: RunOptions, *, weights_sha256: str) -> Copy:
-        path, entry = annotated_path(out, medium), read_entry(out, medium.output)
+    def of(cls, medium: Medium, out: Path, options: RunOptions, *, weights_sha256: str) -> PreviousCopy:
+        path, entry = annotated_path(out, medium), read_catalog_entry(out, medium.output)
         made_of = {"options": options.shaping(), "weights_sha256": weights_sha256}
         same = entry is not None and all(entry.metadata.get(key) == value for key, value in made_of.items())
         same = same and not (options.blur_faces and entry is not None and shows_faces(entry, out))

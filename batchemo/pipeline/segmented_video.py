@@ -9,15 +9,25 @@ from pathlib import Path
 
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions
-from batchemo.pipeline.assemble import Assembly
-from batchemo.pipeline.segments import DRAWN_SUFFIX, Done, Draw, Part, Portray, Read, Step, part_path, remove_parts
-from batchemo.records import Medium, Outcome, Segment
+from batchemo.pipeline.assemble import TableAssembler
+from batchemo.pipeline.segments import (
+    RENDERED_SUFFIX,
+    AnalyseTask,
+    RenderTask,
+    SegmentResult,
+    SegmentTask,
+    SegmentTaskResult,
+    ThumbnailTask,
+    remove_segments,
+    segment_path,
+)
+from batchemo.records import Medium, MediumOutcome, Segment
 from batchemo.render.video_writer import join_videos
 from batchemo.results.schema import annotated_path
 from batchemo.timing import Stopwatch
 
 
-class Film:
+class SegmentedVideo:
     """Hands out the steps of `medium` and takes back what comes of them, in any order; at most `ahead` parts wait in memory.
 
     Everything is written to hidden names until the last step is back.
@@ -44,13 +54,13 @@ class Film:
         self._watch = Stopwatch()
         self._seconds: Counter[str] = Counter()
         self._assembly = self._stack.enter_context(
-            Assembly(medium, results, options=options, labels=labels, weights_sha256=weights_sha256, run_id=run_id, watch=self._watch)
+            TableAssembler(medium, results, options=options, labels=labels, weights_sha256=weights_sha256, run_id=run_id, watch=self._watch)
         )
-        self._outcome: Outcome | None = None
+        self._outcome: MediumOutcome | None = None
         self._handed_out = 0
-        self._waiting: dict[int, Part] = {}
+        self._waiting: dict[int, SegmentResult] = {}
         self._offsets: list[int] = [0]  # of the parts that have been assembled, and the end of the last one
-        self._drawings: list[Draw] = []
+        self._drawings: list[RenderTask] = []
         self._drawn: set[int] = set()
 
     @property
@@ -62,25 +72,25 @@ class Film:
     def failed(self) -> bool:
         return self._assembly.failed
 
-    def next_step(self) -> Step | None:
+    def next_step(self) -> SegmentTask | None:
         """What can be done now; None where that depends on steps that are not back yet."""
         if self._outcome is not None:
             portrays, self._portrays = self._portrays, False
-            return Portray(Segment()) if portrays else None
+            return ThumbnailTask(Segment()) if portrays else None
         if self._drawings:
             return self._drawings.pop(0)
         assembled = len(self._offsets) - 1
         if self._handed_out < min(len(self._segments), assembled + self._ahead):
             self._handed_out += 1
-            return Read(self._segments[self._handed_out - 1], self._assembly.origin)
+            return AnalyseTask(self._segments[self._handed_out - 1], self._assembly.origin)
         return None
 
-    def take(self, step: Step, done: Done) -> Outcome | None:
+    def take(self, step: SegmentTask, done: SegmentTaskResult) -> MediumOutcome | None:
         """Takes back a step; the last one gives the outcome."""
         self._seconds.update(done.seconds)
-        if isinstance(step, Portray):
+        if isinstance(step, ThumbnailTask):
             return self._outcome
-        if isinstance(step, Draw):
+        if isinstance(step, RenderTask):
             self._drawn.add(step.segment.number)
             self._assembly.tell_left(done.left_s)
             return self._finish() if len(self._drawn) == len(self._segments) else None
@@ -96,11 +106,12 @@ class Film:
             return self._finish()
         faces = self._assembly.faces_path()
         self._drawings = [
-            Draw(segment, self._video_path(segment), faces, offset) for segment, offset in zip(self._segments, self._offsets, strict=False)
+            RenderTask(segment, self._video_path(segment), faces, offset)
+            for segment, offset in zip(self._segments, self._offsets, strict=False)
         ]
         return None
 
-    def fail(self, error: MediaError) -> Outcome:
+    def fail(self, error: MediaError) -> MediumOutcome:
         """The medium has failed; its tables keep the parts that were assembled. Thumbnails alone are no failure."""
         if self._outcome is not None:
             return self._outcome
@@ -110,14 +121,14 @@ class Film:
 
     def remove_parts(self) -> None:
         """Removes what its steps have left for a later run."""
-        remove_parts(self._results, self.medium)
+        remove_segments(self._results, self.medium)
 
     def abandon(self) -> None:
         """Leaves nothing behind but the parts, for a later run."""
         with contextlib.suppress(_AbandonedError):
             self._stack.__exit__(_AbandonedError, _AbandonedError(), None)
 
-    def _finish(self) -> Outcome | None:
+    def _finish(self) -> MediumOutcome | None:
         """None where there are thumbnails to be cut before its time is up."""
         outcome = self._close()
         if not self._portrays or not outcome.row.n_faces:
@@ -125,7 +136,7 @@ class Film:
         self._outcome = outcome
         return None
 
-    def _close(self) -> Outcome:
+    def _close(self) -> MediumOutcome:
         try:
             if self._drawn and not self._assembly.failed:
                 videos = [path for segment in self._segments if (path := self._video_path(segment)).exists()]
@@ -137,10 +148,10 @@ class Film:
         self._stack.close()
         self.remove_parts()
         self._seconds.update(self._watch.seconds)
-        return Outcome(row, dict(self._seconds))
+        return MediumOutcome(row, dict(self._seconds))
 
     def _video_path(self, segment: Segment) -> Path:
-        return part_path(self._results, self.medium, segment).with_suffix(DRAWN_SUFFIX)
+        return segment_path(self._results, self.medium, segment).with_suffix(RENDERED_SUFFIX)
 
 
 class _AbandonedError(Exception):

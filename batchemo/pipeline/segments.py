@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
-from batchemo.media.source import Found
-from batchemo.records import Faces, Medium, Reading, Segment
+from batchemo.media.source import ReadReport
+from batchemo.records import Faces, FrameResult, Medium, Segment
 
 FOLDER = ".parts"
 
-DRAWN_SUFFIX = ".nut"
+RENDERED_SUFFIX = ".nut"
 """Of the annotated copy of a segment, which waits beside its part for the others."""
 
 _ATTEMPTS = 10
@@ -27,34 +27,34 @@ _ATTEMPTS = 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Part:
+class SegmentResult:
     """The readings of a segment; their indices count from its first frame. `first` and `last` are its thumbnails (see `shots`)."""
 
     segment: Segment
-    readings: tuple[Reading, ...]
-    found: Found
+    readings: tuple[FrameResult, ...]
+    found: ReadReport
     decoder: str
     first: NDArray[np.uint8] | None
     last: NDArray[np.uint8] | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Divide:
+class SplitTask:
     """Find the segments of a video, none of which is known yet."""
 
     segment: Segment = dataclasses.field(default_factory=Segment)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Read:
-    """Read a segment: gives a `Part`. `origin` is what its medium's tables are made of."""
+class AnalyseTask:
+    """Read a segment: gives a `SegmentResult`. `origin` is what its medium's tables are made of."""
 
     segment: Segment
     origin: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Draw:
+class RenderTask:
     """Write the annotated copy of a segment to `path`, by the table `faces`, in which its first frame is the `index_offset`th."""
 
     segment: Segment
@@ -64,31 +64,31 @@ class Draw:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Portray:
+class ThumbnailTask:
     """Cut the thumbnails, of all segments, out of a medium whose tables are there."""
 
     segment: Segment
 
 
-Step = Divide | Read | Draw | Portray
+SegmentTask = SplitTask | AnalyseTask | RenderTask | ThumbnailTask
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Done:
+class SegmentTaskResult:
     """What comes of a step: the part that was read, if one was, processor seconds by stage, the segments, if they were to be found, and
     when faces may be left in a blurred copy."""
 
-    part: Part | None
+    part: SegmentResult | None
     seconds: Mapping[str, float]
     segments: tuple[Segment, ...] = ()
     left_s: tuple[float, ...] = ()
 
 
-def part_path(results: Path, medium: Medium, segment: Segment) -> Path:
+def segment_path(results: Path, medium: Medium, segment: Segment) -> Path:
     return results / FOLDER / medium.output / f"{segment.number:05}.npz"
 
 
-def save_part(path: Path, part: Part, *, origin: dict[str, Any]) -> None:
+def save_segment(path: Path, part: SegmentResult, *, origin: dict[str, Any]) -> None:
     """Writes all but the looks of faces, which are never stored. `origin` is what the part was made of."""
     readings = part.readings
     empty = np.empty((1, 32, 64), np.uint8)
@@ -129,7 +129,7 @@ def save_part(path: Path, part: Part, *, origin: dict[str, Any]) -> None:
             return
 
 
-def load_part(path: Path, segment: Segment, *, origin: dict[str, Any]) -> Part | None:
+def load_segment(path: Path, segment: Segment, *, origin: dict[str, Any]) -> SegmentResult | None:
     """The part at `path`, without looks, where it is whole and was made of the same; otherwise None."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -140,16 +140,16 @@ def load_part(path: Path, segment: Segment, *, origin: dict[str, Any]) -> Part |
     if facts["origin"] != json.loads(json.dumps(origin)) or facts["segment"] != json.loads(json.dumps(dataclasses.asdict(segment))):
         return None
     first, last = (arrays[name][0] if len(arrays[name]) else None for name in ("first", "last"))
-    return Part(segment, tuple(_readings(arrays)), Found(**facts["found"]), facts["decoder"], first, last)
+    return SegmentResult(segment, tuple(_readings(arrays)), ReadReport(**facts["found"]), facts["decoder"], first, last)
 
 
-def remove_drawn(folder: Path) -> None:
+def remove_rendered(folder: Path) -> None:
     """Removes what a killed run has drawn of segments below `folder`: the next one draws all again, perhaps without faces."""
-    for path in list(folder.rglob(f"*{DRAWN_SUFFIX}")):
+    for path in list(folder.rglob(f"*{RENDERED_SUFFIX}")):
         path.unlink(missing_ok=True)
 
 
-def remove_parts(results: Path, medium: Medium) -> None:
+def remove_segments(results: Path, medium: Medium) -> None:
     """Removes what is kept of `medium`, and the folders that are empty then."""
     folder = results / FOLDER / medium.output
     shutil.rmtree(folder, ignore_errors=True)
@@ -162,14 +162,14 @@ def remove_parts(results: Path, medium: Medium) -> None:
             return
 
 
-def _readings(arrays: dict[str, NDArray[Any]]) -> Sequence[Reading]:
+def _readings(arrays: dict[str, NDArray[Any]]) -> Sequence[FrameResult]:
     ends = np.cumsum(arrays["count"]).tolist()
     readings = []
     for row, (count, end) in enumerate(zip(arrays["count"].tolist(), ends, strict=True)):
         of = slice(end - count, end)
         faces = Faces(arrays["boxes"][of], arrays["landmarks"][of], arrays["scores"][of], bool(arrays["followed"][row]))
         readings.append(
-            Reading(
+            FrameResult(
                 int(arrays["index"][row]),
                 float(arrays["time_s"][row]),
                 faces,

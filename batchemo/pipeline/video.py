@@ -13,26 +13,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, blaming
-from batchemo.faces.align import cut_crops
-from batchemo.faces.reid import Lookout
+from batchemo.faces.align import align_faces
+from batchemo.faces.reid import ReidSampler
 from batchemo.media.decode import open_source, segments_of
 from batchemo.media.shots import ShotFinder
-from batchemo.media.source import Found
+from batchemo.media.source import ReadReport
 from batchemo.options import RunOptions
-from batchemo.pipeline.assemble import Assembly
-from batchemo.pipeline.frames import Album, Glimpse, Models, batches, glimpse, look_at, models_of, read_frames
-from batchemo.pipeline.resume import copy_alone, forget_look
-from batchemo.pipeline.segments import Divide, Done, Draw, Part, Portray, Read, Step, load_part, part_path, remove_parts, save_part
-from batchemo.records import Medium, Outcome, Segment, failed
+from batchemo.pipeline.assemble import TableAssembler
+from batchemo.pipeline.frames import (
+    DetectedPicture,
+    Models,
+    PictureBatch,
+    batch_by_size,
+    detect_picture,
+    embed_if_any,
+    infer_frames,
+    models_of,
+)
+from batchemo.pipeline.resume import forget_style, lacks_only_copy
+from batchemo.pipeline.segments import (
+    AnalyseTask,
+    RenderTask,
+    SegmentResult,
+    SegmentTask,
+    SegmentTaskResult,
+    SplitTask,
+    ThumbnailTask,
+    load_segment,
+    remove_segments,
+    save_segment,
+    segment_path,
+)
+from batchemo.records import Medium, MediumOutcome, Segment, failed_row
 from batchemo.render.annotated_copy import annotate
-from batchemo.render.thumbnails import write_portraits, write_thumbnails
-from batchemo.render.timestamps import read_clock
-from batchemo.results.catalog import Entry
+from batchemo.render.thumbnails import write_picture_thumbnails, write_thumbnails
+from batchemo.render.timestamps import read_output_clock
+from batchemo.results.catalog import CatalogEntry
 from batchemo.results.faces_left import with_faces_left, without_faces_left
 from batchemo.results.schema import annotated_path, rewrite_row, table_path, thumbnails_folder
 from batchemo.timing import Stopwatch
 
-Beat = Callable[[int, float], None]
+ReportProgress = Callable[[int, float], None]
 """Called with frames that have just been analysed, and the share of the medium that is behind us (0 to 1)."""
 
 
@@ -48,9 +69,9 @@ class Analyst:
     options: RunOptions
     weights_sha256: str
     run_id: str
-    beat: Beat
+    beat: ReportProgress
 
-    def film(self, medium: Medium) -> Outcome:
+    def film(self, medium: Medium) -> MediumOutcome:
         """Analyses a video."""
         entry = self._with_tables(medium)
         if entry is not None:
@@ -61,7 +82,7 @@ class Analyst:
         read = functools.partial(_read_medium, medium, self.results, models=models, options=self.options, beat=self.beat, watch=watch)
         return self._write(medium, read, labels=models.classifier.labels, watch=watch)
 
-    def pictures(self, media: Sequence[Medium]) -> Iterator[Outcome]:
+    def pictures(self, media: Sequence[Medium]) -> Iterator[MediumOutcome]:
         """Analyses pictures, each for itself, but that the faces of several are classified at once."""
         fresh = []
         for medium in media:
@@ -71,27 +92,27 @@ class Analyst:
             else:
                 yield _draw_again(medium, entry, self.results, options=self.options, beat=self.beat)
         seen = (self._glimpse(medium) for medium in fresh)
-        for together in batches(seen, lambda each: each.nbytes):
+        for together in batch_by_size(seen, lambda each: each.nbytes):
             models = models_of(self.options)
-            album = Album(together, models)
+            album = PictureBatch(together, models)
             for index, each in enumerate(together):
                 read = functools.partial(self._show, album, index, each)
                 yield self._write(
                     each.medium, read, labels=models.classifier.labels, watch=each.watch, spent_s=each.seconds, portraits=each.portraits
                 )
 
-    def _with_tables(self, medium: Medium) -> Entry | None:
-        return copy_alone(medium, self.results, options=self.options, weights_sha256=self.weights_sha256)
+    def _with_tables(self, medium: Medium) -> CatalogEntry | None:
+        return lacks_only_copy(medium, self.results, options=self.options, weights_sha256=self.weights_sha256)
 
-    def _glimpse(self, medium: Medium) -> Glimpse:
+    def _glimpse(self, medium: Medium) -> DetectedPicture:
         watch = Stopwatch()
         with watch.stage("start"):
             models = models_of(self.options)
-        seen = glimpse(medium, models, self.options, watch)
+        seen = detect_picture(medium, models, self.options, watch)
         self.beat(0, 0.5)
         return seen
 
-    def _show(self, album: Album, index: int, seen: Glimpse, assembly: Assembly) -> None:
+    def _show(self, album: PictureBatch, index: int, seen: DetectedPicture, assembly: TableAssembler) -> None:
         assembly.tell(seen.found, seen.decoder)
         for _ in assembly.add([album.read(index)]):
             self.beat(1, 1.0)
@@ -99,17 +120,17 @@ class Analyst:
     def _write(
         self,
         medium: Medium,
-        read: Callable[[Assembly], None],
+        read: Callable[[TableAssembler], None],
         *,
         labels: tuple[str, ...],
         watch: Stopwatch,
         spent_s: float = 0.0,
         portraits: Sequence[NDArray[np.uint8]] | None = None,
-    ) -> Outcome:
+    ) -> MediumOutcome:
         """The files of a medium, whose readings `read` puts into its tables; `spent_s` seconds were spent on it before, in which its
         `portraits` may have been cut."""
         options, results = self.options, self.results
-        with Assembly(
+        with TableAssembler(
             medium,
             results,
             options=options,
@@ -130,21 +151,21 @@ class Analyst:
                 except MediaError as error:
                     assembly.fail(error)
             row = assembly.finish()
-        remove_parts(results, medium)
+        remove_segments(results, medium)
         if options.portrays and row.n_faces:
             _portray(medium, results, self._done, watch, portraits)
-        return Outcome(row, dict(watch.seconds))
+        return MediumOutcome(row, dict(watch.seconds))
 
     def _done(self) -> None:
         self.beat(0, 1.0)
 
 
-def _draw_again(medium: Medium, entry: Entry, results: Path, *, options: RunOptions, beat: Beat) -> Outcome:
+def _draw_again(medium: Medium, entry: CatalogEntry, results: Path, *, options: RunOptions, beat: ReportProgress) -> MediumOutcome:
     """Pictures by the tables that are there. What shows faces goes first, so that nothing is left of it whatever happens."""
     watch = Stopwatch()
     thumbnails = thumbnails_folder(results, medium.output)
     annotated_path(results, medium).unlink(missing_ok=True)
-    forget_look(medium, results, hides=bool(options.blur_faces))
+    forget_style(medium, results, hides=bool(options.blur_faces))
     row, faces = without_faces_left(entry.row), table_path(results, "faces", medium.output)
     shares = (min(1.0, count / max(1, entry.row.n_frames_analysed)) for count in itertools.count(1))
     share = 0.0
@@ -164,11 +185,11 @@ def _draw_again(medium: Medium, entry: Entry, results: Path, *, options: RunOpti
                 left_s = _annotate(medium, results, faces, options=options, labels=labels, beat=tell, alive=stay, watch=watch)
             row = with_faces_left(row, left_s)
     except MediaError as error:
-        row = failed(row, error)
+        row = failed_row(row, error)
     rewrite_row(table_path(results, "frames", medium.output), row, style=options.style().as_dict() if options.annotate else None)
     if options.portrays and row.n_faces and not thumbnails.exists():
         _portray(medium, results, lambda: beat(0, 1.0), watch)
-    return Outcome(row, dict(watch.seconds))
+    return MediumOutcome(row, dict(watch.seconds))
 
 
 def _annotate(
@@ -181,7 +202,7 @@ def _annotate(
     beat: Callable[[], None],
     watch: Stopwatch,
     alive: Callable[[], None] | None = None,
-    draw: Draw | None = None,
+    draw: RenderTask | None = None,
 ) -> tuple[float, ...]:
     """The annotated copy of a medium, or the stretch of it that `draw` asks for; gives when faces may be left in it."""
     style = options.style()
@@ -205,26 +226,26 @@ def _annotate(
     )
 
 
-def take_step(
-    medium: Medium, step: Step, results: Path, *, options: RunOptions, labels: tuple[str, ...], beat: Callable[[int], None]
-) -> Done:
+def run_segment_task(
+    medium: Medium, step: SegmentTask, results: Path, *, options: RunOptions, labels: tuple[str, ...], beat: Callable[[int], None]
+) -> SegmentTaskResult:
     """One step of a video that several workers share. Raises MediaError where the video is to blame."""
     watch = Stopwatch()
-    if isinstance(step, Divide):
+    if isinstance(step, SplitTask):
         with watch.stage("divide"):
-            return Done(None, {}, tuple(segments_of(medium, decoder=options.decoder)))
-    if isinstance(step, Read):
+            return SegmentTaskResult(None, {}, tuple(segments_of(medium, decoder=options.decoder)))
+    if isinstance(step, AnalyseTask):
         with watch.stage("start"):
             models_of(options)
         with blaming(medium.path):
             part = _part(medium, step.segment, results, options, step.origin, lambda frames, _: beat(frames), watch)
-        return Done(part, dict(watch.seconds))
-    if isinstance(step, Portray):
+        return SegmentTaskResult(part, dict(watch.seconds))
+    if isinstance(step, ThumbnailTask):
         _portray(medium, results, lambda: beat(0), watch)
-        return Done(None, dict(watch.seconds))
+        return SegmentTaskResult(None, dict(watch.seconds))
     with blaming(medium.path):
         left_s = _annotate(medium, results, step.faces, options=options, labels=labels, beat=lambda: beat(0), watch=watch, draw=step)
-    return Done(None, dict(watch.seconds), left_s=left_s)
+    return SegmentTaskResult(None, dict(watch.seconds), left_s=left_s)
 
 
 def _portray(
@@ -238,24 +259,24 @@ def _portray(
         if portraits is None:
             write_thumbnails(medium, results, beat=beat)
         else:
-            write_portraits(medium, results, portraits, beat=beat)
+            write_picture_thumbnails(medium, results, portraits, beat=beat)
 
 
 def _part(
-    medium: Medium, segment: Segment, results: Path, options: RunOptions, origin: dict[str, Any], beat: Beat, watch: Stopwatch
-) -> Part:
+    medium: Medium, segment: Segment, results: Path, options: RunOptions, origin: dict[str, Any], beat: ReportProgress, watch: Stopwatch
+) -> SegmentResult:
     """The readings of a segment: those that an earlier run has left, or new ones, which are kept for a later run."""
-    path = part_path(results, medium, segment)
-    part = load_part(path, segment, origin=origin)
+    path = segment_path(results, medium, segment)
+    part = load_segment(path, segment, origin=origin)
     if part is not None:
         return _with_looks(part, medium, options, watch) if options.appearance else part
     part = _read_segment(medium, segment, models_of(options), options, beat, watch)
-    save_part(path, part, origin=origin)
+    save_segment(path, part, origin=origin)
     return part
 
 
 def _read_medium(
-    medium: Medium, results: Path, assembly: Assembly, *, models: Models, options: RunOptions, beat: Beat, watch: Stopwatch
+    medium: Medium, results: Path, assembly: TableAssembler, *, models: Models, options: RunOptions, beat: ReportProgress, watch: Stopwatch
 ) -> None:
     with watch.stage("divide"):
         segments = segments_of(medium, decoder=options.decoder)
@@ -263,7 +284,7 @@ def _read_medium(
         source = open_source(medium, decoder=options.decoder)
         frames = source.frames(sample_fps=options.sample_fps)
         try:
-            for reading in assembly.add(read_frames(frames, models, ShotFinder(), watch, appearance=options.appearance)):
+            for reading in assembly.add(infer_frames(frames, models, ShotFinder(), watch, appearance=options.appearance)):
                 length_s = source.found.length_s
                 beat(1, min(1.0, reading.time_s / length_s) if length_s > 0 else 0.0)
         finally:
@@ -273,33 +294,35 @@ def _read_medium(
         assembly.add_part(_part(medium, segment, results, options, assembly.origin, _within(beat, segment.number, len(segments)), watch))
 
 
-def _within(beat: Beat, number: int, count: int) -> Beat:
+def _within(beat: ReportProgress, number: int, count: int) -> ReportProgress:
     """A beat of the `number`th of `count` segments, as one of the whole."""
     return lambda frames, share: beat(frames, (number + share) / count)
 
 
-def _read_segment(medium: Medium, segment: Segment, models: Models, options: RunOptions, beat: Beat, watch: Stopwatch) -> Part:
+def _read_segment(
+    medium: Medium, segment: Segment, models: Models, options: RunOptions, beat: ReportProgress, watch: Stopwatch
+) -> SegmentResult:
     source = open_source(medium, decoder=options.decoder, segment=segment)
     shots = ShotFinder()
     readings = []
     frames = source.frames(sample_fps=options.sample_fps)
-    for reading in read_frames(frames, models, shots, watch, appearance=options.appearance, search_last=True):
+    for reading in infer_frames(frames, models, shots, watch, appearance=options.appearance, search_last=True):
         readings.append(reading)
         beat(1, min(1.0, len(readings) / max(1, segment.frames)))
-    return Part(segment, tuple(readings), _with_start(source.found, medium, segment), source.decoder, shots.first, shots.last)
+    return SegmentResult(segment, tuple(readings), _with_start(source.found, medium, segment), source.decoder, shots.first, shots.last)
 
 
-def _with_start(found: Found, medium: Medium, segment: Segment) -> Found:
+def _with_start(found: ReadReport, medium: Medium, segment: Segment) -> ReadReport:
     """What was found in the first segment of a video, with the time when a player shows its first frame."""
     if segment.start is not None or (segment.is_whole and not found.decoded):
         return found
-    return dataclasses.replace(found, starts_s=read_clock(medium.path).starts_s)
+    return dataclasses.replace(found, starts_s=read_output_clock(medium.path).starts_s)
 
 
-def _with_looks(part: Part, medium: Medium, options: RunOptions, watch: Stopwatch) -> Part:
+def _with_looks(part: SegmentResult, medium: Medium, options: RunOptions, watch: Stopwatch) -> SegmentResult:
     """The part with the looks of its faces: they are not stored, so they are seen once more."""
     source = open_source(medium, decoder=options.decoder, segment=part.segment)
-    lookout = Lookout()
+    lookout = ReidSampler()
     decoded = [reading for reading in part.readings if reading.index >= 0]
     known = {reading.index: reading.faces for reading in decoded if lookout.wants(reading.faces, reading.time_s) and len(reading.faces)}
     looks = {}
@@ -307,6 +330,6 @@ def _with_looks(part: Part, medium: Medium, options: RunOptions, watch: Stopwatc
         faces = known.get(frame.index)
         if faces is not None and frame.is_decoded:
             with watch.stage("crop"):
-                looks[frame.index] = look_at(frame, faces, cut_crops(frame.grey, faces))
+                looks[frame.index] = embed_if_any(frame, faces, align_faces(frame.grey, faces))
     readings = tuple(dataclasses.replace(reading, looks=looks.get(reading.index)) for reading in part.readings)
     return dataclasses.replace(part, readings=readings)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-Facts = dict[str, Any]
+LastRunFacts = dict[str, Any]
 """What stands in a run.json."""
 
 
@@ -75,7 +75,7 @@ def read_last_run(results: Path, *, done: Collection[str] = ()) -> LastRun | Non
     )
 
 
-def _read(path: Path) -> Facts:
+def _read(path: Path) -> LastRunFacts:
     try:
         account = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -83,20 +83,20 @@ def _read(path: Path) -> Facts:
     return account if isinstance(account, dict) else {}
 
 
-def _purpose(account: Facts) -> tuple[Any, ...]:
+def _purpose(account: LastRunFacts) -> tuple[Any, ...]:
     """Runs that differ in it look at different media, so that what failed in one and not in the other tells nothing."""
     options = account.get("options", {})
     parts = _shard(account).partition("/")[2]
     return account.get("job", ""), account.get("inputs"), options.get("include"), options.get("exclude"), parts
 
 
-def _shard(account: Facts) -> str:
+def _shard(account: LastRunFacts) -> str:
     return account.get("options", {}).get("shard") or ""
 
 
-def _whole_runs(accounts: Sequence[Facts]) -> Iterator[list[Facts]]:
+def _whole_runs(accounts: Sequence[LastRunFacts]) -> Iterator[list[LastRunFacts]]:
     """Latest first: each account by itself, or those of different shards together, which are one run on several machines."""
-    run: list[Facts] = []
+    run: list[LastRunFacts] = []
     for account in accounts:
         if run and (not _shard(account) or any(_shard(each) == _shard(account) for each in run)):
             yield run
@@ -105,19 +105,19 @@ def _whole_runs(accounts: Sequence[Facts]) -> Iterator[list[Facts]]:
     yield run
 
 
-def _all(accounts: Iterable[Facts], names: Callable[[Facts], Iterable[str]]) -> set[str]:
+def _all(accounts: Iterable[LastRunFacts], names: Callable[[LastRunFacts], Iterable[str]]) -> set[str]:
     return {name for account in accounts for name in names(account)}
 
 
-def _failed(account: Facts) -> Iterator[str]:
+def _failed(account: LastRunFacts) -> Iterator[str]:
     yield from (str(failure.get("media", "")) for failure in account.get("failures", ()))
 
 
-def _sum(accounts: Iterable[Facts], name: str) -> int:
+def _sum(accounts: Iterable[LastRunFacts], name: str) -> int:
     return sum(int(account.get("media", {}).get(name, 0)) for account in accounts)
 
 
-def _drift(account: Facts) -> Iterator[str]:
+def _drift(account: LastRunFacts) -> Iterator[str]:
     """Each shard is compared with itself."""
     shard = f"shard {_shard(account)}: " if _shard(account) else ""
     yield from (f"{shard}{finding.get('text', '')}" for finding in account.get("drift", {}).get("findings", ()))

@@ -21,7 +21,7 @@ _NUMBERS = ("frames", "faces", "tracks", "duration_s", "uncertain")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Count:
+class FaceCounts:
     """Figures of one medium, or of all. `shares` is each emotion's share of the faces that are not uncertain, 0 to 1."""
 
     frames: int
@@ -38,7 +38,7 @@ class Count:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Course:
+class EmotionCourse:
     """How a medium went, in equal steps of `step_s` seconds: the emotion that is most probable in the mean of all faces of the step,
     and that mean. Empty and 0 where nobody is in view."""
 
@@ -52,8 +52,8 @@ class MediumSummary:
     media: str
     status: str
     message: str
-    count: Count
-    course: Course
+    count: FaceCounts
+    course: EmotionCourse
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Summary:
     """All media, by name unless sorted otherwise, and the total."""
 
     media: tuple[MediumSummary, ...]
-    total: Count
+    total: FaceCounts
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -106,7 +106,7 @@ def summarise(results: Path) -> Summary:
     counts = [medium.count for medium in media]
     return Summary(
         media,
-        Count(
+        FaceCounts(
             frames=sum(count.frames for count in counts),
             faces=sum(count.faces for count in counts),
             tracks=sum(count.tracks for count in counts),
@@ -137,9 +137,9 @@ class _Tally:
         self._uncertain += int(uncertain.sum())
         self.certain += np.bincount(probabilities.argmax(axis=1)[~uncertain], minlength=len(self.certain))
 
-    def count(self, labels: list[str]) -> Count:
+    def count(self, labels: list[str]) -> FaceCounts:
         row = self._row
-        return Count(
+        return FaceCounts(
             frames=int(row["n_frames_analysed"]),
             faces=int(self._faces.sum()),
             tracks=int(row["n_tracks"]),
@@ -148,11 +148,11 @@ class _Tally:
             shares=_shares(self.certain, labels),
         )
 
-    def course(self, labels: list[str]) -> Course:
+    def course(self, labels: list[str]) -> EmotionCourse:
         means = self._sums / np.maximum(self._faces, 1)[:, None]
         leading = means.argmax(axis=1) if labels else np.zeros(self._steps, np.int64)
         seen = self._faces > 0
-        return Course(
+        return EmotionCourse(
             step_s=float(self._row["duration_s"]) / self._steps,
             emotions=tuple(labels[best] if here else "" for best, here in zip(leading, seen, strict=True)),
             probabilities=tuple(round(float(means[i, best]), 4) if seen[i] else 0.0 for i, best in enumerate(leading)),

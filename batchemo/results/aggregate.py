@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchemo.results.episodes import Episode, EpisodeFinder, Rules
+from batchemo.results.episodes import Episode, EpisodeFinder, EpisodeRules
 
 _STEP_DECIMALS = 10
 """Steps between rows that differ by less than rounding does in a film of many hours are one."""
@@ -22,7 +22,7 @@ _COLUMNS = ("frame_index", "time_s", "confidence", "sharpness")
 Batches = Iterable[pa.RecordBatch]
 
 
-class Recap(NamedTuple):
+class TrackAggregator(NamedTuple):
     """Rows of the tables `tracks` and `episodes`, sorted."""
 
     tracks: list[dict[str, Any]]
@@ -34,7 +34,7 @@ def columns_for(labels: Sequence[str]) -> list[str]:
     return ["track_id", *_COLUMNS, *(f"p_{label}" for label in labels)]
 
 
-def sum_up(read: Callable[[], Batches], *, media: str, labels: Sequence[str]) -> Recap:
+def aggregate_medium(read: Callable[[], Batches], *, media: str, labels: Sequence[str]) -> TrackAggregator:
     """`read` gives the rows of `faces` from the first on each time, in their order; they are read twice. Holds some 2 kB for each track.
 
     Where a track is seen best, the face is sharpest among those whose expression is surer than that of its mean.
@@ -44,7 +44,7 @@ def sum_up(read: Callable[[], Batches], *, media: str, labels: Sequence[str]) ->
         tracks.setdefault(rows.track_id, _Track(len(labels))).add(rows)
     finders: dict[int, EpisodeFinder] = {}
     episodes: list[Episode] = []
-    rules = Rules()
+    rules = EpisodeRules()
     for rows in _by_track(read(), labels):
         track = tracks[rows.track_id]
         track.look(rows)
@@ -56,7 +56,7 @@ def sum_up(read: Callable[[], Batches], *, media: str, labels: Sequence[str]) ->
     for finder in finders.values():
         episodes += finder.close()
     episodes.sort(key=lambda episode: (episode.track_id, episode.start_s))
-    return Recap(
+    return TrackAggregator(
         [{"media": media, "track_id": track_id, **tracks[track_id].row(labels)} for track_id in sorted(tracks)],
         [{"media": media, **dataclasses.asdict(episode)} for episode in episodes],
     )

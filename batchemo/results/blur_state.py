@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from batchemo.atomic import write_text
-from batchemo.results.catalog import read_inventory
+from batchemo.results.catalog import read_catalog
 from batchemo.options import RunOptions
 from batchemo.options import BlurStyle
 
@@ -30,7 +30,7 @@ def read_blur_state(results: Path) -> BlurState:
     return _without_marker(results) if marked is None else marked
 
 
-def as_the_folder_is(options: RunOptions, results: Path) -> RunOptions:
+def with_folder_blur(options: RunOptions, results: Path) -> RunOptions:
     """The options with faces hidden as they say, and where they do not say, as `results` has them."""
     known = read_blur_state(results)
     hidden = known.faces if options.blur_faces is None else options.blur_faces
@@ -38,9 +38,9 @@ def as_the_folder_is(options: RunOptions, results: Path) -> RunOptions:
     return options.model_copy(update={"blur_faces": hidden, "blur_style": style})
 
 
-def remember(results: Path, options: RunOptions) -> None:
+def write_blur_state(results: Path, options: RunOptions) -> None:
     """Marks the folder before anything is written to it, so that whatever comes of the run, the next one knows. `options` are those that
-    `as_the_folder_is` gives. Raises OSError."""
+    `with_folder_blur` gives. Raises OSError."""
     wanted = BlurState(True, options.style().blur_style) if options.blur_faces else BlurState()
     if wanted != _marked(results):
         write_text(results / MARKER, json.dumps({"blur_faces": wanted.faces, "blur_style": wanted.style}) + "\n")
@@ -57,7 +57,7 @@ def _marked(results: Path) -> BlurState | None:
 
 
 def _without_marker(results: Path) -> BlurState:
-    styles = [entry.style for entry in read_inventory(results) if entry.style and entry.style.get("blur_faces")]
+    styles = [entry.style for entry in read_catalog(results) if entry.style and entry.style.get("blur_faces")]
     if styles:
         return BlurState(True, _style(styles[0].get("blur_style")))
     return BlurState(faces=_last_run_hid(results))

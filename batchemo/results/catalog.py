@@ -18,7 +18,7 @@ ANNOTATED_SUFFIXES = (".mp4", ".jpg")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogEntry:
     """A medium whose table `frames` is there: its output name, its row, the metadata of that table, and the style that its annotated copy
     was drawn in, None where none was."""
 
@@ -28,19 +28,19 @@ class Entry:
     style: dict[str, Any] | None = None
 
 
-def read_inventory(results: Path) -> Iterator[Entry]:
+def read_catalog(results: Path) -> Iterator[CatalogEntry]:
     """All media below `results` that were analysed, failed ones among them; tables that are not whole are passed over."""
     for output in outputs(results, "frames", suffixes=(".parquet",)):
-        entry = read_entry(results, output)
+        entry = read_catalog_entry(results, output)
         if entry is not None:
             yield entry
 
 
-def read_entry(results: Path, output: str) -> Entry | None:
+def read_catalog_entry(results: Path, output: str) -> CatalogEntry | None:
     """None where the table is not there or not whole."""
     metadata, values = read_metadata(table_path(results, "frames", output))
     row = row_from(values)
-    return None if row is None else Entry(output, row, metadata, values.get("style"))
+    return None if row is None else CatalogEntry(output, row, metadata, values.get("style"))
 
 
 def row_from(values: dict[str, Any]) -> MediaRow | None:

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchemo.errors import no_results
-from batchemo.results.catalog import ANNOTATED_SUFFIXES, read_inventory, row_from
+from batchemo.results.catalog import ANNOTATED_SUFFIXES, read_catalog, row_from
 from batchemo.records import MediaRow
 from batchemo.results.schema import table_path
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class MediumResults:
     """One medium. `output` and `labels` are empty where it has no tables, because it killed whatever read it.
 
     `min_face_px` is the smallest face that was searched for. `annotated` is its annotated copy as a path below the results folder,
@@ -36,15 +36,15 @@ def has_results(results: Path) -> bool:
     return (results / "frames").is_dir() or table_path(results, "media").is_file()
 
 
-def read_entries(results: Path) -> list[Entry]:
+def read_medium_results(results: Path) -> list[MediumResults]:
     """All media by name. Raises UsageError where `results` holds none."""
-    entries = {row.media: Entry(row) for row in _media_rows(results)}
-    for found in read_inventory(results):
+    entries = {row.media: MediumResults(row) for row in _media_rows(results)}
+    for found in read_catalog(results):
         name = found.row.media
         # A medium that killed whatever read it has a row in `media.parquet` alone, perhaps beside tables from before.
         rows = [found.row, *([entries[name].row] if name in entries else [])]
         options = found.metadata.get("options", {})
-        entries[name] = Entry(
+        entries[name] = MediumResults(
             row=max(rows, key=lambda row: row.run_id),
             output=found.output,
             labels=tuple(found.metadata.get("labels", ())),

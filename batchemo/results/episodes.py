@@ -53,7 +53,7 @@ class Episode:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Rules:
+class EpisodeRules:
     """What makes an episode; the constants of this module say where the defaults come from."""
 
     smooth_seconds: float = SMOOTH_SECONDS
@@ -113,7 +113,7 @@ class EpisodeFinder:
     _times: NDArray[np.float64]
     _values: NDArray[np.float64]
 
-    def __init__(self, track_id: int, labels: Sequence[str], rules: Rules, *, step_s: float) -> None:
+    def __init__(self, track_id: int, labels: Sequence[str], rules: EpisodeRules, *, step_s: float) -> None:
         self._track_id = track_id
         self._labels = labels
         self._rules = rules

@@ -29,7 +29,7 @@ def with_faces_left(row: MediaRow, times_s: Sequence[float]) -> MediaRow:
     return dataclasses.replace(row, message=message, error=FACES_LEFT if row.status == "done" else row.error)
 
 
-def with_words_of(row: MediaRow, other: MediaRow) -> MediaRow:
+def with_faces_left_of(row: MediaRow, other: MediaRow) -> MediaRow:
     """The row with what `other` says of faces that are left: of a copy that stays."""
     _, begins, words = other.message.partition(_BEGIN)
     if not begins:

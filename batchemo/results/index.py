@@ -23,7 +23,7 @@ Rows = Mapping[str, MediaRow]
 """Rows by the names of their media."""
 
 
-def read_index(out: Path) -> dict[str, MediaRow]:
+def read_media_rows(out: Path) -> dict[str, MediaRow]:
     """The rows of the index; none where it is missing or damaged."""
     try:
         rows = map(row_from, pq.ParquetFile(table_path(out, "media")).read().to_pylist())
@@ -32,7 +32,7 @@ def read_index(out: Path) -> dict[str, MediaRow]:
         return {}
 
 
-def merge_into_index(out: Path, rows: Rows, *, lacking: Rows, without: Collection[str] = ()) -> None:
+def merge_media_rows(out: Path, rows: Rows, *, lacking: Rows, without: Collection[str] = ()) -> None:
     """Puts `rows` in the place of those of the same media, and keeps all others: those that another run has added meanwhile too.
 
     Rows that are `lacking` are added only where the index has none; media `without` a place in it are taken out. Readers see the index
@@ -40,7 +40,7 @@ def merge_into_index(out: Path, rows: Rows, *, lacking: Rows, without: Collectio
     """
     try:
         with FileLock(out / _LOCK, timeout=_PATIENCE_SECONDS):
-            known = {**lacking, **read_index(out), **rows}
+            known = {**lacking, **read_media_rows(out), **rows}
             table = pa.Table.from_pylist([known[name].as_dict() for name in sorted(known.keys() - set(without))], schema=MEDIA)
             with replacing(table_path(out, "media")) as temporary:
                 write_table(table, temporary)

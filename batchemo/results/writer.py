@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
-from batchemo.results.aggregate import columns_for, sum_up
-from batchemo.records import LANDMARKS, MediaRow, Medium, Reading
+from batchemo.results.aggregate import columns_for, aggregate_medium
+from batchemo.records import LANDMARKS, MediaRow, Medium, FrameResult
 from batchemo.results.schema import (
     BATCH_ROWS,
     BOX,
@@ -61,7 +61,7 @@ class TimelineWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def write(self, reading: Reading, track_ids: NDArray[np.int32], *, index: int) -> None:
+    def write(self, reading: FrameResult, track_ids: NDArray[np.int32], *, index: int) -> None:
         """One analysed frame, the `index`th of the medium, with its faces and their `track_ids` (int32 N)."""
         faces, count = reading.faces, len(reading.faces)
         self._add_frame(reading, index=index, status="ok")
@@ -90,11 +90,11 @@ class TimelineWriter:
         columns |= {f"p_{label}": reading.probabilities[:, i] for i, label in enumerate(self._labels)}
         self._faces.append(columns, count)
 
-    def write_undecodable(self, reading: Reading) -> None:
+    def write_undecodable(self, reading: FrameResult) -> None:
         """A frame that the container has but no decoder can read."""
         self._add_frame(reading, index=-1, status="undecodable")
 
-    def _add_frame(self, reading: Reading, *, index: int, status: str) -> None:
+    def _add_frame(self, reading: FrameResult, *, index: int, status: str) -> None:
         values = {
             "frame_index": index,
             "time_s": reading.time_s,
@@ -114,7 +114,7 @@ class TimelineWriter:
         faces = self.close_faces()
         rows = self._faces.only
         read = (lambda: _batches(faces, self._labels)) if rows is None else (lambda: iter(rows))
-        recap = sum_up(read, media=self._medium.name, labels=self._labels)
+        recap = aggregate_medium(read, media=self._medium.name, labels=self._labels)
         self._write(recap.tracks, tracks_schema(self._labels), self._tracks_path)
         self._write(recap.episodes, EPISODES, self._episodes_path)
         self._frames.close(row_metadata(row, style))

@@ -18,11 +18,11 @@ import distributed
 
 from batchemo import __version__
 from batchemo.errors import ClusterError, MediaError
-from batchemo.records import Medium, Outcome
-from batchemo.run.heartbeat import HOST, Beat, Wanted, forget, read_pulses
-from batchemo.run.local import Guard, count_workers
-from batchemo.run.remote import Call, UnseenError
-from batchemo.run.scheduler import Board, Job, Outcomes, Task
+from batchemo.records import Medium, MediumOutcome
+from batchemo.run.heartbeat import HOST, Heartbeat, IsWanted, read_heartbeats, remove_heartbeat
+from batchemo.run.local import Watchdog, count_workers
+from batchemo.run.remote import FileNotVisibleError, RemoteCall
+from batchemo.run.scheduler import Job, JobQueue, Outcomes, Task
 
 _CONNECT_SECONDS = 20
 _LOOK_SECONDS = 2.0
@@ -36,14 +36,14 @@ _INNOCENT_DEATHS = 3
 """How often workers may die with a job that has not begun, before it is taken for what ends them as it begins."""
 
 
-def _wanted() -> Wanted:
+def _wanted() -> IsWanted:
     """Of the task that runs in this thread: Dask cannot stop it, but marks it when its client has gone."""
     worker = distributed.get_worker()
     task = worker.state.tasks[worker.get_current_task()]
     return lambda: task.state != "cancelled"
 
 
-class Dask:
+class DaskEngine:
     """The workers of the scheduler at `address`; without one, those of a cluster on this machine that lives as long as the run.
 
     Long videos are shared among workers where there are few media. What a worker that dies had to do is tried again elsewhere; the medium
@@ -58,7 +58,7 @@ class Dask:
         self._timeout_s = timeout_s
         self._max_memory_mb = max_memory_mb
 
-    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[Outcome]:
+    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[MediumOutcome]:
         if not media:
             return
         # Workers have other working folders.
@@ -94,17 +94,17 @@ class _Crew:
         self._client = client
         self._address = client.scheduler.address
         self._pulses = task.pulses
-        self._call = Call(task, device, _wanted)
+        self._call = RemoteCall(task, device, _wanted)
         self._resources = _resources(device)
-        self._board = Board(task, media, workers=1)
-        self._guard = Guard(task.pulses, self._board, timeout_s=timeout_s, max_memory_mb=max_memory_mb, end=self._end)
+        self._board = JobQueue(task, media, workers=1)
+        self._guard = Watchdog(task.pulses, self._board, timeout_s=timeout_s, max_memory_mb=max_memory_mb, end=self._end)
         self._jobs: dict[distributed.Future, Job] = {}
         self._back: queue.SimpleQueue[distributed.Future] = queue.SimpleQueue()
         self._ended: list[tuple[Job, MediaError | None]] = []
         self._deaths: Counter[tuple[str, str]] = Counter()
         self._warned: set[str] = set()
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Iterator[MediumOutcome]:
         looked = -_LOOK_SECONDS
         try:
             while self._board.unfinished:
@@ -149,7 +149,7 @@ class _Crew:
                 result = future.result()
         except distributed.scheduler.KilledWorker:
             return self._killed(job)
-        except UnseenError as error:
+        except FileNotVisibleError as error:
             result = error.explained(job)
         except (ImportError, RuntimeError) as error:
             missing = error if isinstance(error, ImportError) else error.__cause__  # where the scheduler lacks it
@@ -163,18 +163,18 @@ class _Crew:
 
     def _killed(self, job: Job) -> Outcomes:
         """Workers that had `job` have died, as often as the scheduler allows; but perhaps it only waited there for its turn."""
-        died_at_it = [beat for beat in read_pulses(self._pulses) if (beat.output, beat.part) == job.key]
+        died_at_it = [beat for beat in read_heartbeats(self._pulses) if (beat.output, beat.part) == job.key]
         for beat in died_at_it:
-            forget(self._pulses, beat)
+            remove_heartbeat(self._pulses, beat)
         self._deaths[job.key] += 1
         if died_at_it or self._deaths[job.key] >= _INNOCENT_DEATHS:
             return self._board.died(job)
         self._board.put_back([job])
         return ()
 
-    def _end(self, beat: Beat) -> None:
+    def _end(self, beat: Heartbeat) -> None:
         """Ends the worker of a beat, if it has not died already."""
-        forget(self._pulses, beat)
+        remove_heartbeat(self._pulses, beat)
         processes = self._client.run(_this_process, on_error="ignore")
         found = [address for address, process in processes.items() if process == (beat.host, beat.pid)]
         if not found:

@@ -19,12 +19,12 @@ def check_engine(options: RunOptions) -> None:
         raise UsageError(f"--scheduler {options.scheduler} is for --engine dask; give both")
 
 
-def engine_of(options: RunOptions, media: Sequence[Medium]) -> Engine:
+def make_engine(options: RunOptions, media: Sequence[Medium]) -> Engine:
     if options.engine == "local":
         return choose_engine(options.workers, media, device=options.device, timeout_s=options.timeout, max_memory_mb=options.max_memory)
-    from batchemo.run.dask import Dask  # noqa: PLC0415 (may be missing)
+    from batchemo.run.dask import DaskEngine  # noqa: PLC0415 (may be missing)
 
-    return Dask(
+    return DaskEngine(
         options.scheduler,
         workers=options.workers,
         device=options.device,

@@ -18,10 +18,10 @@ from typing import Protocol
 import psutil
 
 from batchemo.errors import MediaError
-from batchemo.pipeline.segments import Done
-from batchemo.records import Medium, Outcome
-from batchemo.run.heartbeat import HOST, Beat, read_pulses
-from batchemo.run.scheduler import Board, Job, Outcomes, Task, size_of, together
+from batchemo.pipeline.segments import SegmentTaskResult
+from batchemo.records import Medium, MediumOutcome
+from batchemo.run.heartbeat import HOST, Heartbeat, read_heartbeats
+from batchemo.run.scheduler import Job, JobQueue, Outcomes, Task, group_jobs, size_of
 
 _LOOK_SECONDS = 0.5
 _MEGABYTE = 2**20
@@ -32,25 +32,25 @@ _SEGMENT_BYTES = 250_000
 class Engine(Protocol):
     """Runs a task on media and yields what becomes of each as it is done, in any order.
 
-    What all of them share is in `Board` (which job is next, what becomes of one whose worker has died), `Guard` (which workers hang) and,
+    What all of them share is in `JobQueue` (which job is next, what becomes of one whose worker has died), `Watchdog` (which ones hang),
     for other machines, `remote.Call`.
     """
 
-    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[Outcome]: ...
+    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[MediumOutcome]: ...
 
 
-class InProcess:
+class InProcessEngine:
     """One job after the other, here: what debuggers want, and best for little work."""
 
-    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[Outcome]:
-        for job in together(media):
+    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[MediumOutcome]:
+        for job in group_jobs(media):
             with _one_thread():
                 outcomes = task(job)
-            if not isinstance(outcomes, Done):
+            if not isinstance(outcomes, SegmentTaskResult):
                 yield from outcomes
 
 
-class Workers:
+class ProcessEngine:
     """`count` processes with one thread each, by joblib's loky; long videos are shared among them where there are few media.
 
     When a worker dies, or is ended because it has made no progress for `timeout_s` seconds or uses more than `max_memory_mb`, the jobs that
@@ -63,14 +63,14 @@ class Workers:
         self._timeout_s = timeout_s
         self._max_memory_mb = max_memory_mb
 
-    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[Outcome]:
-        board = Board(task, media, workers=self._count)
+    def run(self, task: Task, media: Sequence[Medium]) -> Iterator[MediumOutcome]:
+        board = JobQueue(task, media, workers=self._count)
         try:
             while board.unfinished:
                 yield from self._until_crash(task, board, board.next_job, self._count)
                 if not board.running:
                     continue
-                in_work = {(beat.output, beat.part) for beat in read_pulses(task.pulses)}
+                in_work = {(beat.output, beat.part) for beat in read_heartbeats(task.pulses)}
                 suspects = [job for job in board.running if job.key in in_work] or list(board.running[:1])
                 board.put_back([job for job in board.running if job not in suspects])
                 for job in suspects:
@@ -83,7 +83,7 @@ class Workers:
         finally:
             board.abandon()
 
-    def _alone(self, task: Task, board: Board, job: Job) -> Iterator[Outcome]:
+    def _alone(self, task: Task, board: JobQueue, job: Job) -> Iterator[MediumOutcome]:
         following = board.after_death(job)
         cause = None
         while following is not None:
@@ -96,17 +96,17 @@ class Workers:
         yield from board.died(job, cause)
 
     def _until_crash(
-        self, task: Task, board: Board, next_job: Callable[[], Job | None], count: int
-    ) -> Generator[Outcome, None, MediaError | None]:
+        self, task: Task, board: JobQueue, next_job: Callable[[], Job | None], count: int
+    ) -> Generator[MediumOutcome, None, MediaError | None]:
         """Yields outcomes until there is nothing left to do, or a worker has died; gives the reason where it was ended."""
         from joblib.externals.loky import ProcessPoolExecutor  # noqa: PLC0415
         from joblib.externals.loky.process_executor import BrokenProcessPool  # noqa: PLC0415
 
         _clear(task.pulses)
-        guard = Guard(task.pulses, board, timeout_s=self._timeout_s, max_memory_mb=self._max_memory_mb)
+        guard = Watchdog(task.pulses, board, timeout_s=self._timeout_s, max_memory_mb=self._max_memory_mb)
         start = (os.getpid(), self._device)
         executor = ProcessPoolExecutor(max_workers=count, initializer=_become_worker, initargs=start, env=_WORKER_ENVIRONMENT)
-        futures: dict[Future[Outcomes | Done], Job] = {}
+        futures: dict[Future[Outcomes | SegmentTaskResult], Job] = {}
         finished = False
         try:
             while True:
@@ -136,30 +136,30 @@ class Workers:
             executor.shutdown(wait=True, kill_workers=not finished)
 
 
-def _end(beat: Beat) -> None:
+def _end(beat: Heartbeat) -> None:
     if beat.host == HOST:
         with contextlib.suppress(psutil.Error):
             psutil.Process(beat.pid).kill()
 
 
-class Guard:
+class Watchdog:
     """Ends workers that hang or take too much memory, by `end`; `reason` says of the last one why, as the error of its medium."""
 
     def __init__(
-        self, pulses: Path, board: Board, *, timeout_s: float, max_memory_mb: int | None, end: Callable[[Beat], None] = _end
+        self, pulses: Path, board: JobQueue, *, timeout_s: float, max_memory_mb: int | None, end: Callable[[Heartbeat], None] = _end
     ) -> None:
         self._pulses = pulses
         self._board = board
         self._timeout_s = timeout_s
         self._max_memory_mb = max_memory_mb
         self._end = end
-        self._seen: dict[tuple[str, int], tuple[Beat, float]] = {}
+        self._seen: dict[tuple[str, int], tuple[Heartbeat, float]] = {}
         self.reason: MediaError | None = None
 
     def look(self) -> None:
         paths = {job.key: job.medium.path for job in self._board.running}
         now = time.monotonic()
-        for beat in read_pulses(self._pulses):
+        for beat in read_heartbeats(self._pulses):
             process = beat.host, beat.pid
             before = self._seen.get(process)
             if before is None or before[0] != beat:
@@ -172,7 +172,7 @@ class Guard:
                 self.reason = reason
                 self._end(beat)
 
-    def _reason(self, beat: Beat, path: Path, *, idle_s: float) -> MediaError | None:
+    def _reason(self, beat: Heartbeat, path: Path, *, idle_s: float) -> MediaError | None:
         if idle_s > self._timeout_s:
             return MediaError("timeout", f"{path}: no progress within {self._timeout_s:g} s, at each try; allow more with --timeout")
         if self._max_memory_mb is None or beat.host != HOST:
@@ -192,9 +192,9 @@ def choose_engine(workers: int | None, media: Sequence[Medium], *, device: str, 
     """Worker processes, or this one where one worker is asked for or needed."""
     # In this process only where that is asked for: a decoder that crashes takes its process along, also with the last medium of a run.
     if workers == 1:
-        return InProcess()
+        return InProcessEngine()
     count = count_workers(workers, media, device=device)
-    return Workers(count, device=device, timeout_s=timeout_s, max_memory_mb=max_memory_mb)
+    return ProcessEngine(count, device=device, timeout_s=timeout_s, max_memory_mb=max_memory_mb)
 
 
 def count_workers(workers: int | None, media: Sequence[Medium], *, device: str) -> int:
@@ -236,10 +236,10 @@ def _become_worker(parent: int, device: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    settle(device)
+    set_up_worker(device)
 
 
-def settle(device: str) -> None:
+def set_up_worker(device: str) -> None:
     """This process works as one of several: with one thread, and where `device` is any GPU, with one of its own if there are enough."""
     _set_threads(1, 1)
     if device in {"auto", "cuda"} and _may_have_gpus():

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from batchemo import __version__
 from batchemo.errors import ClusterError, MediaError, typed
-from batchemo.pipeline.segments import Done
-from batchemo.run.heartbeat import HOST, Wanted
-from batchemo.run.local import settle
+from batchemo.pipeline.segments import SegmentTaskResult
+from batchemo.run.heartbeat import HOST, IsWanted
+from batchemo.run.local import set_up_worker
 from batchemo.run.scheduler import Job, Outcomes, Task
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Call:
+class RemoteCall:
     """Does jobs there, one at a time; `wanted` gives, on the worker, what tells whether the one that has just begun still is.
 
     What the medium is to blame for is a result: an error would be tried again. Raises ClusterError where the machine has another batchemo,
@@ -28,18 +28,18 @@ class Call:
 
     task: Task
     device: str
-    wanted: Callable[[], Wanted]
+    wanted: Callable[[], IsWanted]
     version: str = __version__
 
-    def __call__(self, job: Job) -> Outcomes | Done | MediaError:
+    def __call__(self, job: Job) -> Outcomes | SegmentTaskResult | MediaError:
         # A worker with several threads would mix up their pulses, and networks are not made for two at once.
         with _one_at_a_time:
             if self.version != __version__:
                 raise ClusterError(f"{HOST} has batchemo {__version__}, but {self.version} asks; install the same on both")
             for path in (self.task.pulses, *(medium.path for medium in job.media)):
                 if not path.exists():
-                    raise UnseenError(HOST, path)
-            settle(self.device)
+                    raise FileNotVisibleError(HOST, path)
+            set_up_worker(self.device)
             _keep_memory()
             try:
                 return self.task(job, wanted=self.wanted())
@@ -47,7 +47,7 @@ class Call:
                 return error
 
 
-class UnseenError(Exception):
+class FileNotVisibleError(Exception):
     """A machine (its name) does not see a file (its path)."""
 
     def __init__(self, host: str, path: Path) -> None:

@@ -26,28 +26,28 @@ from batchemo.atomic import remove_temporaries, remove_temporaries_of, storage, 
 from batchemo.emotion.weights import SHIPPED, read_weights_file
 from batchemo.errors import UsageError
 from batchemo.lock import is_held, locked
-from batchemo.media.discover import PassedOver, find_media
+from batchemo.media.discover import SkippedFile, find_media
 from batchemo.options import RunOptions, Shard, Style
-from batchemo.pipeline.resume import Copy, left_to_do, shows_faces
+from batchemo.pipeline.resume import PreviousCopy, pending_work, shows_faces
 from batchemo.pipeline.segments import FOLDER as PARTS
-from batchemo.pipeline.segments import remove_drawn
-from batchemo.records import MediaRow, Medium, Outcome
+from batchemo.pipeline.segments import remove_rendered
+from batchemo.records import MediaRow, Medium, MediumOutcome
 from batchemo.report.site import remove_site, remove_thumbnails, write_site
-from batchemo.results.blur_state import as_the_folder_is, read_blur_state, remember
+from batchemo.results.blur_state import read_blur_state, with_folder_blur, write_blur_state
 from batchemo.results.catalog import (
     ANNOTATED_SUFFIXES,
-    Entry,
+    CatalogEntry,
     is_perhaps_unmounted,
     is_vanished,
     outputs,
-    read_entry,
-    read_inventory,
+    read_catalog,
+    read_catalog_entry,
     remove_results,
 )
 from batchemo.results.faces_left import FACES_LEFT
-from batchemo.results.index import merge_into_index, read_index
+from batchemo.results.index import merge_media_rows, read_media_rows
 from batchemo.results.schema import files_of, thumbnails_folder
-from batchemo.run.engines import check_engine, engine_of
+from batchemo.run.engines import check_engine, make_engine
 from batchemo.run.local import count_workers
 from batchemo.run.scheduler import Analysis
 
@@ -59,7 +59,7 @@ _PACKAGES = tuple("av decord facenet-pytorch numpy opencv-python-headless pandas
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """What a run would do: `todo` are analysed, of those named in `redrawn` only the pictures are made again; `done` rows are kept from
     earlier runs; `vanished` media are not there any more; pictures that are not read here are `passed_over`. `stays_blurred`: faces are
     hidden because the folder is so."""
@@ -68,12 +68,12 @@ class Plan:
     done: tuple[MediaRow, ...]
     vanished: tuple[MediaRow, ...] = ()
     redrawn: frozenset[str] = frozenset()
-    passed_over: tuple[PassedOver, ...] = ()
+    passed_over: tuple[SkippedFile, ...] = ()
     stays_blurred: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Report:
+class RunResult:
     """What became of a run: the rows of all its media, in the order of their names, and which were analysed now, or `redrawn` only.
 
     Of media that are not there any more, results are kept (`vanished`) or were removed (`pruned`). Pictures that are not read here were
@@ -88,7 +88,7 @@ class Report:
     vanished: tuple[str, ...] = ()
     pruned: tuple[str, ...] = ()
     page: Path | None = None
-    passed_over: tuple[PassedOver, ...] = ()
+    passed_over: tuple[SkippedFile, ...] = ()
 
     @property
     def failed(self) -> tuple[MediaRow, ...]:
@@ -101,14 +101,14 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Watch:
+class RunCallbacks:
     """How a run tells of itself: `started` gets the plan and the folder of pulses, `finished` each row that is done."""
 
-    started: Callable[[Plan, Path], None]
+    started: Callable[[RunPlan, Path], None]
     finished: Callable[[MediaRow], None]
 
 
-def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
+def plan_run(inputs: Sequence[Path], out: Path, options: RunOptions) -> RunPlan:
     """Finds the media and tells those that are done. Raises UsageError or WeightsError; writes nothing."""
     weights = read_weights_file(options.weights or SHIPPED)
     check_engine(options)
@@ -118,7 +118,7 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
         choose_device(options.device)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; give a folder")
-    foreign: list[PassedOver] = []
+    foreign: list[SkippedFile] = []
     media = find_media(
         inputs,
         out=out,
@@ -128,15 +128,15 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
         passed_over=foreign,
     )
     stays_blurred = options.blur_faces is None and read_blur_state(out).faces
-    options = as_the_folder_is(options, out)
-    entries = {entry.output: entry for entry in read_inventory(out)}
+    options = with_folder_blur(options, out)
+    entries = {entry.output: entry for entry in read_catalog(out)}
     media = [medium for medium in media if _is_ours(medium.name, options.shard)]
     todo: list[Medium] = []
     done: list[MediaRow] = []
     redrawn: set[str] = set()
     for medium in media:
         entry = entries.get(medium.output)
-        left = left_to_do(medium, entry, out, options=options, weights_sha256=weights.sha256)
+        left = pending_work(medium, entry, out, options=options, weights_sha256=weights.sha256)
         if entry is not None and left == "nothing":
             done.append(entry.row)
             continue
@@ -145,13 +145,13 @@ def plan(inputs: Sequence[Path], out: Path, options: RunOptions) -> Plan:
     gone = _vanished(out, entries.values(), inputs, found={medium.name for medium in media})
     vanished = tuple(row for row in gone if _is_ours(row.media, options.shard))
     passed_over = tuple(each for each in foreign if _is_ours(each.name, options.shard))
-    return Plan(tuple(todo), tuple(done), vanished, frozenset(redrawn), passed_over, stays_blurred)
+    return RunPlan(tuple(todo), tuple(done), vanished, frozenset(redrawn), passed_over, stays_blurred)
 
 
-def count_kinds(passed_over: Iterable[PassedOver]) -> list[dict[str, Any]]:
+def count_kinds(passed_over: Iterable[SkippedFile]) -> list[dict[str, Any]]:
     """How many pictures of each kind and extension were passed over: `kind`, `extension`, `count` and, for people, an `example` of what
     converts them; most of them first."""
-    groups: dict[tuple[str, str], list[PassedOver]] = {}
+    groups: dict[tuple[str, str], list[SkippedFile]] = {}
     for each in passed_over:
         groups.setdefault((each.foreign.kind, each.path.suffix.lower()), []).append(each)
     return [
@@ -160,9 +160,9 @@ def count_kinds(passed_over: Iterable[PassedOver]) -> list[dict[str, Any]]:
     ]
 
 
-def _vanished(out: Path, entries: Iterable[Entry], inputs: Sequence[Path], *, found: set[str]) -> Iterator[MediaRow]:
+def _vanished(out: Path, entries: Iterable[CatalogEntry], inputs: Sequence[Path], *, found: set[str]) -> Iterator[MediaRow]:
     # Media that killed their workers have a row in `media.parquet` only.
-    rows = read_index(out) | {entry.row.media: entry.row for entry in entries}
+    rows = read_media_rows(out) | {entry.row.media: entry.row for entry in entries}
     for name in sorted(rows.keys() - found):
         if is_vanished(rows[name], inputs):
             yield rows[name]
@@ -172,14 +172,14 @@ def _is_ours(name: str, shard: Shard | None) -> bool:
     return shard is None or shard.holds(name)
 
 
-def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *, job: str = "") -> Report:
+def run_media(inputs: Sequence[Path], out: Path, options: RunOptions, watch: RunCallbacks, *, job: str = "") -> RunResult:
     """Analyses what is not done yet. Raises UsageError, WeightsError or DeviceError before anything starts, LockedError where
     another run holds `out`, StorageError where `out` cannot be written any more. `job` names the nightly job that this is a run
     of; it writes the page itself, when the account is complete."""
     began = time.monotonic()
-    plan(inputs, out, options)
+    plan_run(inputs, out, options)
     with locked(out, shard=options.shard, wait_seconds=options.wait), storage(out):
-        planned = plan(inputs, out, options)
+        planned = plan_run(inputs, out, options)
         options = _with_look(out, options, planned)
         _clean_up(out, options.shard, planned.todo)
         pruned = _prune(out, planned.vanished) if options.prune else set()
@@ -196,8 +196,8 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
             for medium in planned.todo:
                 if medium.name not in planned.redrawn:  # of tracks that are numbered anew
                     shutil.rmtree(thumbnails_folder(out, medium.output), ignore_errors=True)
-            copies = {medium.name: Copy.of(medium, out, options, weights_sha256=weights.sha256) for medium in planned.todo}
-            for outcome in engine_of(options, planned.todo).run(task, planned.todo):
+            copies = {medium.name: PreviousCopy.of(medium, out, options, weights_sha256=weights.sha256) for medium in planned.todo}
+            for outcome in make_engine(options, planned.todo).run(task, planned.todo):
                 copies[outcome.row.media].remove_if_it_does_not_fit(outcome.row)
                 rows.append(outcome.row)
                 account.add(outcome)
@@ -221,14 +221,14 @@ def run(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Watch, *,
     kept = tuple(row.media for row in planned.vanished if row.media not in pruned)
     analysed = tuple(medium.name for medium in planned.todo if medium.name not in planned.redrawn)
     redrawn = tuple(sorted(planned.redrawn))
-    return Report(run_id, ordered, analysed, time.monotonic() - began, redrawn, kept, tuple(sorted(pruned)), page, planned.passed_over)
+    return RunResult(run_id, ordered, analysed, time.monotonic() - began, redrawn, kept, tuple(sorted(pruned)), page, planned.passed_over)
 
 
 def write_page(out: Path) -> Path | None:
     """Writes the page to look at; None where there is nothing to see, or a run holds `out`, which will do so when it ends: of shards
     that end at once, one at least sees no other. Raises StorageError."""
     with storage(out), FileLock(out / _PAGE_LOCK):
-        return write_site(out).page if read_index(out) and not is_held(out) else None
+        return write_site(out).page if read_media_rows(out) and not is_held(out) else None
 
 
 def _tell_of_look(options: RunOptions) -> None:
@@ -250,11 +250,11 @@ def _tell_of_look(options: RunOptions) -> None:
         log.warning("no encoder in hardware for %s works on this machine; annotated videos are encoded by software", NAMES[options.codec])
 
 
-def _with_look(out: Path, options: RunOptions, planned: Plan) -> RunOptions:
+def _with_look(out: Path, options: RunOptions, planned: RunPlan) -> RunOptions:
     """The options with the look that the folder has from now on, which is told where it shows faces again that were hidden."""
     with FileLock(out / _PAGE_LOCK):  # another shard may be told to hide faces at the same time
-        was_blurred, options = read_blur_state(out).faces, as_the_folder_is(options, out)
-        remember(out, options)
+        was_blurred, options = read_blur_state(out).faces, with_folder_blur(options, out)
+        write_blur_state(out, options)
         if options.blur_faces:
             remove_thumbnails(out)
     if was_blurred and not options.blur_faces:
@@ -268,7 +268,7 @@ def _tell_of_faces(out: Path) -> None:
     """After a run that hides them: media that it was not about are named."""
     seen = []
     for output in outputs(out, "annotated", suffixes=ANNOTATED_SUFFIXES):
-        entry = read_entry(out, output)
+        entry = read_catalog_entry(out, output)
         if entry is None or shows_faces(entry, out):
             seen.append(entry.row.media if entry is not None else output)
     if seen:
@@ -283,7 +283,7 @@ def _prune(out: Path, vanished: Sequence[MediaRow]) -> set[str]:
         if row.media not in gone:
             message = "%s: its results are kept, because its folder is empty, as that of a drive is which is not mounted; remove the folder"
             logging.getLogger("batchemo").warning(message, row.media)
-    for entry in list(read_inventory(out)):
+    for entry in list(read_catalog(out)):
         if entry.row.media in gone:
             remove_results(out, entry.output)
     if gone:
@@ -297,21 +297,21 @@ def _clean_up(out: Path, shard: Shard | None, media: Sequence[Medium]) -> None:
     if shard is None:
         with FileLock(out / _PAGE_LOCK):  # the run before may be writing its page yet
             remove_temporaries(out)
-        remove_drawn(out / PARTS)
+        remove_rendered(out / PARTS)
         for pulses in out.glob(f"runs/*/{_PULSES}"):
             shutil.rmtree(pulses, ignore_errors=True)
     else:
         remove_temporaries_of(path for medium in media for path in files_of(out, medium))
         for medium in media:
             remove_temporaries(out / PARTS / medium.output)
-            remove_drawn(out / PARTS / medium.output)
+            remove_rendered(out / PARTS / medium.output)
 
 
 class _Account:
-    """`media.parquet`, `run.json` and `log.jsonl` of a run, kept up to date as it goes."""
+    """`media.parquet`, `run_media.json` and `log.jsonl` of a run, kept up to date as it goes."""
 
     def __init__(
-        self, out: Path, run_id: str, inputs: Sequence[Path], options: RunOptions, planned: Plan, pruned: Collection[str], *, job: str
+        self, out: Path, run_id: str, inputs: Sequence[Path], options: RunOptions, planned: RunPlan, pruned: Collection[str], *, job: str
     ) -> None:
         self._out = out
         self._folder = out / "runs" / run_id
@@ -320,7 +320,7 @@ class _Account:
         self._pruned = pruned
         self._redrawn = planned.redrawn
         # What another shard's tables say may be old by the time that it is written.
-        stored = {entry.row.media: entry.row for entry in read_inventory(out)}
+        stored = {entry.row.media: entry.row for entry in read_catalog(out)}
         self._stored = {name: row for name, row in stored.items() if _is_ours(name, options.shard)}
         self._lacking = {name: row for name, row in stored.items() if name not in self._stored}
         self._rows: list[MediaRow] = list(planned.done)
@@ -343,7 +343,7 @@ class _Account:
         self._write_facts()
         self._log("started", media=len(planned.todo))
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: MediumOutcome) -> None:
         self._rows.append(outcome.row)
         self._seconds.update(outcome.seconds)
         self._log("medium", **outcome.row.as_dict(), seconds_by_stage=_rounded(outcome.seconds))
@@ -376,7 +376,7 @@ class _Account:
 
     def _write_media(self) -> None:
         rows = self._stored | {row.media: row for row in self._rows}
-        merge_into_index(self._out, rows, lacking=self._lacking, without=self._pruned)
+        merge_media_rows(self._out, rows, lacking=self._lacking, without=self._pruned)
 
     def _write_facts(self) -> None:
         write_text(self._folder / "run.json", json.dumps(self._facts, indent=2, ensure_ascii=False) + "\n")

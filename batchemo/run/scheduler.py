@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Protocol
 from batchemo.atomic import remove_temporaries_of
 from batchemo.errors import MediaError
 from batchemo.options import RunOptions
-from batchemo.pipeline.resume import copy_alone
-from batchemo.pipeline.segments import Divide, Done, Step
-from batchemo.records import Medium, Outcome, Segment, failed
-from batchemo.results.catalog import Entry
+from batchemo.pipeline.resume import lacks_only_copy
+from batchemo.pipeline.segments import SegmentTask, SegmentTaskResult, SplitTask
+from batchemo.records import Medium, MediumOutcome, Segment, failed_row
+from batchemo.results.catalog import CatalogEntry
 from batchemo.results.schema import files_of, rewrite_row, table_path
-from batchemo.run.heartbeat import Pulse, Wanted, give_up
+from batchemo.run.heartbeat import HeartbeatWriter, IsWanted, mark_cancelled
 from batchemo.timing import Stopwatch
 
 if TYPE_CHECKING:
-    from batchemo.pipeline.segmented_video import Film
+    from batchemo.pipeline.segmented_video import SegmentedVideo
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Job:
     """
 
     medium: Medium
-    step: Step | None = None
+    step: SegmentTask | None = None
     deaths: int = 0
     others: tuple[Medium, ...] = ()
 
@@ -50,7 +50,7 @@ class Job:
         return self.medium.output, self.part
 
 
-Outcomes = tuple[Outcome, ...]
+Outcomes = tuple[MediumOutcome, ...]
 
 
 class Task(Protocol):
@@ -63,17 +63,17 @@ class Task(Protocol):
     @property
     def run_id(self) -> str: ...
 
-    def __call__(self, job: Job, *, wanted: Wanted = ...) -> Outcomes | Done: ...
+    def __call__(self, job: Job, *, wanted: IsWanted = ...) -> Outcomes | SegmentTaskResult: ...
 
     def tries(self, job: Job) -> int:
         """How often at most a job is handed out."""
         ...
 
-    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> Film:
+    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> SegmentedVideo:
         """`medium` to be read in these parts."""
         ...
 
-    def give_up(self, medium: Medium, error: MediaError) -> Outcome:
+    def give_up(self, medium: Medium, error: MediaError) -> MediumOutcome:
         """What is left to do for a medium that cannot be analysed in any process."""
         ...
 
@@ -89,8 +89,8 @@ class Analysis:
     labels: tuple[str, ...]
     weights_sha256: str
 
-    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcomes | Done:
-        pulse = Pulse(self.pulses, job.medium.output, job.part, wanted=wanted)
+    def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> Outcomes | SegmentTaskResult:
+        pulse = HeartbeatWriter(self.pulses, job.medium.output, job.part, wanted=wanted)
         pulse.start()
         try:
             return self._do(job, pulse)
@@ -103,10 +103,10 @@ class Analysis:
 
         return 3 if self.options.decoder == "auto" and job.step is None and may_suit_decord(job.medium) else 2
 
-    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> Film:
-        from batchemo.pipeline.segmented_video import Film  # noqa: PLC0415
+    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> SegmentedVideo:
+        from batchemo.pipeline.segmented_video import SegmentedVideo  # noqa: PLC0415
 
-        return Film(
+        return SegmentedVideo(
             medium,
             segments,
             self.results,
@@ -117,18 +117,18 @@ class Analysis:
             ahead=ahead,
         )
 
-    def give_up(self, medium: Medium, error: MediaError) -> Outcome:
+    def give_up(self, medium: Medium, error: MediaError) -> MediumOutcome:
         """Its tables are written, empty, so that it is not tried again before it changes; those that are complete stay."""
-        from batchemo.pipeline.assemble import Assembly  # noqa: PLC0415 (loads OpenCV)
+        from batchemo.pipeline.assemble import TableAssembler  # noqa: PLC0415 (loads OpenCV)
 
         watch = Stopwatch()
         remove_temporaries_of(files_of(self.results, medium))  # of the worker that died
         entry = self._with_tables(medium)
         if entry is not None:
-            row = failed(entry.row, error)
+            row = failed_row(entry.row, error)
             rewrite_row(table_path(self.results, "frames", medium.output), row, style=None)
-            return Outcome(row, {})
-        with Assembly(
+            return MediumOutcome(row, {})
+        with TableAssembler(
             medium,
             self.results,
             options=self.options,
@@ -139,17 +139,17 @@ class Analysis:
         ) as assembly:
             assembly.fail(error)
             row = assembly.finish()
-        return Outcome(row, dict(watch.seconds))
+        return MediumOutcome(row, dict(watch.seconds))
 
-    def _with_tables(self, medium: Medium) -> Entry | None:
-        return copy_alone(medium, self.results, options=self.options, weights_sha256=self.weights_sha256)
+    def _with_tables(self, medium: Medium) -> CatalogEntry | None:
+        return lacks_only_copy(medium, self.results, options=self.options, weights_sha256=self.weights_sha256)
 
-    def _do(self, job: Job, pulse: Pulse) -> Outcomes | Done:
+    def _do(self, job: Job, pulse: HeartbeatWriter) -> Outcomes | SegmentTaskResult:
         from batchemo.pipeline import video  # noqa: PLC0415 (loads torch, which the parent of workers does not need)
 
         options = self.options
-        if isinstance(job.step, Divide) and self._with_tables(job.medium) is not None:
-            return Done(None, {}, (Segment(),))  # its copy is drawn by one process
+        if isinstance(job.step, SplitTask) and self._with_tables(job.medium) is not None:
+            return SegmentTaskResult(None, {}, (Segment(),))  # its copy is drawn by one process
         if job.deaths > 1 and options.decoder == "auto":
             options = options.model_copy(update={"decoder": "pyav"})
         if job.step is None:
@@ -157,7 +157,7 @@ class Analysis:
                 self.results, options, self.weights_sha256, self.run_id, lambda frames, share: pulse.beat(frames=frames, share=share)
             )
             return (analyst.film(job.medium),) if job.medium.kind == "video" else tuple(analyst.pictures(job.media))
-        return video.take_step(
+        return video.run_segment_task(
             job.medium, job.step, self.results, options=options, labels=self.labels, beat=lambda frames: pulse.beat(frames=frames)
         )
 
@@ -173,7 +173,7 @@ _TURNS = 4
 """In how many turns at least the rest of the media is handed out, so that all workers end at about the same time."""
 
 
-def together(media: Sequence[Medium]) -> Iterator[Job]:
+def group_jobs(media: Sequence[Medium]) -> Iterator[Job]:
     """Jobs for one process: the media in their order, pictures that follow each other together."""
     rest = deque(media)
     while rest:
@@ -189,7 +189,7 @@ def _first(rest: deque[Medium], *, pictures: int) -> Job:
     return Job(medium, others=tuple(others))
 
 
-class Board:
+class JobQueue:
     """The jobs of a run. `workers` many may be in work at once; media are handed out whole while there are enough of them, the largest
     first and pictures several together, and in parts when there are fewer than workers. `workers` may change as they come and go.
 
@@ -200,8 +200,8 @@ class Board:
         self._task = task
         self.workers = workers
         self._waiting = deque(sorted(media, key=lambda medium: -size_of(medium.path)))
-        self._films: dict[str, Film] = {}
-        self._failed: dict[str, Film] = {}
+        self._films: dict[str, SegmentedVideo] = {}
+        self._failed: dict[str, SegmentedVideo] = {}
         self._returned: deque[Job] = deque()
         self._running: dict[tuple[str, str], Job] = {}
 
@@ -216,7 +216,7 @@ class Board:
     def beat(self) -> None:
         """Says how much is behind us of each video that is read in parts."""
         for output, film in self._films.items():
-            Pulse(self._task.pulses, output, joint=True).start(film.share)
+            HeartbeatWriter(self._task.pulses, output, joint=True).start(film.share)
 
     def next_job(self) -> Job | None:
         """A job, which counts as running from now on; None where there is none at the moment."""
@@ -227,7 +227,7 @@ class Board:
 
     def is_vain(self, job: Job) -> bool:
         """Whether its video has failed meanwhile, so that nobody asks what comes of it."""
-        return not isinstance(job.step, Divide | None) and job.medium.output not in self._films
+        return not isinstance(job.step, SplitTask | None) and job.medium.output not in self._films
 
     def drop(self, job: Job) -> None:
         """Takes back a job that was in vain, whatever came of it."""
@@ -236,7 +236,7 @@ class Board:
         if film is not None:
             film.remove_parts()  # the job may have left one
 
-    def take(self, job: Job, result: Outcomes | Done | MediaError) -> Outcomes:
+    def take(self, job: Job, result: Outcomes | SegmentTaskResult | MediaError) -> Outcomes:
         """Takes back a job with what came of it; gives the outcomes of the media that this completes."""
         if self.is_vain(job):
             self.drop(job)
@@ -244,11 +244,11 @@ class Board:
         if isinstance(result, MediaError):
             return self.fail(job, result)
         del self._running[job.key]
-        if not isinstance(result, Done):
+        if not isinstance(result, SegmentTaskResult):
             return result
         if job.step is None:
             raise ValueError(f"{job!r} gave no outcome")
-        if isinstance(job.step, Divide):
+        if isinstance(job.step, SplitTask):
             self._begin(job.medium, result.segments)
             return ()
         film = self._films[job.medium.output]
@@ -267,7 +267,7 @@ class Board:
             self._split(job)
             return ()
         self._running.pop(job.key, None)
-        if isinstance(job.step, Divide | None):
+        if isinstance(job.step, SplitTask | None):
             return (self._task.give_up(job.medium, error),)
         film = self._films[job.medium.output]
         return self._closed(film, film.fail(error))
@@ -324,7 +324,7 @@ class Board:
         job = _first(self._waiting, pictures=min(_PICTURES_TOGETHER, len(self._waiting) // (_TURNS * self.workers)))
         # Not here: a damaged file may end the process that looks into it, and the index of a film of ten hours takes 80 MB.
         shared = len(self._waiting) < min(self.workers, _MOST_SHARED) - 1 and job.medium.kind == "video"
-        return dataclasses.replace(job, step=Divide()) if shared else job
+        return dataclasses.replace(job, step=SplitTask()) if shared else job
 
     def _begin(self, medium: Medium, segments: Sequence[Segment]) -> None:
         if len(segments) > 1:
@@ -338,13 +338,13 @@ class Board:
             if step is not None:
                 yield Job(film.medium, step)
 
-    def _closed(self, film: Film, outcome: Outcome | None) -> Outcomes:
+    def _closed(self, film: SegmentedVideo, outcome: MediumOutcome | None) -> Outcomes:
         if outcome is None:
             return ()
         del self._films[film.medium.output]
         if film.failed:
             self._failed[film.medium.output] = film
-            give_up(self._task.pulses, film.medium.output)
+            mark_cancelled(self._task.pulses, film.medium.output)
         return (outcome,)
 
 

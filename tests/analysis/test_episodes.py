@@ -18,10 +18,10 @@ from batchemo.analysis.frames import tracks_in
 from batchemo.errors import UsageError
 from batchemo.records import EMOTIONS
 from batchemo.results import episodes as module
-from batchemo.results.episodes import GAP_SECONDS, Episode, EpisodeFinder, Rules
+from batchemo.results.episodes import GAP_SECONDS, Episode, EpisodeFinder, EpisodeRules
 from batchemo.results.schema import EPISODES
 
-UNSMOOTHED = Rules(smooth_seconds=0)
+UNSMOOTHED = EpisodeRules(smooth_seconds=0)
 
 
 def rows_of(
@@ -44,14 +44,16 @@ def curve_of(happy: Sequence[float] | NDArray[Any], hz: float = 25) -> pd.DataFr
     return frame.assign(**rest | {"p_happy": happy, "p_neutral": (1 - np.asarray(happy)) / 2})
 
 
-def find_episodes(faces: pd.DataFrame, labels: Sequence[str] = EMOTIONS, rules: Rules | None = None, *, pieces: int = 1) -> list[Episode]:
+def find_episodes(
+    faces: pd.DataFrame, labels: Sequence[str] = EMOTIONS, rules: EpisodeRules | None = None, *, pieces: int = 1
+) -> list[Episode]:
     """Each track's rows are given in so many pieces."""
     found: list[Episode] = []
     for number, (_, rows) in enumerate(tracks_in(faces, ["track_id"]), 1):
         times = faces["time_s"].to_numpy(np.float64)[rows]
         values = faces[[f"p_{label}" for label in labels]].to_numpy(np.float64)[rows]
         step_s = float(np.median(np.diff(times))) if len(times) > 1 else np.inf
-        finder = EpisodeFinder(number, labels, rules or Rules(), step_s=step_s)
+        finder = EpisodeFinder(number, labels, rules or EpisodeRules(), step_s=step_s)
         for part in np.array_split(np.arange(len(times)), pieces):
             found += finder.add(times[part], values[part])
             if len(part) and part[-1] + 1 < len(times) and finder.is_over(times[part[-1] + 1]):
@@ -109,7 +111,7 @@ def test_onset_and_offset_are_where_the_lower_threshold_is_crossed() -> None:
 def test_what_hovers_about_a_threshold_is_one_episode() -> None:
     hovering = curve_of(0.5 + 0.07 * np.sin(np.arange(200)))
     assert told(find_episodes(hovering, EMOTIONS, UNSMOOTHED)) == [("happy", 200)]
-    without = Rules(smooth_seconds=0, leave=0.5, least_seconds=0)
+    without = EpisodeRules(smooth_seconds=0, leave=0.5, least_seconds=0)
     assert len(find_episodes(hovering, EMOTIONS, without)) > 20
 
 
@@ -136,7 +138,7 @@ def test_sparse_samples_are_no_gaps() -> None:
 
 def test_smoothing_does_not_reach_over_a_gap() -> None:
     rows = rows_of(["happy"] * 10 + ["sad"] * 10, [*(np.arange(10) / 25), *(5 + np.arange(10) / 25)])
-    found = find_episodes(rows, EMOTIONS, Rules(smooth_seconds=100))
+    found = find_episodes(rows, EMOTIONS, EpisodeRules(smooth_seconds=100))
     assert [episode.peak_probability for episode in found] == pytest.approx([0.88, 0.88])
 
 
@@ -156,9 +158,9 @@ def test_no_rows() -> None:
         min_size=1,
         max_size=3,
     ),
-    st.sampled_from([Rules(), UNSMOOTHED, Rules(enter=0, leave=0, least_seconds=0)]),
+    st.sampled_from([EpisodeRules(), UNSMOOTHED, EpisodeRules(enter=0, leave=0, least_seconds=0)]),
 )
-def test_episodes_of_a_track_do_not_overlap(tracks: list[list[tuple[float, str]]], rules: Rules) -> None:
+def test_episodes_of_a_track_do_not_overlap(tracks: list[list[tuple[float, str]]], rules: EpisodeRules) -> None:
     tables = [
         rows_of([name for _, name in rows], np.cumsum([step for step, _ in rows]), track_id=number) for number, rows in enumerate(tracks, 1)
     ]

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from batchemo.analysis.export.formats import export
+from batchemo.analysis.export.formats import export_results
 from batchemo.cli import messages as display
-from batchemo.cli.doctor import Finding, examine
+from batchemo.cli.doctor import DoctorCheck, examine
 from batchemo.cli.messages import Display, print_findings
 from batchemo.errors import UsageError
 from batchemo.records import MediaRow, Medium
 from batchemo.report.site import write_site
 from batchemo.report.summary import summarise
-from batchemo.run.run import Plan, Report
+from batchemo.run.run import RunPlan, RunResult
 from batchemo.verify.audit import verify
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +95,7 @@ def test_choices_are_told_without_ceremony() -> None:
     assert "Invalid value for '--detector': 'fats' is not one of 'fast', 'exact'." in told
 
 
-@pytest.mark.parametrize("read", [summarise, write_site, verify, lambda path: export(path, "csv")])
+@pytest.mark.parametrize("read", [summarise, write_site, verify, lambda path: export_results(path, "csv")])
 def test_the_folder_that_was_meant_is_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
     results = tmp_path / "my results"
     (results / "plots").mkdir(parents=True)
@@ -133,15 +133,15 @@ def test_completion_can_be_installed_and_completes(tmp_path: Path) -> None:
 # A run without faces
 
 
-def report_of(*faces: int) -> Report:
+def report_of(*faces: int) -> RunResult:
     rows = [
         MediaRow(f"{n}.mp4", f"/{n}.mp4", "video", "done", width=320, height=240, n_frames_analysed=10, n_faces=count)
         for n, count in enumerate(faces)
     ]
-    return Report("id", tuple(rows), tuple(row.media for row in rows), 1.0)
+    return RunResult("id", tuple(rows), tuple(row.media for row in rows), 1.0)
 
 
-def concluded(report: Report, monkeypatch: pytest.MonkeyPatch, *, min_face_px: int = 40) -> str:
+def concluded(report: RunResult, monkeypatch: pytest.MonkeyPatch, *, min_face_px: int = 40) -> str:
     console = Console(width=300, record=True, file=io.StringIO())
     monkeypatch.setattr(display, "Console", lambda **_: console)
     Display(quiet=False, verbose=False)._say_where_no_face_is(report, min_face_px)
@@ -173,7 +173,7 @@ def test_where_no_bar_is_shown_a_run_says_how_far_it_is(monkeypatch: pytest.Monk
         medium.path.write_bytes(b"12345")
     shown = Display(quiet=False, verbose=False)
     with shown:
-        shown.watch.started(Plan(tuple(media), ()), tmp_path)
+        shown.watch.started(RunPlan(tuple(media), ()), tmp_path)
         shown.watch.finished(MediaRow("a.mp4", "/a.mp4", "video", "done"))
         time.sleep(0.2)
     assert "1 of 2 media, 50%, 0 frames a second" in console.export_text()
@@ -203,5 +203,5 @@ def test_the_doctor_says_how_to_get_what_is_missing(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_doctor_is_content(capsys: pytest.CaptureFixture[str]) -> None:
-    print_findings([Finding("GPU", False, "none", needed=False)])
+    print_findings([DoctorCheck("GPU", False, "none", needed=False)])
     assert capsys.readouterr().out.endswith("All that a run needs is here.\n")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from batchemo.emotion import fused as folded
-from batchemo.emotion.fused import FoldedNet, can_fold
+from batchemo.emotion.fused import FusedNet, can_fuse
 from batchemo.emotion.model import ExpressionNet, NetworkSpec
 
 CROPS = torch.from_numpy(np.random.default_rng(3).integers(0, 255, (9, 1, 48, 48), np.uint8))
@@ -53,9 +53,9 @@ def network(spec: NetworkSpec) -> ExpressionNet:
 @torch.inference_mode()
 def test_it_says_the_same(spec: NetworkSpec, dtype: torch.dtype, tolerance: float) -> None:
     plain = network(spec)
-    assert can_fold(plain)
+    assert can_fuse(plain)
     expected = plain(CROPS)
-    found = FoldedNet(plain, dtype)(CROPS)
+    found = FusedNet(plain, dtype)(CROPS)
     assert found.dtype == torch.float64
     assert expected.std() > 0.01
     torch.testing.assert_close(found, expected.double(), atol=tolerance * float(expected.abs().max()), rtol=0)
@@ -65,12 +65,12 @@ def test_it_says_the_same(spec: NetworkSpec, dtype: torch.dtype, tolerance: floa
     "spec", [NetworkSpec(squeeze=4), NetworkSpec(architecture="vgg", drop_path=0), NetworkSpec(architecture="mini-xception")]
 )
 def test_what_it_does_not_know_is_left_alone(spec: NetworkSpec) -> None:
-    assert not can_fold(ExpressionNet(spec))
+    assert not can_fuse(ExpressionNet(spec))
 
 
 def test_a_torch_without_the_operators_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
     def changed(*_: object) -> None:
         raise TypeError("takes another argument now")
 
-    monkeypatch.setattr(folded.FoldedNet, "__call__", changed)
+    monkeypatch.setattr(folded.FusedNet, "__call__", changed)
     assert not folded._works.__wrapped__()

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from batchemo.emotion import int8 as integers
 from batchemo.emotion.classifier import Classifier, choose_precision
-from batchemo.emotion.int8 import IntegerNetwork, Ranges, integers_pay, measure_ranges, points
+from batchemo.emotion.int8 import CalibrationRanges, Int8Net, calibrate_ranges, int8_is_faster, quantization_points
 from batchemo.emotion.model import ExpressionNet, NetworkSpec
-from batchemo.emotion.weights import Weights, load_weights, read_weights_file, save_weights, sidecar
+from batchemo.emotion.weights import Weights, load_weights, read_weights_file, save_weights, sha256_path
 from batchemo.errors import WeightsError
 from batchemo.records import EMOTIONS
 from tests.patterns import Done
@@ -60,8 +60,8 @@ def random_network(spec: NetworkSpec = SPEC) -> ExpressionNet:
     return network.eval()
 
 
-def measured(network: ExpressionNet, pixels: torch.Tensor) -> Ranges:
-    ranges = measure_ranges(network, pixels)
+def measured(network: ExpressionNet, pixels: torch.Tensor) -> CalibrationRanges:
+    ranges = calibrate_ranges(network, pixels)
     assert ranges is not None
     return ranges
 
@@ -70,7 +70,7 @@ def measured(network: ExpressionNet, pixels: torch.Tensor) -> Ranges:
 @pytest.mark.parametrize("blocks", [(1, 2), (2, 1)])
 def test_logits_are_nearly_those_of_float32(blocks: tuple[int, int]) -> None:
     network = random_network(dataclasses.replace(SPEC, blocks=blocks))
-    integers = IntegerNetwork(network, measured(network, smooth(64)))
+    integers = Int8Net(network, measured(network, smooth(64)))
     unseen = smooth(32, seed=1)
     with torch.inference_mode():
         expected, found = network(unseen), integers(unseen)
@@ -85,7 +85,7 @@ def test_logits_are_nearly_those_of_float32(blocks: tuple[int, int]) -> None:
 @pytest.mark.parametrize("size", [1, 3, 32])
 def test_a_face_is_read_for_itself(size: int) -> None:
     network = random_network()
-    integers = IntegerNetwork(network, measured(network, smooth(64)))
+    integers = Int8Net(network, measured(network, smooth(64)))
     mixed = torch.cat([smooth(16, seed=2), crops(15), torch.full((1, 1, 48, 48), 128, dtype=torch.uint8)])
     with torch.inference_mode():
         whole, parts = integers(mixed), torch.cat([integers(part) for part in mixed.split(size)])
@@ -95,10 +95,10 @@ def test_a_face_is_read_for_itself(size: int) -> None:
 def test_ranges_are_of_what_passes_between_convolutions() -> None:
     network = random_network()
     names = {"stem.2", "stem.5", "stages.0", "stages.0.norm1", "stages.0.shortcut", "stages.1", "stages.1.norm1", "stages.1.shortcut"}
-    assert set(points(network)) == {*names, "stages.2", "stages.2.norm1"}
+    assert set(quantization_points(network)) == {*names, "stages.2", "stages.2.norm1"}
     pixels = smooth(64)
     ranges = measured(network, pixels)
-    assert set(ranges) == set(points(network))
+    assert set(ranges) == set(quantization_points(network))
     with torch.inference_mode():
         after = network.maps(pixels)
     assert ranges["stages.2"] == pytest.approx((after.min().item(), after.max().item()), rel=1e-5)
@@ -109,7 +109,7 @@ def test_ranges_are_of_what_passes_between_convolutions() -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_networks_have_no_ranges(name: str) -> None:
-    assert measure_ranges(random_network(OTHERS[name]), smooth(4)) is None
+    assert calibrate_ranges(random_network(OTHERS[name]), smooth(4)) is None
 
 
 def test_the_processor_and_the_weights_choose_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_the_classifier_calculates_in_integers_where_there_are_ranges(fitted: Ex
     faces = splits["PublicTest"].pixels[:, 0].numpy()
     with torch.inference_mode():
         expected = torch.softmax(fitted(splits["PublicTest"].pixels).double(), dim=1).numpy()
-        integers = torch.softmax(IntegerNetwork(fitted, weights.ranges or {})(splits["PublicTest"].pixels).double(), dim=1).numpy()
+        integers = torch.softmax(Int8Net(fitted, weights.ranges or {})(splits["PublicTest"].pixels).double(), dim=1).numpy()
     found = Classifier(weights, device=CPU).classify(faces)
     np.testing.assert_allclose(found, integers, atol=1e-5)
     np.testing.assert_allclose(found, expected, atol=0.1)
@@ -157,7 +157,7 @@ def test_ranges_that_do_not_fit_are_refused(text: str, message: str, tmp_path: P
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     save_file(load_file(path), path, {**metadata, "ranges": text})
-    sidecar(path).unlink()
+    sha256_path(path).unlink()
     with pytest.raises(WeightsError, match=rf"net\.safetensors: .*{message}"):
         load_weights(path)
 
@@ -175,7 +175,7 @@ def test_weights_that_integers_would_read_otherwise_go_without(
     assert 0 < figures["change_mean"] < figures["change_largest"] < 0.1
     assert abs(figures["accuracy"] - 1) < 0.5
 
-    def too_small(network: ExpressionNet, pixels: torch.Tensor) -> Ranges:
+    def too_small(network: ExpressionNet, pixels: torch.Tensor) -> CalibrationRanges:
         return {name: (low / 20, high / 20) for name, (low, high) in measured(network, pixels).items()}
 
     monkeypatch.setattr(precision, "measure_ranges", too_small)
@@ -227,6 +227,6 @@ def test_a_torch_without_the_operators_goes_on_without(monkeypatch: pytest.Monke
     def changed(*_: object) -> None:
         raise RuntimeError("expected at most 14 arguments")
 
-    assert integers_pay()
-    monkeypatch.setattr(IntegerNetwork, "__call__", changed)
+    assert int8_is_faster()
+    monkeypatch.setattr(Int8Net, "__call__", changed)
     assert not integers._works()

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from batchemo.emotion.model import ExpressionNet, NetworkSpec, multiply_adds
-from batchemo.emotion.weights import expected_sha256, half_precision, load_weights, save_weights, sidecar
+from batchemo.emotion.weights import expected_sha256, half_precision, load_weights, save_weights, sha256_path
 from batchemo.errors import WeightsError
 from batchemo.records import EMOTIONS
 
@@ -50,7 +50,7 @@ def test_what_is_written_is_read_back(path: Path, network: ExpressionNet) -> Non
 def test_the_hash_is_that_of_the_file_and_sha256sum_can_check_it(path: Path) -> None:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert load_weights(path).sha256 == expected_sha256(path) == digest
-    assert sidecar(path).read_text() == f"{digest}  net.safetensors\n"
+    assert sha256_path(path).read_text() == f"{digest}  net.safetensors\n"
 
 
 def test_a_flipped_byte_is_found(path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_flipped_byte_is_found(path: Path) -> None:
 @pytest.mark.parametrize("kept", [0, 5, 1000])
 def test_a_truncated_file_without_its_hash_is_refused(path: Path, kept: int) -> None:
     path.write_bytes(path.read_bytes()[:kept])
-    sidecar(path).unlink()
+    sha256_path(path).unlink()
     with pytest.raises(WeightsError, match="damaged"):
         load_weights(path)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from batchemo.faces import align as crops
-from batchemo.faces.align import CROP_PX, cut_crops, frame_face
+from batchemo.faces.align import CROP_PX, align_faces, crop_placement
 from batchemo.records import Faces
 
 EYES_AND_MOUTH = np.array([(14.7, 17.4), (33.3, 17.4), (24.0, 28.0), (16.5, 37.8), (31.5, 37.8)])
@@ -51,19 +51,19 @@ def test_eyes_and_mouth_land_in_their_places(scale: float, roll: float, x: float
     # Landmarks count from the corner of the picture, as boxes do; cv2.circle from the centre of the first pixel.
     place = np.round((landmarks[point].astype(np.float64) - 0.5) * 16).astype(int)
     cv2.circle(picture, (int(place[0]), int(place[1])), round(1.5 * scale * 16), 255, -1, cv2.LINE_AA, shift=4)
-    crop = cut_crops(np.repeat(picture[:, :, None], 3, axis=2), faces_of(landmarks)).pixels[0]
+    crop = align_faces(np.repeat(picture[:, :, None], 3, axis=2), faces_of(landmarks)).pixels[0]
     assert np.hypot(*(centre_of_light(crop) - EYES_AND_MOUTH[point])) < 1
 
 
 def test_the_frame_is_the_face() -> None:
-    origin, axis, side = frame_face(placed(3, 0, 300, 200))
+    origin, axis, side = crop_placement(placed(3, 0, 300, 200))
     np.testing.assert_allclose(origin, (300 - 72, 200 - 72), atol=1.5)
     np.testing.assert_allclose(axis, (1, 0), atol=1e-3)
     assert side == pytest.approx(144, rel=0.02)
 
 
 def test_face_px_is_the_side_in_the_picture() -> None:
-    crops = cut_crops(np.zeros((480, 640, 3), np.uint8), faces_of(placed(1, 10, 100, 100), placed(4, -20, 300, 200)))
+    crops = align_faces(np.zeros((480, 640, 3), np.uint8), faces_of(placed(1, 10, 100, 100), placed(4, -20, 300, 200)))
     np.testing.assert_allclose(crops.face_px, [48, 192], rtol=0.02)
     assert crops.pixels.shape == (2, 48, 48)
     assert crops.pixels.dtype == np.uint8
@@ -73,7 +73,7 @@ def test_face_px_is_the_side_in_the_picture() -> None:
 def test_fine_patterns_average_to_grey(scale: float) -> None:
     """A checkerboard of single pixels: an aliased crop would show stripes."""
     board = np.asarray(np.indices((1000, 1000)).sum(axis=0) % 2 * 255, np.uint8)
-    crop = cut_crops(np.repeat(board[:, :, None], 3, axis=2), faces_of(placed(scale, 13, 500, 500))).pixels[0]
+    crop = align_faces(np.repeat(board[:, :, None], 3, axis=2), faces_of(placed(scale, 13, 500, 500))).pixels[0]
     assert crop.mean() == pytest.approx(127.5, abs=2)
     assert crop.std() < 12
 
@@ -88,22 +88,22 @@ def test_a_rolled_face_gives_the_crop_of_an_upright_one(roll: float) -> None:
     scene = smooth_scene()
     centre = (scene.shape[1] - 1) / 2
     turned = np.asarray(cv2.warpAffine(scene, cv2.getRotationMatrix2D((centre, centre), -roll, 1), scene.shape[1::-1]), np.uint8)
-    upright = cut_crops(scene, faces_of(placed(2.5, 0, centre + 0.5, centre + 0.5))).pixels[0]
-    rolled = cut_crops(turned, faces_of(placed(2.5, roll, centre + 0.5, centre + 0.5))).pixels[0]
+    upright = align_faces(scene, faces_of(placed(2.5, 0, centre + 0.5, centre + 0.5))).pixels[0]
+    rolled = align_faces(turned, faces_of(placed(2.5, roll, centre + 0.5, centre + 0.5))).pixels[0]
     assert np.abs(upright.astype(int) - rolled).mean() < 2
 
 
 def test_quarter_turns() -> None:
     scene = smooth_scene()
-    upright = cut_crops(scene, faces_of(placed(2.5, 0, 120.5, 120.5))).pixels[0]
-    sideways = cut_crops(np.ascontiguousarray(np.rot90(scene, -1)), faces_of(placed(2.5, 90, 120.5, 120.5))).pixels[0]
+    upright = align_faces(scene, faces_of(placed(2.5, 0, 120.5, 120.5))).pixels[0]
+    sideways = align_faces(np.ascontiguousarray(np.rot90(scene, -1)), faces_of(placed(2.5, 90, 120.5, 120.5))).pixels[0]
     assert np.abs(upright.astype(int) - sideways).max() <= 3
 
 
 @pytest.mark.parametrize(("x", "y"), [(0, 0), (240, 10), (10, 240), (-500, 100), (5000, 5000), (1e7, -1e7)])
 def test_outside_the_picture_its_edge_goes_on(x: float, y: float) -> None:
     scene = np.full((241, 241, 3), 90, np.uint8)
-    crop = cut_crops(scene, faces_of(placed(2, 20, x, y))).pixels[0]
+    crop = align_faces(scene, faces_of(placed(2, 20, x, y))).pixels[0]
     assert set(np.unique(crop)) == {90}
 
 
@@ -112,19 +112,19 @@ def test_a_window_is_as_good_as_the_picture() -> None:
     scene = smooth_scene()
     wide = np.zeros((241, 40_000, 3), np.uint8)
     wide[:, 39_000:39_241] = scene
-    there = cut_crops(wide, faces_of(placed(2, 7, 39_120, 120))).pixels[0]
-    here = cut_crops(scene, faces_of(placed(2, 7, 120, 120))).pixels[0]
+    there = align_faces(wide, faces_of(placed(2, 7, 39_120, 120))).pixels[0]
+    here = align_faces(scene, faces_of(placed(2, 7, 120, 120))).pixels[0]
     assert np.abs(there.astype(int) - here).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (5, 5)])
 def test_tiny_pictures(size: tuple[int, int]) -> None:
-    assert cut_crops(np.full((*size, 3), 7, np.uint8), faces_of(placed(2, 0, 3, 3))).pixels.mean() == 7
+    assert align_faces(np.full((*size, 3), 7, np.uint8), faces_of(placed(2, 0, 3, 3))).pixels.mean() == 7
 
 
 @pytest.mark.parametrize("points", [np.full((5, 2), 50), np.zeros((5, 2)), np.array([(10, 10), (10, 10), (10, 10), (10, 30), (10, 30)])])
 def test_degenerate_landmarks_do_no_harm(points: NDArray[np.int64]) -> None:
-    crops = cut_crops(np.full((100, 100, 3), 50, np.uint8), faces_of(points.astype(np.float32)))
+    crops = align_faces(np.full((100, 100, 3), 50, np.uint8), faces_of(points.astype(np.float32)))
     assert crops.pixels.mean() == 50
     assert np.isfinite(crops.face_px).all()
     assert (crops.face_px >= 1).all()
@@ -133,20 +133,20 @@ def test_degenerate_landmarks_do_no_harm(points: NDArray[np.int64]) -> None:
 def test_grey_is_luma() -> None:
     for colour, luma in (((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29)):
         scene = np.full((100, 100, 3), colour, np.uint8)
-        assert cut_crops(scene, faces_of(placed(1, 0, 50, 50))).pixels.mean() == pytest.approx(luma, abs=0.5)
+        assert align_faces(scene, faces_of(placed(1, 0, 50, 50))).pixels.mean() == pytest.approx(luma, abs=0.5)
 
 
 def test_sharpness_falls_with_blur_and_hardly_with_size() -> None:
     scene = cv2.resize(smooth_scene(61), (488, 488), interpolation=cv2.INTER_CUBIC)
     face = faces_of(placed(8, 0, 244, 244))
-    sharp, blurred = (float(cut_crops(np.asarray(s, np.uint8), face).sharpness[0]) for s in (scene, cv2.GaussianBlur(scene, (0, 0), 25)))
+    sharp, blurred = (float(align_faces(np.asarray(s, np.uint8), face).sharpness[0]) for s in (scene, cv2.GaussianBlur(scene, (0, 0), 25)))
     half = np.asarray(cv2.resize(scene, (244, 244), interpolation=cv2.INTER_AREA), np.uint8)
     assert blurred < sharp / 2
-    assert float(cut_crops(half, faces_of(placed(4, 0, 122, 122))).sharpness[0]) == pytest.approx(sharp, rel=0.2)
+    assert float(align_faces(half, faces_of(placed(4, 0, 122, 122))).sharpness[0]) == pytest.approx(sharp, rel=0.2)
 
 
 def test_no_faces() -> None:
-    crops = cut_crops(np.zeros((10, 10, 3), np.uint8), Faces.none())
+    crops = align_faces(np.zeros((10, 10, 3), np.uint8), Faces.none())
     assert len(crops) == 0
     assert crops.pixels.shape == (0, 48, 48)
 
@@ -157,9 +157,9 @@ def test_a_large_face_is_halved_before_it_is_turned_and_looks_the_same(scale: fl
     noise = np.random.default_rng(0).integers(0, 255, (126, 126), np.uint8)
     picture = np.asarray(cv2.resize(noise, (2001, 2003), interpolation=cv2.INTER_CUBIC), np.uint8)
     faces = faces_of(placed(scale, roll, 1000, 1001))
-    found = cut_crops(picture, faces).pixels.astype(int)
+    found = align_faces(picture, faces).pixels.astype(int)
     monkeypatch.setattr(crops, "_PIXELS_KEPT", 100)
-    expected = cut_crops(picture, faces).pixels.astype(int)
+    expected = align_faces(picture, faces).pixels.astype(int)
     assert expected.std() > 10
     assert 0 < np.abs(found - expected).mean() < 1
     assert np.abs(found - expected).max() <= 6
@@ -171,4 +171,4 @@ def test_colours_give_what_their_grey_gives(scale: float, roll: float, x: float,
     colours = np.asarray(cv2.resize(np.random.default_rng(3).integers(0, 256, (30, 40, 3), np.uint8), (400, 300)), np.uint8)
     grey = np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), np.uint8)
     faces = faces_of(placed(scale, roll, x, y))
-    np.testing.assert_array_equal(cut_crops(colours, faces).pixels, cut_crops(grey, faces).pixels)
+    np.testing.assert_array_equal(align_faces(colours, faces).pixels, align_faces(grey, faces).pixels)

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from batchemo.faces.cascade import Cascade, _FirstMaxima, _Integrals, _Mips, _suppress
-from batchemo.faces.detector import Detector, Kind
+from batchemo.faces.detector import DetectorKind, MtcnnDetector
 from batchemo.faces.mtcnn import load_networks
 from batchemo.records import Faces
 
@@ -72,7 +72,7 @@ def overlaps(first: Faces, second: Faces) -> NDArray[np.float64]:
 
 
 def test_exact_is_what_facenet_pytorch_finds(frames: list[NDArray[np.uint8]], stock: list[Faces]) -> None:
-    found = Detector(min_face_px=MIN_FACE_PX, kind="exact", device=CPU).detect(frames)
+    found = MtcnnDetector(min_face_px=MIN_FACE_PX, kind="exact", device=CPU).detect(frames)
     assert sum(map(len, stock)) >= 20
     assert [len(faces) for faces in found] == [len(faces) for faces in stock]
     for ours, theirs in zip(found, stock, strict=True):
@@ -84,7 +84,7 @@ def test_exact_is_what_facenet_pytorch_finds(frames: list[NDArray[np.uint8]], st
 
 @pytest.mark.parametrize("in_films", [False, True])
 def test_fast_finds_the_same_faces_and_no_others(in_films: bool, frames: list[NDArray[np.uint8]], stock: list[Faces]) -> None:
-    detector = Detector(min_face_px=MIN_FACE_PX, kind="fast", device=CPU)
+    detector = MtcnnDetector(min_face_px=MIN_FACE_PX, kind="fast", device=CPU)
     found = [detector.search(frame, None, thorough=False) for frame in frames] if in_films else detector.detect(frames)
     best = []
     for ours, theirs in zip(found, stock, strict=True):
@@ -96,7 +96,7 @@ def test_fast_finds_the_same_faces_and_no_others(in_films: bool, frames: list[ND
 
 @pytest.mark.parametrize(("kind", "thorough", "expected"), [("fast", True, 9), ("fast", False, 5), ("exact", False, 9)])
 def test_what_is_searched_again_soon_is_searched_at_fewer_scales(
-    kind: Kind, thorough: bool, expected: int, monkeypatch: pytest.MonkeyPatch
+    kind: DetectorKind, thorough: bool, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[tuple[int, int]] = []
 
@@ -107,13 +107,13 @@ def test_what_is_searched_again_soon_is_searched_at_fewer_scales(
     real: dict[type, Callable[..., torch.Tensor]] = {each: each.scaled for each in (_Mips, _Integrals)}
     for pictures in real:
         monkeypatch.setattr(pictures, "scaled", scaled)
-    Detector(min_face_px=40, kind=kind, device=CPU).search(np.zeros((720, 1280, 3), np.uint8), None, thorough=thorough)
+    MtcnnDetector(min_face_px=40, kind=kind, device=CPU).search(np.zeros((720, 1280, 3), np.uint8), None, thorough=thorough)
     assert len(set(sizes)) == expected
 
 
 @pytest.mark.parametrize("thorough", [True, False])
 def test_a_search_is_of_the_whole_or_of_parts(thorough: bool, frames: list[NDArray[np.uint8]]) -> None:
-    detector = Detector(min_face_px=MIN_FACE_PX, kind="fast", device=CPU)
+    detector = MtcnnDetector(min_face_px=MIN_FACE_PX, kind="fast", device=CPU)
     whole = detector.search(frames[0], None, thorough=thorough)
     assert len(whole)
     if thorough:
@@ -128,7 +128,7 @@ def test_a_search_is_of_the_whole_or_of_parts(thorough: bool, frames: list[NDArr
 
 
 def test_exact_searches_as_it_detects(frames: list[NDArray[np.uint8]]) -> None:
-    detector = Detector(min_face_px=MIN_FACE_PX, kind="exact", device=CPU)
+    detector = MtcnnDetector(min_face_px=MIN_FACE_PX, kind="exact", device=CPU)
     for thorough in (True, False):
         found = detector.search(frames[0], None, thorough=thorough)
         np.testing.assert_array_equal(found.boxes, detector.detect(frames[:1])[0].boxes)
@@ -145,7 +145,7 @@ def test_many_frames_at_once_are_as_one_by_one(exact: bool, frames: list[NDArray
 
 
 def test_largest_faces_come_first_and_small_frames_have_none(frames: list[NDArray[np.uint8]]) -> None:
-    detector = Detector(min_face_px=MIN_FACE_PX, device=CPU)
+    detector = MtcnnDetector(min_face_px=MIN_FACE_PX, device=CPU)
     for faces in detector.detect(frames):
         sizes = (faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(axis=1)
         assert (np.diff(sizes) <= 0).all()
@@ -155,7 +155,7 @@ def test_largest_faces_come_first_and_small_frames_have_none(frames: list[NDArra
 
 def test_fast_leaves_out_faces_whose_middle_is_not_in_the_picture() -> None:
     entering = every(1, "pan_and_zoom.mp4")[92:97]
-    fast, exact = (Detector(min_face_px=MIN_FACE_PX, kind=kind, device=CPU).detect(entering) for kind in ("fast", "exact"))
+    fast, exact = (MtcnnDetector(min_face_px=MIN_FACE_PX, kind=kind, device=CPU).detect(entering) for kind in ("fast", "exact"))
     middles = np.concatenate([(faces.boxes[:, 0] + faces.boxes[:, 2]) / 2 for faces in fast])
     assert len(middles) >= 2
     assert (middles >= 0).all()
@@ -218,7 +218,7 @@ def test_the_first_layers_together_give_what_they_give_one_after_the_other(heigh
 
 @pytest.mark.parametrize("side", [40, 47, 94])  # 47 * (12 / 47) < 12
 def test_a_picture_as_small_as_the_smallest_face_can_be_searched(side: int) -> None:
-    assert len(Detector(min_face_px=side, device=CPU).detect([np.zeros((side, side, 3), np.uint8)])[0]) == 0
+    assert len(MtcnnDetector(min_face_px=side, device=CPU).detect([np.zeros((side, side, 3), np.uint8)])[0]) == 0
 
 
 def test_the_networks_are_those_of_facenet_pytorch() -> None:

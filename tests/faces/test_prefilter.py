@@ -20,7 +20,16 @@ import training.sieving
 from batchemo.errors import BatchemoError, DataError
 from batchemo.faces.cascade import Cascade, _Mips
 from batchemo.faces.mtcnn import load_networks
-from batchemo.faces.prefilter import BLOCK_CELLS, BLOCK_FEATURES, CELL_FEATURES, Sieve, SieveNet, load_sieve, patches, with_whole_blocks
+from batchemo.faces.prefilter import (
+    BLOCK_CELLS,
+    BLOCK_FEATURES,
+    CELL_FEATURES,
+    Prefilter,
+    PrefilterNet,
+    load_prefilter,
+    patches,
+    with_whole_blocks,
+)
 from batchemo.records import Frame
 from training.cli import app
 from training.sieving import RECALL, _best_beside, _lessons, draw_scene, first_features, fit_sieve, propose, read_backdrops, write_sieve
@@ -48,11 +57,11 @@ def first(pixels: np.ndarray) -> torch.Tensor:
     return first_features(load_networks()[0], tensor(pixels)).contiguous(memory_format=torch.channels_last)
 
 
-def sieve_of(bias: float) -> Sieve:
+def sieve_of(bias: float) -> Prefilter:
     """One that lets everything through, or nothing."""
-    network = SieveNet()
+    network = PrefilterNet()
     torch.nn.init.constant_(network.conv3.get_parameter("bias"), bias)
-    return Sieve(network)
+    return Prefilter(network)
 
 
 @given(st.integers(5, 60), st.integers(5, 60))
@@ -78,11 +87,11 @@ def test_patches_are_what_the_blocks_see(rows: int, columns: int) -> None:
 
 
 def test_what_is_driven_for_speed_lets_through_what_the_network_does() -> None:
-    network = load_sieve()
+    network = load_prefilter()
     features = first(photograph()[:202, :302])
     with torch.inference_mode():
         scores = network(features)
-        blocks, share = Sieve(network).passed(features)
+        blocks, share = Prefilter(network).passed(features)
     sure = scores.abs() > 1e-3
     let_through = torch.zeros_like(scores, dtype=torch.bool)
     let_through[tuple(blocks.T)] = True
@@ -137,13 +146,13 @@ def test_it_loses_no_face_of_the_samples_and_spares_most_of_the_work(
     monkeypatch.setattr(batchemo.faces.cascade, "_BLOCKS_AT_ONCE", blocks_at_once)
     shares = []
 
-    class Watched(Sieve):
+    class Watched(Prefilter):
         def passed(self, features: torch.Tensor) -> tuple[torch.Tensor, float]:
             blocks, share = super().passed(features)
             shares.append((len(blocks), len(blocks) / share if share else 0))
             return blocks, share
 
-    cascade._sieve = Watched(load_sieve())
+    cascade._sieve = Watched(load_prefilter())
     plain = Cascade(min_face_px=40, exact=False, device=CPU)
     plain._sieve = None
     faces = 0
@@ -180,7 +189,7 @@ def test_a_sieve_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         if "damaged" in path.name:
             path.write_bytes(b"{}")
         with pytest.raises(BatchemoError, match=f"{path.name}.*install batchemo again"):
-            load_sieve(path)
+            load_prefilter(path)
 
 
 @settings(max_examples=20)
@@ -226,7 +235,7 @@ def test_a_sieve_learns_where_faces_are(tmp_path: Path) -> None:
         ]
     assert torch.cat([best[seen] > 0 for best, seen in pairs]).float().mean() > RECALL - 0.04
     write_sieve(network, tmp_path / "sieve.safetensors")
-    again = load_sieve(tmp_path / "sieve.safetensors")
+    again = load_prefilter(tmp_path / "sieve.safetensors")
     features = first(photograph(width=100))
     assert torch.equal(network(features), again(features))
 
@@ -247,7 +256,7 @@ def test_the_command_writes_what_it_says(data: Path, tmp_path: Path) -> None:
     )
     assert ended.exit_code == 0
     assert ended.stdout.strip() == str(path)
-    load_sieve(path)
+    load_prefilter(path)
 
 
 def test_damaged_frames_are_no_backdrops_and_large_ones_are_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from batchemo.faces import propagate as follow_module
-from batchemo.faces.propagate import CONFIRM_SECONDS, SEARCH_FRAMES, SEARCH_SECONDS, follow
-from batchemo.faces.regions import Area
+from batchemo.faces.propagate import CONFIRM_SECONDS, SEARCH_FRAMES, SEARCH_SECONDS, propagate_faces
+from batchemo.faces.regions import Region
 from batchemo.records import Faces, Frame
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
@@ -34,7 +34,7 @@ class Searches:
         self.answers = answers
         self.doubt = doubt
         self.count = self.looks = 0
-        self.areas: list[list[Area]] = []
+        self.areas: list[list[Region]] = []
         self.thorough: list[bool] = []
 
     def confirms(self, _frame: NDArray[np.uint8], faces: Faces) -> bool:
@@ -42,7 +42,7 @@ class Searches:
         self.looks += 1
         return self.looks < self.doubt
 
-    def search(self, _frame: NDArray[np.uint8], areas: Sequence[Area] | None, *, thorough: bool) -> Faces:
+    def search(self, _frame: NDArray[np.uint8], areas: Sequence[Region] | None, *, thorough: bool) -> Faces:
         self.areas += [] if areas is None else [list(areas)]
         self.thorough.append(thorough)
         boxes = self.answers[min(self.count, len(self.answers) - 1)]
@@ -52,7 +52,7 @@ class Searches:
 
 
 def followed(frames: Sequence[NDArray[np.uint8]], searches: Searches, *, fps: float = 25, cuts: Sequence[int] = ()) -> list[Faces]:
-    found = list(follow(((Frame(index, index / fps, pixels), index in cuts) for index, pixels in enumerate(frames)), searches))
+    found = list(propagate_faces(((Frame(index, index / fps, pixels), index in cuts) for index, pixels in enumerate(frames)), searches))
     assert [(seen.frame.index, seen.cut) for seen in found] == [(index, index in cuts) for index in range(len(frames))]
     return [seen.faces for seen in found]
 
@@ -109,7 +109,7 @@ def test_small_motion_is_seen_over_some_frames_at_once(fps: float, scene: NDArra
 
 def at_times(times: Sequence[float], pictures: Sequence[NDArray[np.uint8]], searches: Searches) -> list[Faces]:
     frames = [(Frame(index, time_s, pixels), False) for index, (time_s, pixels) in enumerate(zip(times, pictures, strict=True))]
-    return [seen.faces for seen in follow(frames, searches)]
+    return [seen.faces for seen in propagate_faces(frames, searches)]
 
 
 def test_motion_in_between_follows_the_time(scene: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,11 +198,11 @@ def test_every_shot_begins_with_a_thorough_search(scene: NDArray[np.uint8]) -> N
 def test_the_last_frame_is_searched_where_others_follow_elsewhere(fps: float, thorough: bool, scene: NDArray[np.uint8]) -> None:
     frames = [(Frame(index, index / fps, scene), False) for index in range(6)]
     searches = Searches([BOX], [BOX, FAR])
-    found = list(follow(frames, searches, search_last=True))
+    found = list(propagate_faces(frames, searches, search_last=True))
     assert [len(seen.faces) for seen in found][-1] == 2
     assert not found[-1].faces.followed
     assert searches.thorough[-1] == thorough
-    assert len(list(follow(frames, Searches([BOX], [BOX, FAR])))) == len(found) == 6
+    assert len(list(propagate_faces(frames, Searches([BOX], [BOX, FAR])))) == len(found) == 6
 
 
 @pytest.mark.parametrize("fps", [5, 12, 25, 30, 60, 240])
@@ -329,7 +329,7 @@ def test_nothing_is_held_beyond_its_bound(scene: NDArray[np.uint8]) -> None:
             read += 1
             yield Frame(index, index / 1000, scene), False
 
-    for _ in follow(frames(), Searches([BOX])):
+    for _ in propagate_faces(frames(), Searches([BOX])):
         assert read - given <= SEARCH_FRAMES + 1
         given += 1
     assert given == 60

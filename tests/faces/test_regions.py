@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from batchemo.faces.regions import WHOLE_EVERY, Area, ChangeFinder
+from batchemo.faces.regions import WHOLE_EVERY, Region, RegionFinder
 
 NO_FACE = np.empty((0, 4))
 
@@ -23,7 +23,7 @@ def box(share: tuple[float, float, float], height: int, width: int) -> NDArray[n
     return np.array([left, top, left + side, top + side])
 
 
-def covered(areas: list[Area], shape: tuple[int, int]) -> NDArray[np.int_]:
+def covered(areas: list[Region], shape: tuple[int, int]) -> NDArray[np.int_]:
     """How many areas each pixel lies in."""
     counts = np.zeros(shape, int)
     for left, top, right, bottom in areas:
@@ -49,7 +49,7 @@ def test_what_has_changed_and_what_is_known_is_searched_once(
     boxes = np.array([box(share, height, width) for share in known]).reshape(-1, 4)
     for left, top, right, bottom in boxes.astype(int):
         wanted[top:bottom, left:right] = True
-    finder = ChangeFinder()
+    finder = RegionFinder()
     finder.restart(before)
     areas = finder.areas(after, boxes)
     if areas is None:
@@ -61,20 +61,20 @@ def test_what_has_changed_and_what_is_known_is_searched_once(
 
 def test_where_nothing_has_changed_nothing_is_searched_but_the_whole_now_and_then() -> None:
     picture = np.full((360, 640), 90, np.uint8)
-    finder = ChangeFinder()
+    finder = RegionFinder()
     searches = [finder.areas(picture, NO_FACE) for _ in range(3 * WHOLE_EVERY)]
     assert searches == list(itertools.islice(itertools.cycle([None, *[[]] * (WHOLE_EVERY - 1)]), len(searches)))
 
 
 def test_noise_is_no_change() -> None:
     noise = np.random.default_rng(0).normal(100, 5, (2, 360, 640)).clip(0, 255).astype(np.uint8)
-    finder = ChangeFinder()
+    finder = RegionFinder()
     finder.restart(noise[0])
     assert finder.areas(noise[1], NO_FACE) == []
 
 
 def test_what_changes_slowly_is_searched_as_well() -> None:
-    finder = ChangeFinder()
+    finder = RegionFinder()
     finder.restart(np.full((360, 640), 90, np.uint8))
     picture = np.full((360, 640), 90, np.uint8)
     found = []
@@ -87,7 +87,7 @@ def test_what_changes_slowly_is_searched_as_well() -> None:
 
 
 def test_a_picture_that_changes_all_over_or_in_size_is_searched_whole() -> None:
-    finder = ChangeFinder()
+    finder = RegionFinder()
     finder.restart(np.full((360, 640), 90, np.uint8))
     assert finder.areas(np.full((360, 640), 120, np.uint8), NO_FACE) is None
     assert finder.areas(np.full((180, 320), 120, np.uint8), NO_FACE) is None

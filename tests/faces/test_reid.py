@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batchemo.faces.align import EYE_DISTANCE, EYE_TO_MOUTH, EYES_CENTRE, cut_crops
-from batchemo.faces.reid import FACE_SIZE, LOOK_SIZE, Lookout, describe
+from batchemo.faces.align import EYE_DISTANCE, EYE_TO_MOUTH, EYES_CENTRE, align_faces
+from batchemo.faces.reid import EMBEDDING_SIZE, FACE_SIZE, ReidSampler, embed_faces
 from batchemo.records import Faces
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
@@ -41,7 +41,7 @@ def faces_at(boxes: list[list[float]]) -> Faces:
 
 
 def look(pixels: Pixels, faces: Faces) -> NDArray[np.float32]:
-    return describe(pixels, faces, cut_crops(pixels, faces))
+    return embed_faces(pixels, faces, align_faces(pixels, faces))
 
 
 def scaled(faces: Faces, factor: float) -> Faces:
@@ -51,10 +51,10 @@ def scaled(faces: Faces, factor: float) -> Faces:
 def test_looks_are_unit_vectors_one_a_face() -> None:
     pixels, faces = picture(PEOPLE[0])
     found = look(pixels, Faces.joined([faces, faces_at([[300, 200, 360, 260]])]))
-    assert found.shape == (2, LOOK_SIZE)
+    assert found.shape == (2, EMBEDDING_SIZE)
     assert found.dtype == np.float32
     assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
-    assert look(pixels, Faces.none()).shape == (0, LOOK_SIZE)
+    assert look(pixels, Faces.none()).shape == (0, EMBEDDING_SIZE)
 
 
 @pytest.mark.parametrize("person", PEOPLE)
@@ -114,7 +114,7 @@ def moved(box: list[float], px: float) -> list[float]:
 
 def wants(faces: Faces, before: Faces | None, *, after_s: float = 0.04) -> bool:
     """Whether looks are wanted of `faces`, which come after those `before`, who have been there for a while and were just looked at."""
-    lookout = Lookout()
+    lookout = ReidSampler()
     if before is not None:
         assert all(lookout.wants(before, time_s) for time_s in (0.0, 0.2, 1.0))
     return lookout.wants(faces, 1.0 + after_s)
@@ -144,7 +144,7 @@ def test_a_look_is_needed_where_somebody_may_be_another(faces: Faces, before: Fa
 
 
 def test_people_are_looked_at_while_they_are_new_and_then_now_and_then() -> None:
-    lookout = Lookout()
+    lookout = ReidSampler()
     looked = [frame for frame in range(26) if lookout.wants(followed(LEFT), frame / 25)]
     assert looked == [*range(8), 12, 17, 22]
     assert [lookout.wants(followed(LEFT, RIGHT), 1.04 + frame / 25) for frame in range(9)] == [True] * 8 + [False]

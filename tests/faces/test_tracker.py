@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from batchemo.faces.tracker import GAP_SECONDS, MEMORY, Tracker
+from batchemo.faces.tracker import GALLERY_SIZE, TRACK_GAP_SECONDS, Tracker
 from batchemo.records import Faces
 
 SIZE = 60
@@ -58,7 +58,7 @@ def test_ids_begin_at_1_in_the_order_of_faces(tracker: Tracker) -> None:
     assert update(tracker, 0.08, []) == []
 
 
-@pytest.mark.parametrize(("hidden_s", "same"), [(0.2, True), (GAP_SECONDS, True), (GAP_SECONDS + 0.06, False), (3.0, False)])
+@pytest.mark.parametrize(("hidden_s", "same"), [(0.2, True), (TRACK_GAP_SECONDS, True), (TRACK_GAP_SECONDS + 0.06, False), (3.0, False)])
 def test_without_looks_a_short_gap_is_bridged_and_a_long_one_not(hidden_s: float, same: bool) -> None:
     """A face seen at 0, then frames without, then again."""
     tracker = Tracker(appearance=False)
@@ -165,10 +165,13 @@ def test_empty_boxes_and_looks_without_length_do_no_harm(tracker: Tracker) -> No
 def test_memory_does_not_grow_with_the_medium() -> None:
     """Somebody new every frame, each after a cut."""
     tracker = Tracker()
-    for person in range(3 * MEMORY):
+    for person in range(3 * GALLERY_SIZE):
         assert update(tracker, person / 25, [(person, (100, 50))], cut=True) == [person + 1]
-        assert len(tracker._tracks or ()) <= MEMORY
-    assert update(tracker, 1000, [(3 * MEMORY - 2, (100, 50)), (0, (300, 50))], cut=True) == [3 * MEMORY - 1, 3 * MEMORY + 1]
+        assert len(tracker._tracks or ()) <= GALLERY_SIZE
+    assert update(tracker, 1000, [(3 * GALLERY_SIZE - 2, (100, 50)), (0, (300, 50))], cut=True) == [
+        3 * GALLERY_SIZE - 1,
+        3 * GALLERY_SIZE + 1,
+    ]
 
 
 def test_the_same_input_gives_the_same_ids() -> None:
@@ -198,4 +201,4 @@ def test_ids_are_unique_in_a_frame_and_counted_without_holes(frames: list[tuple[
         assert new == list(range(highest + 1, highest + 1 + len(new)))
         highest += len(new)
         assert tracker.count == highest
-        assert len(tracker._tracks or ()) <= MEMORY
+        assert len(tracker._tracks or ()) <= GALLERY_SIZE

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batchemo.jobs.drift import _DEVIATIONS_OF_FEW, find_drift, usual_range
-from batchemo.jobs.history import Account
+from batchemo.jobs.history import RunRecord
 from batchemo.options import RunOptions
 
 
@@ -49,8 +49,8 @@ def facts(number: int = 0, **changes: Any) -> dict[str, Any]:
     }
 
 
-def past(count: int) -> list[Account]:
-    return [Account(Path(), facts(number)) for number in range(count)]
+def past(count: int) -> list[RunRecord]:
+    return [RunRecord(Path(), facts(number)) for number in range(count)]
 
 
 def names(drift: Any) -> set[str]:
@@ -116,12 +116,12 @@ def test_what_stands_out_is_named(what: str) -> None:
 
 
 def test_an_odd_night_in_the_past_does_not_hide_the_next() -> None:
-    nights = [*past(8), *(Account(Path(), facts(50 + n, uncertain=0.9)) for n in range(2))]
+    nights = [*past(8), *(RunRecord(Path(), facts(50 + n, uncertain=0.9)) for n in range(2))]
     assert "uncertain" in names(find_drift(facts(1000, uncertain=0.9), nights))
 
 
 def test_only_runs_that_can_be_compared_are() -> None:
-    def others(change: Any) -> list[Account]:
+    def others(change: Any) -> list[RunRecord]:
         found = copy.deepcopy(past(20))
         for account in found:
             change(account.facts)
@@ -148,7 +148,8 @@ def test_too_little_to_tell_tells_nothing() -> None:
     mostly_uncertain = {"effective_tracks": 15, "uncertain": 0.9, "emotions": {"happy": 1.0}}
     assert names(find_drift(facts(1000, **mostly_uncertain), past(20))) == {"uncertain"}
     assert (
-        names(find_drift(facts(1000, media=39, uncertain=0.9), [Account(Path(), facts(n, effective_tracks=3)) for n in range(9)])) == set()
+        names(find_drift(facts(1000, media=39, uncertain=0.9), [RunRecord(Path(), facts(n, effective_tracks=3)) for n in range(9)]))
+        == set()
     )
 
 
@@ -159,7 +160,7 @@ def test_one_long_film_of_a_sad_man_is_no_drift() -> None:
 
 
 def test_small_differences_mean_nothing_however_alike_the_nights_were() -> None:
-    same = [Account(Path(), facts(7) | {"run_id": str(n)}) for n in range(10)]
+    same = [RunRecord(Path(), facts(7) | {"run_id": str(n)}) for n in range(10)]
     tonight = facts(7, uncertain=facts(7)["figures"]["uncertain"] + 0.04)
     assert names(find_drift(tonight | {"run_id": "1000"}, same)) == set()
 
@@ -180,10 +181,10 @@ def test_one_ordinary_value_in_a_hundred_is_beyond_the_range(count: int) -> None
 def test_quiet_sundays_are_usual_after_two_of_them_but_a_quiet_weekday_is_not() -> None:
     chance = random.Random(0)
     counts = [0 if night % 7 == 6 else chance.randint(18, 22) for night in range(70)]
-    nights = [Account(Path(), facts(night, media=count)) for night, count in enumerate(counts)]
+    nights = [RunRecord(Path(), facts(night, media=count)) for night, count in enumerate(counts)]
     told = [night for night in range(70) if "media" in names(find_drift(nights[night].facts, nights[:night]))]
     assert set(told) <= {6, 13}
-    lonely = [Account(Path(), facts(night, media=0 if night == 9 else 20 + night % 3)) for night in range(30)]
+    lonely = [RunRecord(Path(), facts(night, media=0 if night == 9 else 20 + night % 3)) for night in range(30)]
     assert "media" in names(find_drift(facts(1000, media=0), lonely)), "it has happened once"
 
 

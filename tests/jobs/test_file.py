@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from batchemo.errors import UsageError
-from batchemo.jobs.file import Job, read_job
+from batchemo.jobs.file import JobFile, read_job
 from batchemo.jobs.schedule import Schedule
 from batchemo.options import Shard
 
 
-def job(folder: Path, text: str, *, name: str = "nightly.toml") -> Job:
+def job(folder: Path, text: str, *, name: str = "nightly.toml") -> JobFile:
     file = folder / name
     if not text.startswith("inputs"):
         text = f'inputs = ["videos"]\nout = "results"\n{text}'

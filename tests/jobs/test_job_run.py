@@ -22,11 +22,11 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner, Result
 
-from batchemo.cli.main import app
+from batchemo.cli.main import main_app
 from batchemo.jobs.file import Notification
-from batchemo.jobs.history import read_accounts
+from batchemo.jobs.history import read_run_records
 from batchemo.jobs.notification import notify
-from batchemo.jobs.systemd import quoted as quoted_for_systemd
+from batchemo.jobs.systemd import quote_for_systemd as quoted_for_systemd
 from tests.jobs.test_templates import parse, verify
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
@@ -34,7 +34,7 @@ NOTIFIER = "import json, pathlib, sys\npathlib.Path('told').open('a').write(json
 
 
 def jobs(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["jobs", *map(str, arguments)], env={"COLUMNS": "200"})
+    return CliRunner().invoke(main_app, ["jobs", *map(str, arguments)], env={"COLUMNS": "200"})
 
 
 class Study:
@@ -78,7 +78,7 @@ command = [{json.dumps(sys.executable)}, "tell.py"]
 
     @property
     def accounts(self) -> list[dict[str, Any]]:
-        return [account.facts for account in read_accounts(self.out, "nightly")]
+        return [account.facts for account in read_run_records(self.out, "nightly")]
 
     @property
     def told(self) -> list[dict[str, Any]]:
@@ -274,7 +274,7 @@ def test_a_run_that_was_killed_is_said_to_be(tmp_path: Path) -> None:
 def test_where_the_time_went_is_said_where_the_account_has_it(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.run()
-    (account,) = read_accounts(study.out, "nightly")
+    (account,) = read_run_records(study.out, "nightly")
     account.facts["seconds_by_stage"] = {"decode": 1.0, "detect": 3.0, "hash": 0.001}
     account.save()
     assert "Time went to detect 75%, decode 25%." in jobs("status", study.file).stdout

@@ -13,7 +13,7 @@ import pytest
 import typer
 import yaml
 
-from batchemo.cli.main import app
+from batchemo.cli.main import main_app
 from batchemo.jobs.file import read_job
 from batchemo.jobs.schedule import Schedule
 from tests.needs import need
@@ -32,7 +32,7 @@ def commands(text: str) -> list[list[str]]:
 
 def parse(arguments: list[str]) -> dict[str, Any]:
     """Reads the arguments as the command line does, and does nothing with them. Fails on an unknown command or option."""
-    command, context = typer.main.get_command(app), None
+    command, context = typer.main.get_command(main_app), None
     while hasattr(command, "commands"):
         assert arguments[0] in command.commands, arguments
         command, arguments = command.commands[arguments[0]], arguments[1:]

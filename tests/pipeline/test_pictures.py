@@ -21,8 +21,8 @@ from batchemo.media.shots import ShotFinder
 from batchemo.options import merge_options
 from batchemo.pipeline import frames as reading
 from batchemo.pipeline.video import Analyst
-from batchemo.records import MediaRow, Outcome
-from batchemo.results.index import merge_into_index
+from batchemo.records import MediaRow, MediumOutcome
+from batchemo.results.index import merge_media_rows
 from batchemo.results.schema import PER_MEDIUM
 from batchemo.timing import Stopwatch
 from batchemo.verify.audit import verify
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def analysed(folder: Path, out: Path, *, at_once: int = 99, **flags: Any) -> list[Outcome]:
+def analysed(folder: Path, out: Path, *, at_once: int = 99, **flags: Any) -> list[MediumOutcome]:
     media = find_media([folder], out=out)
     if (folder / "gone.jpg").exists():
         (folder / "gone.jpg").rename(folder / "gone")
@@ -106,7 +106,7 @@ def test_copies_are_drawn_again_among_others(folder: Path, tmp_path: Path) -> No
     rows = {outcome.row.media: outcome.row for outcome in analysed(folder, out, retry_failed=True)}
     assert (out / "annotated" / "0.jpg.jpg").is_file()
     assert (out / "faces" / "0.jpg.parquet").stat().st_mtime_ns == before
-    merge_into_index(out, rows, lacking={})
+    merge_media_rows(out, rows, lacking={})
     assert not verify(out).problems
 
 
@@ -119,9 +119,9 @@ def test_a_picture_is_not_charged_for_the_others(folder: Path, tmp_path: Path) -
 
 
 def test_batches_are_small_and_smaller_where_items_are_large() -> None:
-    assert [len(batch) for batch in reading.batches(range(40), lambda _: 1)] == [16, 16, 8]
-    assert [len(batch) for batch in reading.batches(range(5), lambda _: 40 * 2**20)] == [2, 2, 1]
-    assert list(reading.batches([], lambda _: 1)) == []
+    assert [len(batch) for batch in reading.batch_by_size(range(40), lambda _: 1)] == [16, 16, 8]
+    assert [len(batch) for batch in reading.batch_by_size(range(5), lambda _: 40 * 2**20)] == [2, 2, 1]
+    assert list(reading.batch_by_size([], lambda _: 1)) == []
 
 
 @pytest.mark.parametrize("decoder", ["decord", "pyav"])
@@ -132,7 +132,7 @@ def test_a_film_that_is_decoded_ahead_gives_the_same_readings(decoder: str) -> N
     for waits in (False, True):
         source, watch = open_source(film, decoder=decoder), Stopwatch()  # type: ignore[arg-type]
         frames = source.frames(sample_fps=5)
-        found.append(list(reading.read_frames(frames, dataclasses.replace(models, waits=waits), ShotFinder(), watch, appearance=True)))
+        found.append(list(reading.infer_frames(frames, dataclasses.replace(models, waits=waits), ShotFinder(), watch, appearance=True)))
         assert watch.seconds["decode"] > 0
         assert source.found.decoded > 20
     first, second = found

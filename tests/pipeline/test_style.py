@@ -22,11 +22,10 @@ from batchemo.render import encoders
 from batchemo.report.last_run import read_last_run
 from batchemo.report.timelines import read_timeline
 from batchemo.results.schema import PER_MEDIUM
-from batchemo.run.run import Report, Watch, plan
-from batchemo.run.run import run as run_media
+from batchemo.run.run import RunCallbacks, RunResult, plan_run, run_media
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
-SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+SILENT = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 CLIP, PICTURE = "clip.mp4", "eileen_collins.jpg"
 COPY = f"annotated/{CLIP}.mp4"
 
@@ -41,12 +40,12 @@ def write_clip(path: Path, *, frames: int = 8) -> None:
         container.mux(stream.encode(None))
 
 
-def go(media: Path, out: Path, **flags: object) -> Report:
+def go(media: Path, out: Path, **flags: object) -> RunResult:
     return run_media([media], out, merge_options({"workers": 1, **flags}, environment={}), SILENT)
 
 
 def planned(media: Path, out: Path, **flags: object) -> tuple[list[str], list[str]]:
-    found = plan([media], out, merge_options({"workers": 1, **flags}, environment={}))
+    found = plan_run([media], out, merge_options({"workers": 1, **flags}, environment={}))
     return [medium.name for medium in found.todo], sorted(found.redrawn)
 
 

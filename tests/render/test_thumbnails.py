@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from batchemo.media.decode import open_source
 from batchemo.options import merge_options
 from batchemo.records import Faces, Medium
-from batchemo.render.thumbnails import MOST_TRACKS, SIDE_PX, _cut, cut_portraits, write_thumbnails
+from batchemo.render.thumbnails import MAX_THUMBNAILS, SIDE_PX, _cut, crop_thumbnails, write_thumbnails
 from batchemo.results.schema import thumbnails_folder
-from batchemo.run.run import Report, Watch, run
+from batchemo.run.run import RunCallbacks, RunResult, run_media
 from tests.made_results import CLIP, PICTURE, write_medium
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
@@ -86,14 +86,14 @@ def test_large_faces_are_cut_as_an_area_mean_would(side: int) -> None:
 def test_crowds_cost_no_more_than_the_longest_tracks(tmp_path: Path) -> None:
     medium = Medium(tmp_path / "a.jpg", "a.jpg", "a.jpg", "image")
     cv2.imwrite(str(medium.path), np.zeros((360, 640, 3), np.uint8))
-    write_medium(tmp_path, medium, [[SURE]] * (MOST_TRACKS + 5), run_id="x", frames=1)
-    assert write_thumbnails(medium, tmp_path) == MOST_TRACKS
+    write_medium(tmp_path, medium, [[SURE]] * (MAX_THUMBNAILS + 5), run_id="x", frames=1)
+    assert write_thumbnails(medium, tmp_path) == MAX_THUMBNAILS
     # The first ones, as those that are cut while the picture is at hand.
     written = {path.name for path in thumbnails_folder(tmp_path, medium.output).iterdir()}
-    assert written == {f"{number}.jpg" for number in range(1, MOST_TRACKS + 1)}
-    boxes = np.tile(np.array([[10, 10, 60, 60]], np.float32), (MOST_TRACKS + 5, 1))
+    assert written == {f"{number}.jpg" for number in range(1, MAX_THUMBNAILS + 1)}
+    boxes = np.tile(np.array([[10, 10, 60, 60]], np.float32), (MAX_THUMBNAILS + 5, 1))
     faces = Faces(boxes, np.zeros((len(boxes), 5, 2), np.float32), np.ones(len(boxes), np.float32))
-    assert len(cut_portraits(np.zeros((360, 640, 3), np.uint8), faces)) == MOST_TRACKS
+    assert len(crop_thumbnails(np.zeros((360, 640, 3), np.uint8), faces)) == MAX_THUMBNAILS
 
 
 def test_a_medium_that_cannot_be_read_again_is_no_failure(tmp_path: Path) -> None:
@@ -110,10 +110,10 @@ def test_faces_are_shown_only_while_they_are_wanted(tmp_path: Path) -> None:
     media.mkdir()
     for name in ("a.jpg", "b.jpg"):
         shutil.copyfile(PICTURE, media / name)
-    silent = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+    silent = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 
-    def run_again(**flags: object) -> Report:
-        return run([media], out, merge_options({"workers": 1, "annotate": False, **flags}, environment={}), silent)
+    def run_again(**flags: object) -> RunResult:
+        return run_media([media], out, merge_options({"workers": 1, "annotate": False, **flags}, environment={}), silent)
 
     assert run_again(report=False).page is None
     assert not (out / "report").exists()
@@ -138,7 +138,7 @@ def test_portraits_of_a_picture_are_what_its_tables_would_have_cut(tmp_path: Pat
     other = cv2.resize(other, (round(other.shape[1] * len(people) / len(other)), len(people)), interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(folder / "both.png"), np.concatenate([people, np.asarray(other)], axis=1))
     cv2.imwrite(str(folder / "nobody.png"), np.zeros((200, 300, 3), np.uint8))
-    run([folder], tmp_path / "out", merge_options({"annotate": False, "workers": 1}), Watch(lambda *_: None, lambda _: None))
+    run_media([folder], tmp_path / "out", merge_options({"annotate": False, "workers": 1}), RunCallbacks(lambda *_: None, lambda _: None))
     medium = Medium(folder / "both.png", "both.png", "both.png", "image")
     written = {path.name: path.read_bytes() for path in thumbnails_folder(tmp_path / "out", medium.output).iterdir()}
     assert set(written) == {"1.jpg", "2.jpg"}

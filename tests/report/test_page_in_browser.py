@@ -13,7 +13,7 @@ import pytest
 
 from batchemo.palette import as_hex, colours
 from batchemo.records import EMOTIONS
-from batchemo.report.page import readable
+from batchemo.report.page import readable_name
 from batchemo.report.site import write_site
 from tests.browser import Browser, browsing
 from tests.made_results import FRAMES, HOSTILE, RATE, hostile_results
@@ -48,7 +48,7 @@ def _quiet_console(browser: Browser) -> Iterator[None]:
 
 
 def open_medium(browser: Browser, page: str, name: str, rest: str = "") -> None:
-    browser.open(f"{page}#medium={quote(readable(name), safe='')}{rest}")
+    browser.open(f"{page}#medium={quote(readable_name(name), safe='')}{rest}")
     browser.wait("return document.querySelector('.track') !== null")
 
 
@@ -86,7 +86,7 @@ def test_overview_says_what_there_is(browser: Browser, page: str) -> None:
     ):
         assert part in text
     assert "AI Act, article 5(1)(f)" in browser.run("return document.querySelector('footer').innerText")
-    assert set(names_shown(browser)) == {readable(name) for name in (*HOSTILE, "angry.mp4", "nobody.mp4", "<b>empty</b>.mp4")}
+    assert set(names_shown(browser)) == {readable_name(name) for name in (*HOSTILE, "angry.mp4", "nobody.mp4", "<b>empty</b>.mp4")}
     assert browser.run("return document.querySelectorAll('main b, main i, main script, [onerror]').length") == 0
     browser.wait("return [...document.querySelectorAll('.face img')].some((image) => image.naturalWidth > 0)")
     fills = browser.run("return [...document.querySelectorAll('.strip rect')].map((each) => each.getAttribute('fill'))")
@@ -96,10 +96,10 @@ def test_overview_says_what_there_is(browser: Browser, page: str) -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_stay_text_and_their_copies_are_shown(browser: Browser, page: str, name: str) -> None:
     browser.open(page)
-    number = names_shown(browser).index(readable(name))
+    number = names_shown(browser).index(readable_name(name))
     browser.run("document.querySelectorAll('.media tbody a')[arguments[0]].click()", number)
-    browser.wait("return document.querySelector('#medium h1')?.textContent === arguments[0]", readable(name))
-    assert browser.run("return document.title") == f"{readable(name)} · batchemo"
+    browser.wait("return document.querySelector('#medium h1')?.textContent === arguments[0]", readable_name(name))
+    assert browser.run("return document.title") == f"{readable_name(name)} · batchemo"
     assert browser.run("return document.querySelectorAll('#medium :is(script, [onerror])').length") == 0
     loaded = "return document.querySelector('.holder video')?.readyState >= 1 || document.querySelector('.holder img')?.naturalWidth > 0"
     browser.wait(loaded)
@@ -194,7 +194,7 @@ def test_filters(browser: Browser, page: str) -> None:
     assert set(browser.run(opacities)) == {"1", "0.45"}, "all were 80 to 90 % sure that somebody was sad"
     browser.click(".chip:nth-child(3)")
     choose(browser, "Confidence", "40")
-    assert set(names_shown(browser)) == {readable(name) for name in HOSTILE}
+    assert set(names_shown(browser)) == {readable_name(name) for name in HOSTILE}
     browser.click(".chip:nth-child(3)")
     choose(browser, "People", "none")
     assert names_shown(browser) == ["<b>empty</b>.mp4", "nobody.mp4"]

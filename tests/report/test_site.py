@@ -21,7 +21,7 @@ from batchemo.errors import UsageError
 from batchemo.records import EMOTIONS, MediaRow, Medium
 from batchemo.report.last_run import read_last_run
 from batchemo.report.packing import pack_timeline
-from batchemo.report.page import readable
+from batchemo.report.page import readable_name
 from batchemo.report.site import Site, write_site
 from batchemo.report.timelines import STRIP_CELLS, Timeline, Track
 from tests.made_results import FRAMES, HOSTILE, PICTURE, RATE, hostile_results, write_account, write_media, write_medium
@@ -79,18 +79,18 @@ def index_of(page: Page) -> dict[str, Any]:
 
 
 def medium_of(page: Page, name: str) -> dict[str, Any]:
-    return next(medium for medium in index_of(page)["media"] if medium["name"] == readable(name))
+    return next(medium for medium in index_of(page)["media"] if medium["name"] == readable_name(name))
 
 
 def test_no_name_becomes_markup(page: Page) -> None:
     assert not {"img", "b", "iframe", "object", "link", "base"} & set(page.tags)
     assert page.tags.count("script") == 2 + len(index_of(page)["media"])
     assert page.title == "results & <b>more · batchemo"
-    assert {medium["name"] for medium in index_of(page)["media"]} >= {readable(name) for name in HOSTILE}
+    assert {medium["name"] for medium in index_of(page)["media"]} >= {readable_name(name) for name in HOSTILE}
 
 
 def test_names_stand_on_one_line_and_are_not_turned() -> None:
-    assert readable("a\nb\u202ec\x00é 喜.mp4") == "a\\nb\\u202ec\\x00é 喜.mp4"
+    assert readable_name("a\nb\u202ec\x00é 喜.mp4") == "a\\nb\\u202ec\\x00é 喜.mp4"
 
 
 def test_the_script_makes_no_markup_of_text(page: Page) -> None:
@@ -143,7 +143,7 @@ def test_media_are_described(page: Page) -> None:
 
 
 def test_timelines_come_back(page: Page) -> None:
-    number = [medium["name"] for medium in index_of(page)["media"]].index(readable(HOSTILE[0]))
+    number = [medium["name"] for medium in index_of(page)["media"]].index(readable_name(HOSTILE[0]))
     header, content = unpack(page.scripts[f"timeline-{number}"])
     track = header["tracks"][0]
     assert (track["id"], track["n"], header["step"], header["labels"]) == (1, FRAMES, 0, 7)
@@ -296,7 +296,7 @@ def test_runs_that_end_at_once_write_one_after_the_other(tmp_path: Path) -> None
 
 def test_the_command_needs_neither_torch_nor_a_decoder(results: Path) -> None:
     script = (
-        "import sys\nfrom batchemo.cli.main import app\n"
+        "import sys\nfrom batchemo.cli.main import main_app\n"
         f"try:\n    app(['report', {str(results)!r}, '--json'])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "print(*[name for name in ('torch', 'cv2', 'av', 'decord') if name in sys.modules], file=sys.stderr)"
     )

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from batchemo.cli import summary as summary_table
 from batchemo.errors import UsageError
-from batchemo.records import MediaRow, Reading
+from batchemo.records import FrameResult, MediaRow
 from batchemo.report.summary import STEPS, Summary, summarise
 from batchemo.results.schema import MEDIA, table_path, write_table
 from tests.results.test_schema import reading_of, sure_of, write
@@ -24,7 +24,7 @@ from tests.results.test_schema import reading_of, sure_of, write
 HOSTILE = "[bold]a\n\x1b[31m.mp4"
 
 
-def results_of(folder: Path, media: dict[str, list[Reading]], **more: MediaRow) -> Path:
+def results_of(folder: Path, media: dict[str, list[FrameResult]], **more: MediaRow) -> Path:
     rows = []
     for name, readings in media.items():
         write(folder, name.replace("\n", "_"), readings=readings)

@@ -10,8 +10,8 @@ from tests.made_results import HOSTILE, hostile_results, turn_into_version, writ
 
 from batchemo import load
 from batchemo.errors import UsageError
-from batchemo.analysis.export.formats import Format, export
-from batchemo.results.index import merge_into_index, read_index
+from batchemo.analysis.export.formats import Format, export_results
+from batchemo.results.index import merge_media_rows, read_media_rows
 from batchemo.records import Medium
 from batchemo.report.site import write_site
 from batchemo.results.load import open_table
@@ -49,8 +49,8 @@ def test_summary_page_and_exports_are_made(old: Path) -> None:
     assert write_site(old).media == len(HOSTILE) + 3
     formats: tuple[Format, ...] = ("csv", "webvtt", "eaf", "mot", "notebook")
     for to in formats:
-        assert export(old, to).files
-    (caption,) = [file for file in export(old, "webvtt").files if file.name == "angry.mp4.vtt"]
+        assert export_results(old, to).files
+    (caption,) = [file for file in export_results(old, "webvtt").files if file.name == "angry.mp4.vtt"]
     assert "00:00:00.000 --> " in caption.read_text()
 
 
@@ -61,8 +61,8 @@ def test_verify_says_of_which_version_they_are(old: Path) -> None:
 
 
 def test_the_index_keeps_what_is_not_known(old: Path) -> None:
-    merge_into_index(old, {}, lacking={})
-    assert {row.starts_s for row in read_index(old).values()} == {None}
+    merge_media_rows(old, {}, lacking={})
+    assert {row.starts_s for row in read_media_rows(old).values()} == {None}
     assert load(old, table="media")["starts_s"].isna().all()
 
 

@@ -16,7 +16,7 @@ from pyarrow import dataset
 from batchemo.results import writer as timeline
 from batchemo.atomic import remove_temporaries, replacing, write_text
 from batchemo.errors import UsageError
-from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
+from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, FrameResult
 from batchemo.results.load import load, table_files
 from batchemo.results.schema import MEDIA, PER_MEDIUM, SCHEMA_VERSION, read_metadata, table_path
 from batchemo.results.writer import TimelineWriter
@@ -40,21 +40,21 @@ MEDIA_COLUMNS = """media path kind status error message decoder width height dur
 METADATA = {"schema_version": SCHEMA_VERSION, "labels": list(EMOTIONS), "path": "/films/ä.mp4"}
 
 
-def reading_of(index: int, probabilities: list[list[float]], *, sharpness: float = 1.0) -> Reading:
+def reading_of(index: int, probabilities: list[list[float]], *, sharpness: float = 1.0) -> FrameResult:
     count = len(probabilities)
     boxes = np.arange(4 * count, dtype=np.float32).reshape(count, 4)
     faces = Faces(boxes, np.arange(10 * count, dtype=np.float32).reshape(count, 5, 2), np.full(count, 0.9, np.float32))
     of_classes = np.array(probabilities, np.float32).reshape(count, len(probabilities[0]) if count else len(EMOTIONS))
-    return Reading(
+    return FrameResult(
         index, index / 25, faces, np.full(count, 50, np.float32), np.full(count, sharpness, np.float32), of_classes, None, False, 0
     )
 
 
-def lost(time_s: float) -> Reading:
+def lost(time_s: float) -> FrameResult:
     return dataclasses.replace(reading_of(-1, []), time_s=time_s)
 
 
-def put(writer: TimelineWriter, reading: Reading) -> None:
+def put(writer: TimelineWriter, reading: FrameResult) -> None:
     writer.write(reading, np.arange(1, len(reading.faces) + 1, dtype=np.int32), index=reading.index)
 
 
@@ -62,7 +62,7 @@ def sure_of(emotion: str, share: float = 0.7, labels: tuple[str, ...] = EMOTIONS
     return [share if label == emotion else (1 - share) / (len(labels) - 1) for label in labels]
 
 
-def write(results: Path, name: str = "a.mp4", *, readings: list[Reading] | None = None, labels: tuple[str, ...] = EMOTIONS) -> Medium:
+def write(results: Path, name: str = "a.mp4", *, readings: list[FrameResult] | None = None, labels: tuple[str, ...] = EMOTIONS) -> Medium:
     medium = Medium(Path(name), name, name, "video")
     if readings is None:
         readings = [reading_of(i, [sure_of("happy"), sure_of("sad", 0.4)]) for i in range(20)] + [reading_of(20, [])]

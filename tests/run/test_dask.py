@@ -22,8 +22,8 @@ from batchemo.emotion.weights import SHIPPED, read_weights_file
 from batchemo.errors import ClusterError, UsageError
 from batchemo.options import RunOptions, merge_options
 from batchemo.records import MediaRow, Medium
-from batchemo.run.heartbeat import read_pulses
-from batchemo.run.local import Engine, InProcess
+from batchemo.run.heartbeat import read_heartbeats
+from batchemo.run.local import Engine, InProcessEngine
 from tests.media.test_segments import InShortSegments, make_film
 from tests.needs import need
 from tests.run.test_local import Work
@@ -31,8 +31,8 @@ from tests.run.test_local import Work
 need("distributed")
 
 
-from batchemo.run.dask import Dask  # noqa: E402
 from batchemo.run import dask as dask_engine  # noqa: E402
+from batchemo.run.dask import DaskEngine  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "sample_media"
@@ -81,8 +81,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield address
 
 
-def dask(address: str, *, timeout_s: float = 300.0) -> Dask:
-    return Dask(address, workers=None, device="cpu", timeout_s=timeout_s, max_memory_mb=None)
+def dask(address: str, *, timeout_s: float = 300.0) -> DaskEngine:
+    return DaskEngine(address, workers=None, device="cpu", timeout_s=timeout_s, max_memory_mb=None)
 
 
 # The real analysis
@@ -113,7 +113,7 @@ def test_many_media_give_the_rows_of_a_local_run(cluster: str, tmp_path: Path, m
     media = [Medium(Path(name), name, name, "image") for name in names]
     media += [Medium(make_film(tmp_path / name, options={}), name, name, "video") for name in ("a.mp4", "b.mp4")]
     there = analysed(tmp_path / "there", media, dask(cluster))
-    here = analysed(tmp_path / "here", media, InProcess())
+    here = analysed(tmp_path / "here", media, InProcessEngine())
     assert {row.status for row in here} == {"done"}
     assert facts(there) == facts(here)
     assert_same(tmp_path / "there", tmp_path / "here")
@@ -124,10 +124,12 @@ def test_one_film_is_shared_and_gives_the_rows_of_a_local_run(cluster: str, tmp_
     who: set[int] = set()
     take = dask_engine.Board.take
     monkeypatch.setattr(
-        dask_engine.Board, "take", lambda *of: (who.update(beat.pid for beat in read_pulses(tmp_path / "there" / "pulses")), take(*of))[1]
+        dask_engine.Board,
+        "take",
+        lambda *of: (who.update(beat.pid for beat in read_heartbeats(tmp_path / "there" / "pulses")), take(*of))[1],
     )
     there = analysed(tmp_path / "there", [film], dask(cluster), decoder="pyav")
-    here = analysed(tmp_path / "here", [film], InProcess(), decoder="pyav")
+    here = analysed(tmp_path / "here", [film], InProcessEngine(), decoder="pyav")
     assert there[0].status == "done"
     assert facts(there) == facts(here)
     assert_same(tmp_path / "there", tmp_path / "here")
@@ -138,7 +140,7 @@ def test_one_film_is_shared_and_gives_the_rows_of_a_local_run(cluster: str, tmp_
 # Workers that die
 
 
-def rows_of(folder: Path, names: list[str], engine: Dask) -> dict[str, MediaRow]:
+def rows_of(folder: Path, names: list[str], engine: DaskEngine) -> dict[str, MediaRow]:
     for name in names:
         (folder / name).touch()
     pulses = folder / "pulses"
@@ -152,8 +154,8 @@ def test_a_worker_that_is_killed_costs_a_retry(cluster: str, tmp_path: Path) -> 
 
     def kill() -> None:
         wait_until((tmp_path / "pulses").is_dir)
-        wait_until(lambda: any(beat.output == "pause" for beat in read_pulses(tmp_path / "pulses")))
-        (beat,) = (beat for beat in read_pulses(tmp_path / "pulses") if beat.output == "pause")
+        wait_until(lambda: any(beat.output == "pause" for beat in read_heartbeats(tmp_path / "pulses")))
+        (beat,) = (beat for beat in read_heartbeats(tmp_path / "pulses") if beat.output == "pause")
         os.kill(beat.pid, signal.SIGKILL)
         killed.append(beat.pid)
 
@@ -193,14 +195,14 @@ def test_workers_leave_a_run_that_was_killed_and_serve_the_next(cluster: str, tm
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests' / 'media'}"}
     with subprocess.Popen([sys.executable, "-c", CLIENT, str(dead), cluster], env=environment) as client:
         wait_until((dead / "pulses").is_dir)
-        wait_until(lambda: sum(beat.frames > 1 for beat in read_pulses(dead / "pulses")) == 2)
+        wait_until(lambda: sum(beat.frames > 1 for beat in read_heartbeats(dead / "pulses")) == 2)
         client.kill()
     killed = time.monotonic()
     rows = rows_of(next_one, ["a", "b", "c"], dask(cluster))
     assert {row.status for row in rows.values()} == {"done"}
     assert time.monotonic() - killed < 30, "the media of the run that was killed take a minute"
-    workers = {beat.pid for beat in read_pulses(dead / "pulses")}
-    assert {beat.pid for beat in read_pulses(next_one / "pulses")} <= workers, "no worker has had to die for it"
+    workers = {beat.pid for beat in read_heartbeats(dead / "pulses")}
+    assert {beat.pid for beat in read_heartbeats(next_one / "pulses")} <= workers, "no worker has had to die for it"
 
 
 # A cluster that is not there, or not right
@@ -256,7 +258,7 @@ def test_a_scheduler_that_goes_ends_the_run_and_the_same_command_goes_on(tmp_pat
     [({"scheduler": "tcp://a:1"}, "--scheduler tcp://a:1 is for --engine dask; give both"), ({"scheduler": "a:1"}, "must be like tcp://")],
 )
 def test_options_of_the_cluster_are_checked_first(flags: dict[str, str], message: str, tmp_path: Path) -> None:
-    from batchemo.run.run import plan
+    from batchemo.run.run import plan_run
 
     with pytest.raises(UsageError, match=message):
-        plan([SAMPLES], tmp_path / "out", merge_options(flags, environment={}, default_file=tmp_path / "none"))
+        plan_run([SAMPLES], tmp_path / "out", merge_options(flags, environment={}, default_file=tmp_path / "none"))

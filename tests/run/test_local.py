@@ -18,12 +18,12 @@ import pytest
 import torch
 
 from batchemo.errors import MediaError
-from batchemo.pipeline.segmented_video import Film
-from batchemo.pipeline.segments import Divide, Done, Read, Step
-from batchemo.records import Kind, MediaRow, Medium, Outcome, Segment
-from batchemo.run.heartbeat import Pulse, Wanted, read_pulses
-from batchemo.run.local import InProcess, Workers, choose_engine
-from batchemo.run.scheduler import Job, Outcomes, together
+from batchemo.pipeline.segmented_video import SegmentedVideo
+from batchemo.pipeline.segments import AnalyseTask, SegmentTask, SegmentTaskResult, SplitTask
+from batchemo.records import MediaKind, MediaRow, Medium, MediumOutcome, Segment
+from batchemo.run.heartbeat import HeartbeatWriter, IsWanted, read_heartbeats
+from batchemo.run.local import InProcessEngine, ProcessEngine, choose_engine
+from batchemo.run.scheduler import Job, Outcomes, group_jobs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,16 +35,16 @@ class Work:
     pulses: Path
     run_id: str = "test"
 
-    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcomes | Done:
-        pulse = Pulse(self.pulses, job.medium.output, job.part, wanted=wanted)
+    def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> Outcomes | SegmentTaskResult:
+        pulse = HeartbeatWriter(self.pulses, job.medium.output, job.part, wanted=wanted)
         pulse.start()
-        if isinstance(job.step, Divide) and not job.medium.name.startswith("poison"):
-            return Done(None, {}, (Segment(),))
+        if isinstance(job.step, SplitTask) and not job.medium.name.startswith("poison"):
+            return SegmentTaskResult(None, {}, (Segment(),))
         outcomes = tuple(self._outcome(medium, pulse, job) for medium in job.media)
         pulse.end()
         return outcomes
 
-    def _outcome(self, medium: Medium, pulse: Pulse, job: Job) -> Outcome:
+    def _outcome(self, medium: Medium, pulse: HeartbeatWriter, job: Job) -> MediumOutcome:
         deadly = {"poison": 99, "once": 1, "often": 2}
         if any(medium.name.startswith(name) and job.deaths < deaths for name, deaths in deadly.items()):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -62,21 +62,23 @@ class Work:
             time.sleep(60)
             del taken
         pulse.beat(frames=3, share=1.0)
-        return Outcome(MediaRow(media=medium.name, path="", kind=medium.kind, status="done", n_frames=3, run_id=str(len(job.media))), {})
+        return MediumOutcome(
+            MediaRow(media=medium.name, path="", kind=medium.kind, status="done", n_frames=3, run_id=str(len(job.media))), {}
+        )
 
     def tries(self, job: Job) -> int:
         return 3 if job.medium.name.startswith("often") else 2
 
-    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> Film:
+    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> SegmentedVideo:
         raise AssertionError((medium, segments, ahead))
 
-    def give_up(self, medium: Medium, error: MediaError) -> Outcome:
-        return Outcome(MediaRow(medium.name, "", "video", "failed", error=error.kind, message=str(error)), {})
+    def give_up(self, medium: Medium, error: MediaError) -> MediumOutcome:
+        return MediumOutcome(MediaRow(medium.name, "", "video", "failed", error=error.kind, message=str(error)), {})
 
 
-def rows_of(folder: Path, names: list[str], *, kind: Kind = "video", **limits: Any) -> dict[str, MediaRow]:
+def rows_of(folder: Path, names: list[str], *, kind: MediaKind = "video", **limits: Any) -> dict[str, MediaRow]:
     media = [Medium(folder / name, name, name, kind) for name in names]
-    workers = Workers(2, **{"timeout_s": 300.0, "max_memory_mb": None, **limits})
+    workers = ProcessEngine(2, **{"timeout_s": 300.0, "max_memory_mb": None, **limits})
     return {outcome.row.media: outcome.row for outcome in workers.run(Work(folder), media)}
 
 
@@ -114,21 +116,21 @@ def test_pictures_that_are_worked_on_together_cost_each_other_nothing(tmp_path: 
 
 
 def test_pictures_are_worked_on_together_in_this_process_too(tmp_path: Path) -> None:
-    kinds: list[Kind] = ["image"] * 20 + ["video", "image", "video", "video"]
+    kinds: list[MediaKind] = ["image"] * 20 + ["video", "image", "video", "video"]
     media = [Medium(tmp_path / str(number), str(number), str(number), kind) for number, kind in enumerate(kinds)]
-    jobs = list(together(media))
+    jobs = list(group_jobs(media))
     assert [medium for job in jobs for medium in job.media] == media
     assert [len(job.media) for job in jobs] == [16, 4, 1, 1, 1, 1]
-    rows = [outcome.row for outcome in InProcess().run(Work(tmp_path), media)]
+    rows = [outcome.row for outcome in InProcessEngine().run(Work(tmp_path), media)]
     assert [row.media for row in rows] == [medium.name for medium in media]
 
 
 def test_only_who_asks_for_one_worker_has_no_wall(tmp_path: Path) -> None:
     media = [Medium(tmp_path / "a.jpg", "a.jpg", "a.jpg", "image")]
     limits: dict[str, Any] = {"device": "cpu", "timeout_s": 300.0, "max_memory_mb": None}
-    assert isinstance(choose_engine(None, media, **limits), Workers)
-    assert isinstance(choose_engine(2, media, **limits), Workers)
-    assert isinstance(choose_engine(1, media, **limits), InProcess)
+    assert isinstance(choose_engine(None, media, **limits), ProcessEngine)
+    assert isinstance(choose_engine(2, media, **limits), ProcessEngine)
+    assert isinstance(choose_engine(1, media, **limits), InProcessEngine)
 
 
 def test_a_medium_that_hangs_is_given_up_after_its_time(tmp_path: Path) -> None:
@@ -154,13 +156,14 @@ def test_a_medium_that_takes_too_much_memory_is_given_up(tmp_path: Path) -> None
 IDLE = """
 import sys, time
 from pathlib import Path
-from batchemo.run.local import Workers
+from batchemo.run.local import ProcessEngine
 from batchemo.records import Medium
 from tests.run.test_local import Work
 
 folder = Path(sys.argv[1])
 names = ["slow", "a", "b"]
-for _ in Workers(2, timeout_s=300.0, max_memory_mb=None).run(Work(folder), [Medium(folder / name, name, name, "video") for name in names]):
+media = [Medium(folder / name, name, name, "video") for name in names]
+for _ in ProcessEngine(2, timeout_s=300.0, max_memory_mb=None).run(Work(folder), media):
     print("done", flush=True)
 """
 
@@ -183,12 +186,12 @@ class Films(Work):
     """Videos in ten parts each, of which that with the number 1 of `bad.mp4` cannot be read;
     the others take seconds. Those of `good.mp4` take a moment and want its file."""
 
-    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome | Done:
+    def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> MediumOutcome | SegmentTaskResult:
         assert job.step is not None
-        if isinstance(job.step, Divide):
-            return Done(None, {}, tuple(map(Segment, range(10))))
+        if isinstance(job.step, SplitTask):
+            return SegmentTaskResult(None, {}, tuple(map(Segment, range(10))))
         folder = self.pulses.parent
-        pulse = Pulse(self.pulses, job.medium.output, job.part, wanted=wanted)
+        pulse = HeartbeatWriter(self.pulses, job.medium.output, job.part, wanted=wanted)
         pulse.start()
         with (folder / "begun").open("a") as file:
             file.write(f"{job.medium.name} {job.part}\n")
@@ -201,7 +204,7 @@ class Films(Work):
             (folder / f"ended {job.part}").touch()
         (folder / job.medium.name).read_bytes()
         pulse.end()
-        return Done(None, {})
+        return SegmentTaskResult(None, {})
 
     def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> FilmOfTen:  # type: ignore[override]
         assert len(segments) == 10
@@ -210,7 +213,7 @@ class Films(Work):
 
 
 class FilmOfTen:
-    """Stands in for a `Film`."""
+    """Stands in for a `SegmentedVideo`."""
 
     share = 0.0
 
@@ -218,20 +221,20 @@ class FilmOfTen:
         self.medium, self.failed = medium, False
         self._file = folder / medium.name
         self._file.touch()
-        self._steps = [Read(Segment(number), {}) for number in range(10)]
+        self._steps = [AnalyseTask(Segment(number), {}) for number in range(10)]
         self._back = 0
 
-    def next_step(self) -> Step | None:
+    def next_step(self) -> SegmentTask | None:
         return self._steps.pop(0) if self._steps else None
 
-    def take(self, _step: Step, _done: Done) -> Outcome | None:
+    def take(self, _step: SegmentTask, _done: SegmentTaskResult) -> MediumOutcome | None:
         self._back += 1
-        return Outcome(MediaRow(self.medium.name, "", "video", "done"), {}) if self._back == 10 else None
+        return MediumOutcome(MediaRow(self.medium.name, "", "video", "done"), {}) if self._back == 10 else None
 
-    def fail(self, error: MediaError) -> Outcome:
+    def fail(self, error: MediaError) -> MediumOutcome:
         self.failed = True
         self._file.unlink()
-        return Outcome(MediaRow(self.medium.name, "", "video", "failed", error=error.kind), {})
+        return MediumOutcome(MediaRow(self.medium.name, "", "video", "failed", error=error.kind), {})
 
     def remove_parts(self) -> None:
         pass
@@ -244,7 +247,7 @@ def test_when_a_step_of_a_film_fails_its_others_are_given_up(tmp_path: Path) -> 
     pulses = tmp_path / "pulses"
     pulses.mkdir()
     media = [Medium(tmp_path / name, name, name, "video") for name in ("bad.mp4", "good.mp4")]
-    outcomes = Workers(3, timeout_s=60, max_memory_mb=None).run(Films(pulses), media)
+    outcomes = ProcessEngine(3, timeout_s=60, max_memory_mb=None).run(Films(pulses), media)
     assert {outcome.row.media: outcome.row.status for outcome in outcomes} == {"bad.mp4": "failed", "good.mp4": "done"}
     begun = [line.split()[0] for line in (tmp_path / "begun").read_text().splitlines()]
     assert begun.count("good.mp4") == 10
@@ -253,22 +256,22 @@ def test_when_a_step_of_a_film_fails_its_others_are_given_up(tmp_path: Path) -> 
 
 
 def test_pulses_tell_what_is_in_work(tmp_path: Path) -> None:
-    pulse = Pulse(tmp_path, "folder/new\nline.mp4")
+    pulse = HeartbeatWriter(tmp_path, "folder/new\nline.mp4")
     pulse.start()
-    assert [(beat.share, beat.output) for beat in read_pulses(tmp_path)] == [(0.0, "folder/new\nline.mp4")]
+    assert [(beat.share, beat.output) for beat in read_heartbeats(tmp_path)] == [(0.0, "folder/new\nline.mp4")]
     pulse.beat(frames=5, share=0.5)
-    (beat,) = read_pulses(tmp_path)
+    (beat,) = read_heartbeats(tmp_path)
     assert beat.frames >= 5
     assert beat.share == 0.5
     pulse.end()
-    assert [beat.output for beat in read_pulses(tmp_path)] == [""]
+    assert [beat.output for beat in read_heartbeats(tmp_path)] == [""]
 
 
 def test_videos_that_workers_share_each_have_a_pulse(tmp_path: Path) -> None:
-    Pulse(tmp_path, "mine").start()
+    HeartbeatWriter(tmp_path, "mine").start()
     for output, share in (("one", 0.25), ("two", 0.5), ("one", 0.75)):
-        Pulse(tmp_path, output, joint=True).start(share)
-    beats = list(read_pulses(tmp_path))
+        HeartbeatWriter(tmp_path, output, joint=True).start(share)
+    beats = list(read_heartbeats(tmp_path))
     assert sorted((beat.output, beat.share) for beat in beats) == [("mine", 0.0), ("one", 0.75), ("two", 0.5)]
     assert {beat.pid for beat in beats} == {os.getpid()}
 
@@ -278,12 +281,12 @@ def test_in_this_process_too_one_thread_works_and_the_others_come_back(tmp_path:
 
     def work(job: Job) -> Outcomes:
         seen.append(torch.get_num_threads())
-        return (Outcome(MediaRow(media=job.medium.name, path="", kind="video", status="done"), {}),)
+        return (MediumOutcome(MediaRow(media=job.medium.name, path="", kind="video", status="done"), {}),)
 
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        for _ in InProcess().run(work, [Medium(tmp_path / "a", "a", "a", "video")]):  # type: ignore[arg-type]
+        for _ in InProcessEngine().run(work, [Medium(tmp_path / "a", "a", "a", "video")]):  # type: ignore[arg-type]
             assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

@@ -29,13 +29,12 @@ from batchemo.emotion.weights import SHIPPED
 from batchemo.options import merge_options
 from batchemo.results.schema import PER_MEDIUM
 from batchemo.run.local import usable_cores
-from batchemo.run.run import Report, Watch, plan
-from batchemo.run.run import run as run_media
+from batchemo.run.run import RunCallbacks, RunResult, plan_run, run_media
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 BATCHEMO = [sys.executable, "-m", "batchemo"]
 TIMEOUT = 240
-SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+SILENT = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 
 
 def run(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
@@ -68,7 +67,7 @@ def videos(tmp_path: Path) -> Path:
     return folder
 
 
-def run_here(*inputs: Path, out: Path, **flags: object) -> Report:
+def run_here(*inputs: Path, out: Path, **flags: object) -> RunResult:
     """The same as the command without its start, which takes seconds."""
     return run_media(inputs, out, merge_options({"workers": 1, **flags}, environment={}), SILENT)
 
@@ -312,7 +311,7 @@ def test_only_what_changed_is_done_again(videos: Path, tmp_path: Path) -> None:
     assert again(uncertain_below=0.9, force=True, annotate=False) == ["a.mp4", "b.mp4", "bad.mp4"]
     (out / "faces" / "a.mp4.parquet").unlink()
     assert again(uncertain_below=0.9) == ["a.mp4"]
-    planned = plan([videos], out, merge_options({}, environment={}))
+    planned = plan_run([videos], out, merge_options({}, environment={}))
     assert [medium.name for medium in planned.todo] == ["a.mp4", "b.mp4", "bad.mp4"]
 
 

@@ -32,16 +32,15 @@ from batchemo.errors import MediaError, StorageError
 from batchemo.media.discover import find_media
 from batchemo.options import merge_options
 from batchemo.pipeline import assemble as assembly
-from batchemo.pipeline.segments import Divide
+from batchemo.pipeline.segments import SplitTask
 from batchemo.render import annotated_copy as annotation
 from batchemo.results.schema import PER_MEDIUM
 from batchemo.run import run as run_module
-from batchemo.run.run import Report, Watch, plan
-from batchemo.run.run import run as run_media
+from batchemo.run.run import RunCallbacks, RunResult, plan_run, run_media
 from batchemo.run.scheduler import Analysis, Job
 from batchemo.verify.audit import verify
 
-SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+SILENT = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 
 
 def write_still(path: Path, shade: int = 90) -> None:
@@ -58,7 +57,7 @@ def write_clip(path: Path, *, frames: int = 6) -> None:
         output.mux(stream.encode(None))
 
 
-def run_here(*inputs: Path, out: Path, **flags: Any) -> Report:
+def run_here(*inputs: Path, out: Path, **flags: Any) -> RunResult:
     return run_media(inputs, out, merge_options({"workers": 1, **flags}, environment={}), SILENT)
 
 
@@ -92,7 +91,7 @@ def test_vanished_media_are_reported_and_pruned_when_asked(media: Path, tmp_path
     assert (report.vanished, report.pruned, report.analysed) == (("sub/b.png",), (), ())
     assert files(out) == before
     assert names(out) == ["a.png", "sub/b.png", "sub/c.png"]
-    planned = plan([media], out, merge_options({"prune": True}, environment={}))
+    planned = plan_run([media], out, merge_options({"prune": True}, environment={}))
     assert [row.media for row in planned.vanished] == ["sub/b.png"]
     report = run_here(media, out=out, prune=True)
     assert (report.vanished, report.pruned) == ((), ("sub/b.png",))
@@ -175,7 +174,7 @@ def test_what_kills_every_worker_is_not_tried_every_night(media: Path, tmp_path:
     outcome = task.give_up(killer, MediaError("crashed", f"{killer.path} killed its worker at each try"))
     assert (outcome.row.status, outcome.row.error, outcome.row.sha256 != "") == ("failed", "crashed", True)
     assert [path.parent.name for path in out.rglob("*.part")] == [Path("frames", others[0].output).parent.name]
-    planned = plan([media], out, options)
+    planned = plan_run([media], out, options)
     assert [row.error for row in planned.done] == ["crashed"]
     assert len(planned.todo) == len(others)
     assert not run_here(media, out=out, retry_failed=True).failed
@@ -194,7 +193,7 @@ def test_who_was_in_work_when_a_worker_died_has_the_rows_that_nobody_disturbed(m
     done = [task()(Job(clip, deaths=deaths)) for deaths in range(3)]
     assert [each[0].row.decoder for each in done if isinstance(each, tuple)] == ["decord", "decord", "pyav"]
     assert (task().tries(Job(clip)), task().tries(Job(still)), task(decoder="pyav").tries(Job(clip))) == (3, 2, 2)
-    assert task().tries(Job(clip, Divide())) == 2
+    assert task().tries(Job(clip, SplitTask())) == 2
 
 
 def test_media_parquet_is_made_again_from_the_tables(media: Path, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from batchemo.lock import is_held, lock_path, locked
 from batchemo.options import Shard, merge_options
 from batchemo.records import MediaRow
 from batchemo.report.summary import summarise
-from batchemo.results.index import merge_into_index
-from batchemo.run.run import plan
+from batchemo.results.index import merge_media_rows
+from batchemo.run.run import plan_run
 from tests.run.test_run import rows, run_here, write_clip
 
 names = st.text(st.characters(exclude_categories=[]), max_size=30)  # lone surrogates too: names of files may hold them
@@ -74,7 +74,7 @@ def test_shards_make_one_data_set(media: Path, tmp_path: Path) -> None:
     assert list(rows(parts).index) == list(rows(whole).index)
     assert summarise(parts).total == summarise(whole).total
     assert len(batchemo.load(parts)) == len(batchemo.load(whole))
-    assert not plan([media], parts, merge_options({"annotate": False}, environment={})).todo
+    assert not plan_run([media], parts, merge_options({"annotate": False}, environment={})).todo
 
 
 def test_the_shard_that_ends_last_writes_the_page(media: Path, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_rows_of_runs_that_end_at_once_are_all_kept(tmp_path: Path) -> None:
     def add(shard: int) -> None:
         for turn in range(5):
             row = MediaRow(f"{shard}-{turn}", "", "video", "done")
-            merge_into_index(tmp_path, {row.media: row}, lacking={})
+            merge_media_rows(tmp_path, {row.media: row}, lacking={})
 
     def read() -> None:
         while any(thread.is_alive() for thread in threads):

@@ -26,17 +26,16 @@ from batchemo.errors import LockedError, UsageError
 from batchemo.media.discover import find_media
 from batchemo.media.identity import identity_of
 from batchemo.options import merge_options
-from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
+from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
 from batchemo.render.video_writer import VideoWriter, write_picture
-from batchemo.results.catalog import read_inventory
+from batchemo.results.catalog import read_catalog
 from batchemo.results.schema import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
 from batchemo.results.writer import TimelineWriter
-from batchemo.run.run import Watch
-from batchemo.run.run import run as run_media
+from batchemo.run.run import RunCallbacks, run_media
 from batchemo.verify import tables as consistency
 from batchemo.verify.audit import Verification, verify
 from batchemo.verify.media import check_annotated
-from batchemo.verify.tables import check_tables, read_frames
+from batchemo.verify.tables import check_tables, read_frame_rows
 from batchemo.yuv import Planes
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
@@ -56,17 +55,17 @@ def write_clip(path: Path, *, frames: int = FRAMES, faststart: bool = False) -> 
         output.mux(stream.encode(None))
 
 
-def reading(index: int, time_s: float) -> Reading:
+def reading(index: int, time_s: float) -> FrameResult:
     """Two faces, the second of them only in the later frames; the first half out of the picture."""
     count = 1 + (index >= 5)
     boxes = np.array([[-10, 5, 30, 45], [30, 5, 60, 44]], np.float32)[:count]
     faces = Faces(boxes, np.zeros((count, 5, 2), np.float32), np.full(count, 0.9, np.float32))
     shares = np.full((count, len(EMOTIONS)), 0.05, np.float32)
     shares[:, 3 if index < 10 else 4] = 0.7
-    return Reading(index, time_s, faces, np.full(count, 40, np.float32), np.full(count, 9, np.float32), shares, None, False, 0)
+    return FrameResult(index, time_s, faces, np.full(count, 40, np.float32), np.full(count, 9, np.float32), shares, None, False, 0)
 
 
-def write_tables(results: Path, medium: Medium, readings: list[Reading], *, duration_s: float, decoder: str) -> MediaRow:
+def write_tables(results: Path, medium: Medium, readings: list[FrameResult], *, duration_s: float, decoder: str) -> MediaRow:
     fingerprint = identity_of(medium.path)
     metadata = {
         "schema_version": SCHEMA_VERSION,
@@ -186,7 +185,7 @@ def test_results_of_a_real_run_are_whole(tmp_path: Path) -> None:
     (folder / "cut.mp4").write_bytes(content[: len(content) - 300])
     (folder / "none.mp4").write_bytes(b"")
     options = merge_options({"workers": 1, "sample_fps": 4}, environment={})
-    run_media([folder], tmp_path / "out", options, Watch(lambda _plan, _pulses: None, lambda _row: None))
+    run_media([folder], tmp_path / "out", options, RunCallbacks(lambda _plan, _pulses: None, lambda _row: None))
     for deep in (False, True):
         looked = verify(tmp_path / "out", deep=deep)
         assert not looked.problems
@@ -195,9 +194,9 @@ def test_results_of_a_real_run_are_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("more_s", "kinds"), [(0, []), (1, ["annotated"]), (9, ["annotated"]), (-12, ["annotated"])])
 def test_the_copy_is_as_long_as_its_source(results: Path, more_s: float, kinds: list[str]) -> None:
-    (entry,) = [each for each in read_inventory(results) if each.row.media == CLIP]
+    (entry,) = [each for each in read_catalog(results) if each.row.media == CLIP]
     row = dataclasses.replace(entry.row, duration_s=entry.row.duration_s + more_s)
-    problems = check_annotated(results / "annotated" / f"{CLIP}.mp4", row, read_frames(results, entry), sample_fps=None)
+    problems = check_annotated(results / "annotated" / f"{CLIP}.mp4", row, read_frame_rows(results, entry), sample_fps=None)
     assert [kind for kind, _ in problems] == kinds
 
 
@@ -210,7 +209,10 @@ def test_a_frame_that_claims_to_last_for_days_has_a_whole_copy(tmp_path: Path) -
     content[lasts : lasts + 4] = b"\x7f\xff\xff\xff"
     (folder / "days.mp4").write_bytes(content)
     run_media(
-        [folder], tmp_path / "out", merge_options({"workers": 1}, environment={}), Watch(lambda _plan, _pulses: None, lambda _row: None)
+        [folder],
+        tmp_path / "out",
+        merge_options({"workers": 1}, environment={}),
+        RunCallbacks(lambda _plan, _pulses: None, lambda _row: None),
     )
     looked = verify(tmp_path / "out")
     assert (looked.problems, looked.failed) == ((), 0)
@@ -422,9 +424,9 @@ def test_memory_does_not_grow_with_the_table(results: Path, monkeypatch: pytest.
     def bytes_for(times: int) -> int:
         monkeypatch.setattr(consistency, "BATCH_ROWS", 1000)
         spoil(path_of(results, "faces"), lambda rows: pd.concat([rows] * times))
-        (entry,) = [each for each in read_inventory(results) if each.row.media == CLIP]
+        (entry,) = [each for each in read_catalog(results) if each.row.media == CLIP]
         tracemalloc.start()
-        list(check_tables(results, entry, read_frames(results, entry)))
+        list(check_tables(results, entry, read_frame_rows(results, entry)))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return peak
@@ -440,7 +442,7 @@ def test_frames_are_counted_with_those_that_are_lost(tmp_path: Path) -> None:
     content = (folder / "cut.mp4").read_bytes()
     (folder / "cut.mp4").write_bytes(content[: len(content) - 300])
     options = merge_options({"workers": 1, "report": False, "annotate": False}, environment={})
-    report = run_media([folder], tmp_path / "out", options, Watch(lambda _plan, _pulses: None, lambda _row: None))
+    report = run_media([folder], tmp_path / "out", options, RunCallbacks(lambda _plan, _pulses: None, lambda _row: None))
     looked = verify(tmp_path / "out")
     assert looked.frames_analysed == report.rows[0].n_frames_analysed < looked.frames == report.rows[0].n_frames
 

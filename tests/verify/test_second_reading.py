@@ -18,8 +18,7 @@ from batchemo.errors import UsageError
 from batchemo.media import presentation
 from batchemo.media.fingerprint import fingerprint_of_grey
 from batchemo.options import merge_options
-from batchemo.run.run import Watch
-from batchemo.run.run import run as run_media
+from batchemo.run.run import RunCallbacks, run_media
 from batchemo.verify.audit import verify
 from batchemo.verify.second_reading import Reader
 from checks.corpus.patches import Movie
@@ -51,7 +50,7 @@ def write_film(path: Path, *, rotation: int | None = None, aspect: Fraction | No
 
 def analysed(path: Path, out: Path, **options: object) -> Path:
     chosen = {"workers": 1, "annotate": False, "report": False, **options}
-    run_media([path], out, merge_options(chosen, environment={}), Watch(lambda _plan, _pulses: None, lambda _row: None))
+    run_media([path], out, merge_options(chosen, environment={}), RunCallbacks(lambda _plan, _pulses: None, lambda _row: None))
     return out
 
 

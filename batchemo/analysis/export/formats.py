@@ -29,7 +29,7 @@ _OF_VIDEOS: dict[str, tuple[str, _Writer]] = {"webvtt": (".vtt", write_captions)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Exported:
+class ExportedFiles:
     """The folder that was written to, and the files in it."""
 
     to: Format
@@ -48,7 +48,7 @@ class Exported:
         return {"out": str(self.out), "files": [str(file) for file in self.files]}
 
 
-def export(results: Path, to: Format, *, out: Path | None = None) -> Exported:
+def export_results(results: Path, to: Format, *, out: Path | None = None) -> ExportedFiles:
     """Writes below `out`, by default `exports/<format>` in the results folder; captions stand beside the annotated videos if there are any.
 
     CSV has a file for each table, the notebook is one file, the others have one for each video.
@@ -66,7 +66,7 @@ def export(results: Path, to: Format, *, out: Path | None = None) -> Exported:
         write_notebook(results, files[0])
     else:
         files = _write_videos(results, *_OF_VIDEOS[to], folder)
-    return Exported(to, folder, files)
+    return ExportedFiles(to, folder, files)
 
 
 def _write_tables(results: Path, folder: Path) -> tuple[Path, ...]:

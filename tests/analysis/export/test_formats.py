@@ -17,7 +17,7 @@ import pytest
 import webvtt
 
 import batchemo
-from batchemo.analysis.export.formats import export
+from batchemo.analysis.export.formats import export_results
 from batchemo.errors import UsageError
 from batchemo.records import EMOTIONS, MediaRow, Medium
 from batchemo.results.schema import MEDIA, table_path, write_table
@@ -52,7 +52,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_captions(results: Path) -> None:
-    found = export(results, "webvtt")
+    found = export_results(results, "webvtt")
     assert [file.relative_to(results).as_posix() for file in found.files] == [
         f"exports/webvtt/{name}.vtt" for name in ("deep/a.mp4", "empty.mp4", "hostile.mp4")
     ]
@@ -66,11 +66,11 @@ def test_captions(results: Path) -> None:
 
 def test_captions_stand_beside_the_annotated_videos(results: Path) -> None:
     (results / "annotated").mkdir()
-    assert export(results, "webvtt").files[0] == results / "annotated" / "deep" / "a.mp4.vtt"
+    assert export_results(results, "webvtt").files[0] == results / "annotated" / "deep" / "a.mp4.vtt"
 
 
 def test_captions_hold_no_markup_of_others(results: Path) -> None:
-    text = (export(results, "webvtt").out / "hostile.mp4.vtt").read_text()
+    text = (export_results(results, "webvtt").out / "hostile.mp4.vtt").read_text()
     assert text.count("-->") == 1
     assert text.count("\nWEBVTT") == 0
     (cue,) = webvtt.from_string(text)
@@ -78,7 +78,7 @@ def test_captions_hold_no_markup_of_others(results: Path) -> None:
 
 
 def test_elan(results: Path) -> None:
-    found = export(results, "eaf")
+    found = export_results(results, "eaf")
     document = pympi.Elan.Eaf(found.files[0])
     assert list(document.get_tier_names()) == ["track 1"]
     (first, second) = sorted(document.get_annotation_data_for_tier("track 1"))
@@ -96,13 +96,13 @@ def test_elan(results: Path) -> None:
 
 def test_writing_again_leaves_no_copies(results: Path) -> None:
     for _ in range(2):
-        found = export(results, "eaf")
+        found = export_results(results, "eaf")
     assert sorted(path.name for path in found.out.rglob("*") if path.is_file()) == sorted(file.name for file in found.files)
 
 
 def test_mot(results: Path) -> None:
     """By a reader of the MOT Challenge's files; a second look at the columns that it leaves out."""
-    found = export(results, "mot")
+    found = export_results(results, "mot")
     frames = motrics.load_motchallenge(found.files[0])
     faces = batchemo.load(table_path(results, "faces", "deep/a.mp4"))
     assert [frame - 1 for frame in frames] == faces["frame_index"].tolist(), "frames count from 1"
@@ -117,7 +117,7 @@ def test_mot(results: Path) -> None:
 
 
 def test_csv(results: Path) -> None:
-    found = export(results, "csv")
+    found = export_results(results, "csv")
     assert {file.name for file in found.files} == {f"{table}.csv" for table in ("faces", "frames", "tracks", "episodes", "media")}
     for file in found.files:
         table: Any = file.stem
@@ -128,14 +128,14 @@ def test_csv(results: Path) -> None:
 
 
 def test_names_are_no_formulas(results: Path) -> None:
-    read = pd.read_csv(export(results, "csv").out / "faces.csv")
+    read = pd.read_csv(export_results(results, "csv").out / "faces.csv")
     assert set(read["media"]) == {"deep/a.mp4", f"'{HOSTILE}", "p.jpg"}
     assert (read["box_x1"] == 0).all(), "numbers stay numbers"
 
 
 def test_another_folder(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "elsewhere"
-    found = export(results, "mot", out=out)
+    found = export_results(results, "mot", out=out)
     assert found.files[0] == out / "deep" / "a.mp4.txt"
     assert found.as_dict()["files"][0] == str(found.files[0])
 
@@ -154,7 +154,7 @@ def test_the_command(results: Path) -> None:
 @pytest.mark.parametrize("folder", ["nowhere", "."])
 def test_what_is_no_results_folder(tmp_path: Path, folder: str) -> None:
     with pytest.raises(UsageError, match="batchemo run"):
-        export(tmp_path / folder, "csv")
+        export_results(tmp_path / folder, "csv")
 
 
 def test_without_pympi_the_command_that_installs_it_is_named(results: Path) -> None:
