@@ -15,18 +15,8 @@ import pyarrow.parquet as pq
 from batchemo.media.discover import find_media
 from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
 from batchemo.results.load import table_files
-from batchemo.results.schema import (
-    MEDIA,
-    METADATA_KEY,
-    PER_MEDIUM,
-    ROW_KEY,
-    SCHEMA_VERSION,
-    Table,
-    annotated_path,
-    table_path,
-    thumbnails_folder,
-    write_table,
-)
+from batchemo.results.paths import annotated_path, table_path, thumbnails_folder
+from batchemo.results.schema import MEDIA, METADATA_KEY, PER_MEDIUM, ROW_KEY, SCHEMA_VERSION, Table, write_table
 from batchemo.results.writer import TimelineWriter
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
@@ -141,7 +131,7 @@ def hostile_results(folder: Path) -> Path:
         frames = FRAMES if medium.kind == "video" else 1
         run_id = "20260102T020000Z-b" if medium.name == "angry.mp4" else "20260101T020000Z-a"
         rows.append(write_medium(results, medium, people, run_id=run_id, frames=frames))
-        copy = annotated_path(results, medium)
+        copy = annotated_path(results, medium.output, medium.kind)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(medium.path, copy)
         thumbnails = thumbnails_folder(results, medium.output)

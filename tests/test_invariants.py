@@ -19,7 +19,8 @@ from batchemo.faces.tracker import Tracker
 from batchemo.options import RunOptions, merge_options
 from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
 from batchemo.results.catalog import read_catalog
-from batchemo.results.schema import EPISODES, FRAMES, SCHEMA_VERSION, faces_schema, table_path, tracks_schema
+from batchemo.results.paths import table_path
+from batchemo.results.schema import EPISODES, FRAMES, SCHEMA_VERSION, faces_schema, tracks_schema
 from batchemo.results.writer import TimelineWriter
 from batchemo.verify.tables import check_tables, read_frame_rows
 

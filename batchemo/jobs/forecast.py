@@ -12,7 +12,7 @@ from batchemo.jobs.history import RunRecord, read_run_records
 from batchemo.jobs.schedule import calendar_problem
 from batchemo.media.identity import is_same_file
 from batchemo.records import MediaRow, Medium
-from batchemo.results.catalog import read_catalog_entry
+from batchemo.results.catalog import read_medium_results
 from batchemo.run.run import plan_run
 
 _RUNS = 10
@@ -69,7 +69,7 @@ def _names(rows: Iterable[MediaRow]) -> tuple[str, ...]:
 
 
 def _reason(job: JobFile, medium: Medium) -> str:
-    entry = read_catalog_entry(job.out, medium.output)
+    entry = read_medium_results(job.out, medium.output)
     if entry is None:
         return "new"
     if not is_same_file(medium.path, entry.metadata.get("fingerprint", {})):

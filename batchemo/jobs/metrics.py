@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchemo.records import MediaRow, Medium
-from batchemo.results.schema import table_path
+from batchemo.results.paths import table_path
 
 
 def run_metrics(out: Path, media: Sequence[Medium], rows: Mapping[str, MediaRow], *, seconds: float) -> dict[str, Any]:

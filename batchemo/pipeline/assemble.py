@@ -19,7 +19,7 @@ from batchemo.options import RunOptions
 from batchemo.pipeline.resume import forget_style
 from batchemo.pipeline.segments import SegmentResult
 from batchemo.records import FrameResult, MediaRow, Medium, failed_row
-from batchemo.results.catalog import CatalogEntry, read_catalog_entry
+from batchemo.results.catalog import MediumResults, read_medium_results
 from batchemo.results.faces_left import with_faces_left, with_faces_left_of
 from batchemo.results.schema import SCHEMA_VERSION
 from batchemo.results.writer import TimelineWriter
@@ -72,7 +72,7 @@ class TableAssembler:
         }
         self._row = dataclasses.replace(self._row, sha256=str(fingerprint.get("sha256", "")))
         self._timeline = TimelineWriter(results, medium, labels=labels, metadata=self.origin, uncertain_below=options.uncertain_below)
-        self._kept = None if options.annotate else read_catalog_entry(results, medium.output)
+        self._kept = None if options.annotate else read_medium_results(results, medium.output)
         self._style = options.style().as_dict() if options.annotate else _style_of(self._kept)
         self._results, self._options = results, options
         self._last: SegmentResult | None = None
@@ -168,7 +168,7 @@ class TableAssembler:
         self._row = dataclasses.replace(self._row, decoder=decoder, **of_medium)
 
 
-def _style_of(entry: CatalogEntry | None) -> dict[str, Any] | None:
+def _style_of(entry: MediumResults | None) -> dict[str, Any] | None:
     """Of the annotated copy that is there, which may stay."""
     return None if entry is None else entry.style
 

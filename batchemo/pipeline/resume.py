@@ -10,63 +10,63 @@ from typing import Literal
 from batchemo.media.identity import is_same_file
 from batchemo.options import RunOptions
 from batchemo.records import MediaRow, Medium
-from batchemo.results.catalog import CatalogEntry, read_catalog_entry
+from batchemo.results.catalog import MediumResults, read_medium_results
 from batchemo.results.faces_left import without_faces_left
-from batchemo.results.schema import SCHEMA_VERSION, annotated_path, rewrite_row, table_path, thumbnails_folder
+from batchemo.results.paths import annotated_path, table_path, thumbnails_folder
+from batchemo.results.schema import SCHEMA_VERSION, rewrite_row
 
 PendingWork = Literal["all", "copy", "nothing"]
 """All of it, or its pictures alone: the annotated copy and the thumbnails, by tables that stay as they are."""
 
 
-def pending_work(medium: Medium, entry: CatalogEntry | None, results: Path, *, options: RunOptions, weights_sha256: str) -> PendingWork:
+def pending_work(medium: Medium, entry: MediumResults | None, results: Path, *, options: RunOptions, weights_sha256: str) -> PendingWork:
     """Tables count where they were made of the same content, with the same weights and options; pictures where they look as asked for."""
     if entry is None or options.force or not _has_tables(medium, entry, results, options, weights_sha256):
         return "all"
     failed = entry.row.status == "failed"
     if failed and options.retry_failed:
         return "all"
-    copied = annotated_path(results, medium).is_file()
+    copied = annotated_path(results, medium.output, medium.kind).is_file()
     if options.annotate and (not _is_in_style(entry, options) if copied else not failed):
         return "copy"
     return "copy" if options.blur_faces and shows_faces(entry, results) else "nothing"
 
 
-def lacks_only_copy(medium: Medium, results: Path, *, options: RunOptions, weights_sha256: str) -> CatalogEntry | None:
+def lacks_only_copy(medium: Medium, results: Path, *, options: RunOptions, weights_sha256: str) -> MediumResults | None:
     """What is known of a medium that lacks nothing but its pictures; None of any other."""
-    entry = read_catalog_entry(results, medium.output)
+    entry = read_medium_results(results, medium.output)
     left = pending_work(medium, entry, results, options=options, weights_sha256=weights_sha256)
     return entry if left == "copy" else None
 
 
-def shows_faces(entry: CatalogEntry, results: Path) -> bool:
+def shows_faces(entry: MediumResults, results: Path) -> bool:
     """Whether people can be recognized in what stands in `results` of a medium."""
     if thumbnails_folder(results, entry.output).exists():
         return True
-    copy = results / "annotated" / f"{entry.output}{'.jpg' if entry.row.kind == 'image' else '.mp4'}"
-    return copy.is_file() and not (entry.style or {}).get("blur_faces")
+    return annotated_path(results, entry.output, entry.row.kind).is_file() and not (entry.style or {}).get("blur_faces")
 
 
 def forget_style(medium: Medium, results: Path, *, hides: bool) -> None:
     """Before a medium is drawn: its tables say nothing of a look any more, so that a run that is killed leaves no copy with faces that
     counts as blurred. Where faces are to be hidden, what shows them goes. Raises OSError."""
-    entry = read_catalog_entry(results, medium.output)
+    entry = read_medium_results(results, medium.output)
     if entry is None:
         return
     if hides and shows_faces(entry, results):
-        annotated_path(results, medium).unlink(missing_ok=True)
+        annotated_path(results, medium.output, medium.kind).unlink(missing_ok=True)
         shutil.rmtree(thumbnails_folder(results, medium.output), ignore_errors=True)
     if entry.style is not None:
         rewrite_row(table_path(results, "frames", medium.output), without_faces_left(entry.row), style=None)
 
 
-def _is_in_style(entry: CatalogEntry, options: RunOptions) -> bool:
+def _is_in_style(entry: MediumResults, options: RunOptions) -> bool:
     wanted, known = options.style().as_dict(), entry.style or {}
     if entry.row.kind == "image":  # has neither a codec nor a timeline
         return bool(known) and all(known.get(name) == wanted.get(name) for name in ("blur_faces", "blur_style"))
     return known == wanted
 
 
-def _has_tables(medium: Medium, entry: CatalogEntry, results: Path, options: RunOptions, weights_sha256: str) -> bool:
+def _has_tables(medium: Medium, entry: MediumResults, results: Path, options: RunOptions, weights_sha256: str) -> bool:
     metadata = entry.metadata
     return (
         metadata.get("schema_version") == SCHEMA_VERSION
@@ -87,7 +87,7 @@ class PreviousCopy:
 
     @classmethod
     def of(cls, medium: Medium, out: Path, options: RunOptions, *, weights_sha256: str) -> PreviousCopy:
-        path, entry = annotated_path(out, medium), read_catalog_entry(out, medium.output)
+        path, entry = annotated_path(out, medium.output, medium.kind), read_medium_results(out, medium.output)
         made_of = {"options": options.shaping(), "weights_sha256": weights_sha256}
         same = entry is not None and all(entry.metadata.get(key) == value for key, value in made_of.items())
         same = same and not (options.blur_faces and entry is not None and shows_faces(entry, out))

@@ -23,7 +23,7 @@ from batchemo.pipeline.segments import (
 )
 from batchemo.records import Medium, MediumOutcome, Segment
 from batchemo.render.video_writer import join_videos
-from batchemo.results.schema import annotated_path
+from batchemo.results.paths import annotated_path
 from batchemo.timing import Stopwatch
 
 
@@ -141,7 +141,7 @@ class SegmentedVideo:
             if self._drawn and not self._assembly.failed:
                 videos = [path for segment in self._segments if (path := self._video_path(segment)).exists()]
                 with self._watch.stage("encode"):
-                    join_videos(videos, annotated_path(self._results, self.medium), source=self.medium.path)
+                    join_videos(videos, annotated_path(self._results, self.medium.output, self.medium.kind), source=self.medium.path)
         except MediaError as error:
             self._assembly.fail(error)
         row = self._assembly.finish()

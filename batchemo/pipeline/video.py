@@ -48,9 +48,10 @@ from batchemo.records import Medium, MediumOutcome, Segment, failed_row
 from batchemo.render.annotated_copy import annotate
 from batchemo.render.thumbnails import write_picture_thumbnails, write_thumbnails
 from batchemo.render.timestamps import read_output_clock
-from batchemo.results.catalog import CatalogEntry
+from batchemo.results.catalog import MediumResults
 from batchemo.results.faces_left import with_faces_left, without_faces_left
-from batchemo.results.schema import annotated_path, rewrite_row, table_path, thumbnails_folder
+from batchemo.results.paths import annotated_path, table_path, thumbnails_folder
+from batchemo.results.schema import rewrite_row
 from batchemo.timing import Stopwatch
 
 ReportProgress = Callable[[int, float], None]
@@ -101,7 +102,7 @@ class Analyst:
                     each.medium, read, labels=models.classifier.labels, watch=each.watch, spent_s=each.seconds, portraits=each.portraits
                 )
 
-    def _with_tables(self, medium: Medium) -> CatalogEntry | None:
+    def _with_tables(self, medium: Medium) -> MediumResults | None:
         return lacks_only_copy(medium, self.results, options=self.options, weights_sha256=self.weights_sha256)
 
     def _glimpse(self, medium: Medium) -> DetectedPicture:
@@ -160,11 +161,11 @@ class Analyst:
         self.beat(0, 1.0)
 
 
-def _draw_again(medium: Medium, entry: CatalogEntry, results: Path, *, options: RunOptions, beat: ReportProgress) -> MediumOutcome:
+def _draw_again(medium: Medium, entry: MediumResults, results: Path, *, options: RunOptions, beat: ReportProgress) -> MediumOutcome:
     """Pictures by the tables that are there. What shows faces goes first, so that nothing is left of it whatever happens."""
     watch = Stopwatch()
     thumbnails = thumbnails_folder(results, medium.output)
-    annotated_path(results, medium).unlink(missing_ok=True)
+    annotated_path(results, medium.output, medium.kind).unlink(missing_ok=True)
     forget_style(medium, results, hides=bool(options.blur_faces))
     row, faces = without_faces_left(entry.row), table_path(results, "faces", medium.output)
     shares = (min(1.0, count / max(1, entry.row.n_frames_analysed)) for count in itertools.count(1))
@@ -210,7 +211,7 @@ def _annotate(
         style = dataclasses.replace(style, hardware=False)
     return annotate(
         medium,
-        draw.path if draw else annotated_path(results, medium),
+        draw.path if draw else annotated_path(results, medium.output, medium.kind),
         faces,
         labels=labels,
         decoder=options.decoder,

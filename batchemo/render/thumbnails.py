@@ -21,7 +21,8 @@ from batchemo.errors import MediaError
 from batchemo.media.decode import pictures_at
 from batchemo.media.resize import halved
 from batchemo.records import Faces, Medium
-from batchemo.results.schema import BATCH_ROWS, table_path, thumbnails_folder
+from batchemo.results.paths import table_path, thumbnails_folder
+from batchemo.results.schema import BATCH_ROWS
 
 SIDE_PX = 96
 MAX_THUMBNAILS = 50

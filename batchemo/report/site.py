@@ -25,9 +25,9 @@ from batchemo.report.packing import pack, pack_timeline
 from batchemo.report.page import as_script, readable_name, render
 from batchemo.report.timelines import Timeline, read_timeline
 from batchemo.results.blur_state import read_blur_state
-from batchemo.results.entries import MediumResults, has_results, read_medium_results
+from batchemo.results.catalog import MediumResults, has_results, read_all_media
 from batchemo.results.episodes import GAP_SECONDS, SMOOTH_SECONDS
-from batchemo.results.schema import thumbnails_folder
+from batchemo.results.paths import annotated_path, thumbnails_folder
 
 MOST_MEDIA = 100
 MOST_BYTES = 4_500_000
@@ -64,10 +64,10 @@ def write_site(results: Path, *, most_media: int = MOST_MEDIA, most_bytes: int =
     with FileLock(folder / ".lock"):
         if read_blur_state(results).faces:
             remove_thumbnails(results)
-        entries = read_medium_results(results)
+        entries = read_all_media(results)
         inside = _fitting(results, entries, most_bytes) if len(entries) <= most_media else None
         if inside is not None:
-            records = [_record(entry, _timeline(results, entry)) for entry in entries]
+            records = [_record(results, entry, _timeline(results, entry)) for entry in entries]
             shutil.rmtree(folder / _TIMELINES, ignore_errors=True)
         else:
             records = list(_written(results, entries))
@@ -120,7 +120,7 @@ def _written(results: Path, entries: Sequence[MediumResults]) -> Iterator[dict[s
         temporary = temporary_name(path)
         temporary.write_text(as_script(pack_timeline(timeline, step_s=0)), encoding="ascii")
         temporary.replace(path)
-        yield _record(entry, timeline) | {"file": f"{_TIMELINES}/{path.name}", "face": _face(results, entry, timeline)}
+        yield _record(results, entry, timeline) | {"file": f"{_TIMELINES}/{path.name}", "face": _face(results, entry, timeline)}
     for path in set(folder.iterdir()) - wanted:
         path.unlink(missing_ok=True)
 
@@ -147,15 +147,15 @@ def _timeline(results: Path, entry: MediumResults) -> Timeline:
         return Timeline((), ())
 
 
-def _record(entry: MediumResults, timeline: Timeline) -> dict[str, Any]:
+def _record(results: Path, entry: MediumResults, timeline: Timeline) -> dict[str, Any]:
     """What the index knows of a medium."""
-    row = entry.row
+    row, copy = entry.row, annotated_path(results, entry.output, entry.row.kind)
     return {
         "name": readable_name(row.media),
         "kind": row.kind,
         "status": row.status,
         "message": readable_name(row.message),
-        "copy": f"../{quote(os.fsencode(entry.annotated))}" if entry.annotated else "",
+        "copy": f"../{quote(os.fsencode(copy.relative_to(results)))}" if entry.output and copy.is_file() else "",
         "seconds": round(max([row.duration_s, *(float(track.times_s[-1]) for track in timeline.tracks)]), 3),
         "starts": round(row.starts_s or 0.0, 6),
         "width": row.width,
@@ -165,8 +165,8 @@ def _record(entry: MediumResults, timeline: Timeline) -> dict[str, Any]:
         "tracks": row.n_tracks,
         "run": row.run_id,
         "labels": entry.labels,
-        "uncertain": entry.uncertain_below,
-        "least": entry.min_face_px,
+        "uncertain": float(entry.options.get("uncertain_below", 0.5)),
+        "least": int(entry.options.get("min_face_px", 40)),
         "counts": timeline.counts().tolist(),
         "strip": timeline.strip(row.duration_s) if row.kind == "video" and timeline.tracks else [],
     }

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import cast, get_args
 
 from batchemo.atomic import write_text
+from batchemo.options import BlurStyle, RunOptions
 from batchemo.results.catalog import read_catalog
-from batchemo.options import RunOptions
-from batchemo.options import BlurStyle
 
 MARKER = ".blur.json"
 

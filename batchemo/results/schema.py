@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchemo.atomic import replacing
-from batchemo.records import LANDMARKS, MediaRow, Medium
+from batchemo.records import LANDMARKS, MediaRow
 
 SCHEMA_VERSION = 2
 """2 added `starts_s` to `media`. Readers take what older files lack as missing values."""
@@ -135,26 +135,6 @@ def with_lacking(schema: pa.Schema, table: Table) -> pa.Schema:
         if field.name not in schema.names:
             schema = schema.insert(schema.get_field_index(promised.names[at - 1]) + 1 if at else 0, field)
     return schema
-
-
-def table_path(results: Path, table: Table, output: str = "") -> Path:
-    """Where `table` of the medium with that output name stands; `media` is one file for all."""
-    return results / "media.parquet" if table == "media" else results / table / f"{output}.parquet"
-
-
-def annotated_path(results: Path, medium: Medium) -> Path:
-    """Where the annotated copy of a medium stands."""
-    return results / "annotated" / f"{medium.output}{'.jpg' if medium.kind == 'image' else '.mp4'}"
-
-
-def thumbnails_folder(results: Path, output: str) -> Path:
-    """Where the faces of the medium with that output name stand, each as `<track_id>.jpg`."""
-    return results / "report" / "thumbnails" / output
-
-
-def files_of(results: Path, medium: Medium) -> list[Path]:
-    """All files that a medium may have."""
-    return [*(table_path(results, table, medium.output) for table in PER_MEDIUM), annotated_path(results, medium)]
 
 
 def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:

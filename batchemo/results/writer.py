@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
-from batchemo.results.aggregate import columns_for, aggregate_medium
-from batchemo.records import LANDMARKS, MediaRow, Medium, FrameResult
+from batchemo.records import LANDMARKS, FrameResult, MediaRow, Medium
+from batchemo.results.aggregate import aggregate_medium, columns_for
+from batchemo.results.paths import table_path
 from batchemo.results.schema import (
     BATCH_ROWS,
     BOX,
@@ -25,7 +26,6 @@ from batchemo.results.schema import (
     faces_schema,
     file_format,
     row_metadata,
-    table_path,
     tracks_schema,
     with_metadata,
     write_table,

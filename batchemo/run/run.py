@@ -35,18 +35,17 @@ from batchemo.records import MediaRow, Medium, MediumOutcome
 from batchemo.report.site import remove_site, remove_thumbnails, write_site
 from batchemo.results.blur_state import read_blur_state, with_folder_blur, write_blur_state
 from batchemo.results.catalog import (
-    ANNOTATED_SUFFIXES,
-    CatalogEntry,
+    MediumResults,
     is_perhaps_unmounted,
     is_vanished,
-    outputs,
+    merge_media_rows,
     read_catalog,
-    read_catalog_entry,
+    read_media_rows,
+    read_medium_results,
     remove_results,
 )
 from batchemo.results.faces_left import FACES_LEFT
-from batchemo.results.index import merge_media_rows, read_media_rows
-from batchemo.results.schema import files_of, thumbnails_folder
+from batchemo.results.paths import files_of, output_names, thumbnails_folder
 from batchemo.run.engines import check_engine, make_engine
 from batchemo.run.local import count_workers
 from batchemo.run.scheduler import Analysis
@@ -160,7 +159,7 @@ def count_kinds(passed_over: Iterable[SkippedFile]) -> list[dict[str, Any]]:
     ]
 
 
-def _vanished(out: Path, entries: Iterable[CatalogEntry], inputs: Sequence[Path], *, found: set[str]) -> Iterator[MediaRow]:
+def _vanished(out: Path, entries: Iterable[MediumResults], inputs: Sequence[Path], *, found: set[str]) -> Iterator[MediaRow]:
     # Media that killed their workers have a row in `media.parquet` only.
     rows = read_media_rows(out) | {entry.row.media: entry.row for entry in entries}
     for name in sorted(rows.keys() - found):
@@ -267,8 +266,8 @@ def _with_look(out: Path, options: RunOptions, planned: RunPlan) -> RunOptions:
 def _tell_of_faces(out: Path) -> None:
     """After a run that hides them: media that it was not about are named."""
     seen = []
-    for output in outputs(out, "annotated", suffixes=ANNOTATED_SUFFIXES):
-        entry = read_catalog_entry(out, output)
+    for output in output_names(out, "annotated"):
+        entry = read_medium_results(out, output)
         if entry is None or shows_faces(entry, out):
             seen.append(entry.row.media if entry is not None else output)
     if seen:

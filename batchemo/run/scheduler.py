@@ -15,8 +15,9 @@ from batchemo.options import RunOptions
 from batchemo.pipeline.resume import lacks_only_copy
 from batchemo.pipeline.segments import SegmentTask, SegmentTaskResult, SplitTask
 from batchemo.records import Medium, MediumOutcome, Segment, failed_row
-from batchemo.results.catalog import CatalogEntry
-from batchemo.results.schema import files_of, rewrite_row, table_path
+from batchemo.results.catalog import MediumResults
+from batchemo.results.paths import files_of, table_path
+from batchemo.results.schema import rewrite_row
 from batchemo.run.heartbeat import HeartbeatWriter, IsWanted, mark_cancelled
 from batchemo.timing import Stopwatch
 
@@ -141,7 +142,7 @@ class Analysis:
             row = assembly.finish()
         return MediumOutcome(row, dict(watch.seconds))
 
-    def _with_tables(self, medium: Medium) -> CatalogEntry | None:
+    def _with_tables(self, medium: Medium) -> MediumResults | None:
         return lacks_only_copy(medium, self.results, options=self.options, weights_sha256=self.weights_sha256)
 
     def _do(self, job: Job, pulse: HeartbeatWriter) -> Outcomes | SegmentTaskResult:

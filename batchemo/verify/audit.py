@@ -17,9 +17,9 @@ from batchemo.errors import LockedError, no_results
 from batchemo.lock import holder, is_held
 from batchemo.media.identity import identity_of, is_same_file
 from batchemo.media.output_names import decode_output_name
-from batchemo.records import MediaRow
-from batchemo.results.catalog import ANNOTATED_SUFFIXES, CatalogEntry, outputs, read_catalog_entry, source_of
-from batchemo.results.schema import PER_MEDIUM, table_path
+from batchemo.results.catalog import MediumResults, read_medium_results, source_of
+from batchemo.results.paths import annotated_path, output_names, table_path
+from batchemo.results.schema import PER_MEDIUM
 from batchemo.verify.tables import FrameRows, Problem, TableError, check_tables, read_frame_rows
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def verify(results: Path, *, deep: bool = False, reader: Reader = "pyav") -> Ver
     problems = list(_check_folder(results))
     rows = _media_rows(results, problems)
     seen = _Seen()
-    for output in outputs(results, "frames", suffixes=(".parquet",)):
-        entry = read_catalog_entry(results, output)
+    for output in output_names(results, "frames"):
+        entry = read_medium_results(results, output)
         if entry is None:
             seen.names.add(_name_of(output))
             file = f"frames/{output}.parquet"
@@ -96,7 +96,7 @@ class _Seen:
     frames_analysed: int = 0
     faces: int = 0
 
-    def add(self, entry: CatalogEntry, *, source_gone: bool) -> None:
+    def add(self, entry: MediumResults, *, source_gone: bool) -> None:
         row = entry.row
         self.names.add(row.media)
         self.failed |= {row.media} if row.status == "failed" else set()
@@ -118,9 +118,9 @@ def _check_folder(results: Path) -> Iterator[Problem]:
     for path in find_temporaries(results):
         file = path.relative_to(results).as_posix()
         yield Problem("", file, "temporary", f"{file} was left by a run that was killed; the next run removes it")
-    done = set(outputs(results, "frames", suffixes=(".parquet",)))
-    for place, suffixes in (*((table, (".parquet",)) for table in PER_MEDIUM), ("annotated", ANNOTATED_SUFFIXES)):
-        for output in sorted(set(outputs(results, place, suffixes=suffixes)) - done):
+    done = set(output_names(results, "frames"))
+    for place in (*PER_MEDIUM, "annotated"):
+        for output in sorted(set(output_names(results, place)) - done):
             file = f"{place}/{output}{'' if place == 'annotated' else '.parquet'}"
             yield Problem("", file, "orphan", f"{file} belongs to no analysis that has ended; run again, or remove it")
 
@@ -139,7 +139,7 @@ def _media_rows(results: Path, problems: list[Problem]) -> dict[str, dict[str, A
     return found
 
 
-def _check_row(entry: CatalogEntry, rows: dict[str, dict[str, Any]]) -> Iterator[Problem]:
+def _check_row(entry: MediumResults, rows: dict[str, dict[str, Any]]) -> Iterator[Problem]:
     """The medium's row in its own tables against that in `media.parquet`."""
     row = rows.get(entry.row.media)
     if row is None and rows:
@@ -151,11 +151,11 @@ def _check_row(entry: CatalogEntry, rows: dict[str, dict[str, Any]]) -> Iterator
             yield Problem(entry.row.media, "media.parquet", "row", message)
 
 
-def _check_medium(results: Path, entry: CatalogEntry, *, deep: bool, reader: Reader) -> Iterator[Problem]:
+def _check_medium(results: Path, entry: MediumResults, *, deep: bool, reader: Reader) -> Iterator[Problem]:
     from batchemo.verify import media as sources  # loads the decoders
 
     row, known, source = entry.row, entry.metadata.get("fingerprint", {}), source_of(entry.row)
-    sample_fps = entry.metadata.get("options", {}).get("sample_fps")
+    sample_fps = entry.options.get("sample_fps")
     frames = read_frame_rows(results, entry)
     there = bool(known) and source.exists()
     same = there and (identity_of(source)["sha256"] == known["sha256"] if deep else is_same_file(source, known))
@@ -171,26 +171,22 @@ def _check_medium(results: Path, entry: CatalogEntry, *, deep: bool, reader: Rea
     for kind, message in itertools.chain(*found):
         yield Problem(row.media, row.path, kind, f"{row.path} {message}")
     for kind, message in _check_copy(results, entry, frames):
-        file = f"annotated/{entry.output}{_suffix(row)}"
+        file = annotated_path(results, entry.output, row.kind).relative_to(results).as_posix()
         yield Problem(row.media, file, kind, f"{file} {message}")
 
 
-def _check_copy(results: Path, entry: CatalogEntry, frames: FrameRows) -> Iterator[tuple[str, str]]:
+def _check_copy(results: Path, entry: MediumResults, frames: FrameRows) -> Iterator[tuple[str, str]]:
     from batchemo.verify import media as sources
 
-    path = results / "annotated" / f"{entry.output}{_suffix(entry.row)}"
+    path = annotated_path(results, entry.output, entry.row.kind)
     if path.is_file():
-        yield from sources.check_annotated(path, entry.row, frames, sample_fps=entry.metadata.get("options", {}).get("sample_fps"))
+        yield from sources.check_annotated(path, entry.row, frames, sample_fps=entry.options.get("sample_fps"))
     # Who has removed the whole folder has meant to.
     elif entry.row.status == "done" and len(frames.indices) and (results / "annotated").is_dir() and _was_annotated(results, entry):
         yield "missing", "is not there; run again"
 
 
-def _suffix(row: MediaRow) -> str:
-    return ".jpg" if row.kind == "image" else ".mp4"
-
-
-def _was_annotated(results: Path, entry: CatalogEntry) -> bool:
+def _was_annotated(results: Path, entry: MediumResults) -> bool:
     """Whether the run that analysed a medium was to draw it."""
     try:
         facts = json.loads((results / "runs" / entry.row.run_id / "run.json").read_text(encoding="utf-8"))

@@ -28,7 +28,7 @@ from batchemo.pipeline.segments import AnalyseTask, SegmentTaskResult, load_segm
 from batchemo.records import EMOTIONS, Frame, MediaRow, Medium, MediumOutcome, Segment
 from batchemo.render import annotated_copy as annotation
 from batchemo.render.annotated_copy import annotate
-from batchemo.results.schema import table_path, thumbnails_folder
+from batchemo.results.paths import table_path, thumbnails_folder
 from batchemo.run.heartbeat import IsWanted
 from batchemo.run.local import InProcessEngine, ProcessEngine
 from batchemo.run.run import RunCallbacks, run_media

@@ -22,7 +22,7 @@ from batchemo.options import merge_options
 from batchemo.pipeline import frames as reading
 from batchemo.pipeline.video import Analyst
 from batchemo.records import MediaRow, MediumOutcome
-from batchemo.results.index import merge_media_rows
+from batchemo.results.catalog import merge_media_rows
 from batchemo.results.schema import PER_MEDIUM
 from batchemo.timing import Stopwatch
 from batchemo.verify.audit import verify

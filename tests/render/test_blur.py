@@ -387,12 +387,13 @@ def test_folders_without_a_marker_are_known_by_their_copies_or_their_last_run(po
 
 
 def test_copies_of_before_there_was_a_check_are_drawn_again(portrait: Path, tmp_path: Path) -> None:
-    from batchemo.results.catalog import read_catalog_entry
-    from batchemo.results.schema import rewrite_row, table_path
+    from batchemo.results.catalog import read_medium_results
+    from batchemo.results.paths import table_path
+    from batchemo.results.schema import rewrite_row
 
     out = tmp_path / "results"
     go(portrait, out, blur_faces=True)
-    entry = read_catalog_entry(out, "one.jpg")
+    entry = read_medium_results(out, "one.jpg")
     assert entry is not None
     assert entry.style is not None
     old = {name: value for name, value in entry.style.items() if name != "blur_style"}

@@ -15,7 +15,7 @@ from batchemo.media.decode import open_source
 from batchemo.options import merge_options
 from batchemo.records import Faces, Medium
 from batchemo.render.thumbnails import MAX_THUMBNAILS, SIDE_PX, _cut, crop_thumbnails, write_thumbnails
-from batchemo.results.schema import thumbnails_folder
+from batchemo.results.paths import thumbnails_folder
 from batchemo.run.run import RunCallbacks, RunResult, run_media
 from tests.made_results import CLIP, PICTURE, write_medium
 

@@ -18,7 +18,8 @@ from batchemo.cli import summary as summary_table
 from batchemo.errors import UsageError
 from batchemo.records import FrameResult, MediaRow
 from batchemo.report.summary import STEPS, Summary, summarise
-from batchemo.results.schema import MEDIA, table_path, write_table
+from batchemo.results.paths import table_path
+from batchemo.results.schema import MEDIA, write_table
 from tests.results.test_schema import reading_of, sure_of, write
 
 HOSTILE = "[bold]a\n\x1b[31m.mp4"

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.made_results import HOSTILE, hostile_results, turn_into_version, write_media, write_medium
 
 from batchemo import load
-from batchemo.errors import UsageError
 from batchemo.analysis.export.formats import Format, export_results
-from batchemo.results.index import merge_media_rows, read_media_rows
+from batchemo.errors import UsageError
 from batchemo.records import Medium
 from batchemo.report.site import write_site
-from batchemo.results.load import open_table
 from batchemo.report.summary import summarise
+from batchemo.results.catalog import merge_media_rows, read_media_rows
+from batchemo.results.load import open_table
 from batchemo.results.schema import MEDIA, PER_MEDIUM, Table
 from batchemo.verify.audit import verify
+from tests.made_results import HOSTILE, hostile_results, turn_into_version, write_media, write_medium
 
 LARGE = 2**62 + 1
 """No float64 is this number."""

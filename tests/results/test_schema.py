@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import dataset
 
-from batchemo.results import writer as timeline
 from batchemo.atomic import remove_temporaries, replacing, write_text
 from batchemo.errors import UsageError
-from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, FrameResult
+from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
+from batchemo.results import writer as timeline
 from batchemo.results.load import load, table_files
-from batchemo.results.schema import MEDIA, PER_MEDIUM, SCHEMA_VERSION, read_metadata, table_path
+from batchemo.results.paths import table_path
+from batchemo.results.schema import MEDIA, PER_MEDIUM, SCHEMA_VERSION, read_metadata
 from batchemo.results.writer import TimelineWriter
 
 PROMISED = {

@@ -18,7 +18,7 @@ from batchemo.lock import is_held, lock_path, locked
 from batchemo.options import Shard, merge_options
 from batchemo.records import MediaRow
 from batchemo.report.summary import summarise
-from batchemo.results.index import merge_media_rows
+from batchemo.results.catalog import merge_media_rows
 from batchemo.run.run import plan_run
 from tests.run.test_run import rows, run_here, write_clip
 

@@ -29,7 +29,8 @@ from batchemo.options import merge_options
 from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
 from batchemo.render.video_writer import VideoWriter, write_picture
 from batchemo.results.catalog import read_catalog
-from batchemo.results.schema import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
+from batchemo.results.paths import annotated_path, table_path
+from batchemo.results.schema import MEDIA, SCHEMA_VERSION, write_table
 from batchemo.results.writer import TimelineWriter
 from batchemo.run.run import RunCallbacks, run_media
 from batchemo.verify import tables as consistency
@@ -109,9 +110,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         decoder = "pyav" if medium.kind == "video" else "simplejpeg"
         rows.append(write_tables(out, medium, readings, duration_s=count / RATE if count > 1 else 0, decoder=decoder))
         if medium.kind == "image":
-            write_picture(annotated_path(out, medium), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+            write_picture(annotated_path(out, medium.output, medium.kind), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
             continue
-        with VideoWriter(annotated_path(out, medium), source=medium.path, width=SIZE[0], height=SIZE[1]) as writer:
+        with VideoWriter(annotated_path(out, medium.output, medium.kind), source=medium.path, width=SIZE[0], height=SIZE[1]) as writer:
             for each in readings:
                 writer.write(Planes.of(np.zeros((SIZE[1], SIZE[0], 3), np.uint8)), each.time_s)
     write_table(pa.Table.from_pylist([row.as_dict() for row in rows], schema=MEDIA), table_path(out, "media"))

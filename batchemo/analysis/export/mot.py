@@ -10,7 +10,7 @@ from typing import Any
 
 from batchemo.atomic import replacing
 from batchemo.results.load import load
-from batchemo.results.schema import table_path
+from batchemo.results.paths import table_path
 
 _COLUMNS = ["frame_index", "track_id", "box_x1", "box_y1", "box_x2", "box_y2", "detection_score"]
 

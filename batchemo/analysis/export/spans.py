@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from batchemo.results.load import load
-from batchemo.results.schema import table_path
+from batchemo.results.paths import table_path
 
 _SHORTEST_MS = 1
 _STILL_MS = 40

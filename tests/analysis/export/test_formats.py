@@ -20,7 +20,8 @@ import batchemo
 from batchemo.analysis.export.formats import export_results
 from batchemo.errors import UsageError
 from batchemo.records import EMOTIONS, MediaRow, Medium
-from batchemo.results.schema import MEDIA, table_path, write_table
+from batchemo.results.paths import table_path
+from batchemo.results.schema import MEDIA, write_table
 from batchemo.results.writer import TimelineWriter
 from tests.results.test_schema import lost, put, reading_of, sure_of
 
