@@ -29,6 +29,7 @@ from batchemo.verify.audit import Verification
 
 if TYPE_CHECKING:
     from batchemo.cli.benchmark import Throughput
+    from batchemo.verify.redecode import UsedReader
 
 _REFRESH_SECONDS = 0.5
 _SAY_EVERY_SECONDS = 60
@@ -271,7 +272,7 @@ class SpeedTable:
         )
 
 
-_READERS = {"pyav": "PyAV, frame by frame", "ffmpeg": "the ffmpeg command"}
+_READERS: dict[UsedReader, str] = {"ffmpeg": "the ffmpeg command", "pyav": "PyAV", "pillow": "Pillow"}
 
 
 def print_verification(found: Verification) -> None:
@@ -286,9 +287,10 @@ def print_verification(found: Verification) -> None:
     frames = f"{found.frames} frames" + (f", {found.frames_analysed} analysed," if found.frames_analysed != found.frames else "")
     looked = f"{frames} and {found.faces} faces of {found.media} media ({found.failed} failed, with a row that says why)"
     count = len(found.problems)
-    again = f", decoded again by {_READERS[found.reader]}," if found.reader else ""
-    verdict = f"{count} problem{'' if count == 1 else 's'}{again} in {looked}." if count else f"All{again} is accounted for: {looked}."
-    aside.print(verdict, highlight=False, soft_wrap=True)
+    verdict = f"{count} problem{'' if count == 1 else 's'} in {looked}." if count else f"All is accounted for: {looked}."
+    decoded = [f"{found.decoded_by[reader]} by {name}" for reader, name in _READERS.items() if found.decoded_by.get(reader)]
+    again = f" Media decoded again: {', '.join(decoded) or 'none'}." if found.reader else ""
+    aside.print(verdict + again, highlight=False, soft_wrap=True)
 
 
 def print_findings(findings: Sequence[DoctorCheck]) -> None:

@@ -1,11 +1,12 @@
-"""Is every frame of every medium accounted for, and every file of a results folder whole? Needs no torch."""
+"""Audits a results folder: every frame accounted for, every file whole. Needs no torch."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +18,25 @@ from batchemo.errors import LockedError, no_results
 from batchemo.lock import holder, is_held
 from batchemo.media.identity import identity_of, is_same_file
 from batchemo.media.output_names import decode_output_name
-from batchemo.results.catalog import MediumResults, read_medium_results, source_of
+from batchemo.records import Medium
+from batchemo.results.catalog import MediumResults, has_results, read_medium_results, source_of
 from batchemo.results.paths import annotated_path, output_names, table_path
 from batchemo.results.schema import PER_MEDIUM
 from batchemo.verify.tables import FrameRows, Problem, TableError, check_tables, read_frame_rows
 
 if TYPE_CHECKING:
-    from batchemo.verify.second_reading import Reader
+    from batchemo.verify.redecode import Reader, UsedReader
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verification:
-    """What was looked at, and what is off. Of the media's `frames`, those of cut-off ones included, `frames_analysed` were analysed. `gone`
-    media have no file any more that their tables could be compared with. `reader` decoded all media again; None where nothing did."""
+    """What was checked, and the problems found.
+
+    - `frames`: frames of all media, those of truncated ones too; `frames_analysed` of them were analysed.
+    - `gone`: media whose files no longer exist, so that only their tables could be checked.
+    - `reader`: what was asked to decode all media again; None where nothing was decoded.
+    - `decoded_by`: how many media each reader decoded.
+    """
 
     media: int
     failed: int
@@ -39,6 +46,7 @@ class Verification:
     gone: tuple[str, ...]
     problems: tuple[Problem, ...]
     reader: str | None = None
+    decoded_by: Mapping[UsedReader, int] = dataclasses.field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -46,48 +54,56 @@ class Verification:
 
 
 def verify(results: Path, *, deep: bool = False, reader: Reader = "pyav") -> Verification:
-    """Looks at every file of `results`; `deep` reads and decodes all media again, by another way than their run did: `reader`.
+    """Checks every file of `results`; `deep` decodes all media again, with `reader` where it can, and compares them with the tables.
 
-    Holds the frames of one medium (22 bytes each) and a batch of rows. Raises UsageError where there are no results, LockedError
-    where a run is writing them.
+    Holds the frames of one medium (22 bytes each) and a batch of rows in memory. Raises UsageError where there are no results,
+    LockedError where a run is writing them.
     """
-    if not results.is_dir() or not any((results / name).exists() for name in ("media.parquet", "frames")):
+    if not has_results(results):
         raise no_results(results)
     if is_held(results):
-        raise LockedError(f"a run is writing to {results} ({holder(results)}); look again when it has ended")
+        raise LockedError(f"a run is writing to {results} ({holder(results)}); verify again when it has ended")
     if deep:
-        from batchemo.verify.second_reading import check_reader  # loads the decoders
+        from batchemo.verify.redecode import check_reader  # loads the decoders
 
         check_reader(reader)
     problems = list(_check_folder(results))
     rows = _media_rows(results, problems)
-    seen = _Seen()
+    totals = _Totals()
     for output in output_names(results, "frames"):
         entry = read_medium_results(results, output)
         if entry is None:
-            seen.names.add(_name_of(output))
+            totals.names.add(_name_of(output))
             file = f"frames/{output}.parquet"
             problems.append(Problem(_name_of(output), file, "damaged", f"{file} is cut off or damaged; run again"))
             continue
-        seen.add(entry, source_gone=bool(entry.metadata.get("fingerprint")) and not source_of(entry.row).exists())
+        totals.add(entry)
         try:
-            problems += _check_medium(results, entry, deep=deep, reader=reader)
+            problems += _check_medium(results, entry, reader if deep else None, totals)
         except TableError as error:
             problems.append(error.problem)
         problems += _check_row(entry, rows)
     for name, row in rows.items():
         # A medium that killed its worker has failed without tables.
-        if name not in seen.names and row["status"] != "failed":
-            problems.append(Problem(name, "media.parquet", "missing", "media.parquet has a row of it, and it has no tables; run again"))
-        seen.failed |= {name} if row["status"] == "failed" else set()
-    media = len(seen.names | rows.keys())
-    counts = (media, len(seen.failed), seen.frames, seen.frames_analysed, seen.faces)
-    return Verification(*counts, tuple(seen.gone), tuple(problems), reader if deep else None)
+        if name not in totals.names and row["status"] != "failed":
+            problems.append(Problem(name, "media.parquet", "missing", "media.parquet has its row, but it has no tables; run again"))
+        totals.failed |= {name} if row["status"] == "failed" else set()
+    return Verification(
+        media=len(totals.names | rows.keys()),
+        failed=len(totals.failed),
+        frames=totals.frames,
+        frames_analysed=totals.frames_analysed,
+        faces=totals.faces,
+        gone=tuple(totals.gone),
+        problems=tuple(problems),
+        reader=reader if deep else None,
+        decoded_by=dict(totals.decoded_by),
+    )
 
 
 @dataclasses.dataclass(slots=True)
-class _Seen:
-    """What has been looked at so far."""
+class _Totals:
+    """What has been checked so far."""
 
     names: set[str] = dataclasses.field(default_factory=set)
     failed: set[str] = dataclasses.field(default_factory=set)
@@ -95,12 +111,13 @@ class _Seen:
     frames: int = 0
     frames_analysed: int = 0
     faces: int = 0
+    decoded_by: Counter[UsedReader] = dataclasses.field(default_factory=Counter)
 
-    def add(self, entry: MediumResults, *, source_gone: bool) -> None:
+    def add(self, entry: MediumResults) -> None:
         row = entry.row
         self.names.add(row.media)
         self.failed |= {row.media} if row.status == "failed" else set()
-        self.gone += [row.media] if source_gone else []
+        self.gone += [row.media] if entry.metadata.get("fingerprint") and not source_of(row).exists() else []
         self.frames += row.n_frames
         self.frames_analysed += row.n_frames_analysed
         self.faces += row.n_faces
@@ -114,7 +131,7 @@ def _name_of(output: str) -> str:
 
 
 def _check_folder(results: Path) -> Iterator[Problem]:
-    """Files that are no part of any medium, or of a part of one only."""
+    """Files of no medium, and files of media without a table `frames`."""
     for path in find_temporaries(results):
         file = path.relative_to(results).as_posix()
         yield Problem("", file, "temporary", f"{file} was left by a run that was killed; the next run removes it")
@@ -122,14 +139,14 @@ def _check_folder(results: Path) -> Iterator[Problem]:
     for place in (*PER_MEDIUM, "annotated"):
         for output in sorted(set(output_names(results, place)) - done):
             file = f"{place}/{output}{'' if place == 'annotated' else '.parquet'}"
-            yield Problem("", file, "orphan", f"{file} belongs to no analysis that has ended; run again, or remove it")
+            yield Problem("", file, "orphan", f"{file} belongs to no finished analysis; run again, or remove it")
 
 
 def _media_rows(results: Path, problems: list[Problem]) -> dict[str, dict[str, Any]]:
     try:
         rows = pq.ParquetFile(table_path(results, "media")).read().to_pylist()
     except (OSError, pa.ArrowException):
-        problems.append(Problem("", "media.parquet", "missing", "media.parquet is missing or damaged; run again to have it made anew"))
+        problems.append(Problem("", "media.parquet", "missing", "media.parquet is missing or damaged; run again to rebuild it"))
         return {}
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -140,7 +157,7 @@ def _media_rows(results: Path, problems: list[Problem]) -> dict[str, dict[str, A
 
 
 def _check_row(entry: MediumResults, rows: dict[str, dict[str, Any]]) -> Iterator[Problem]:
-    """The medium's row in its own tables against that in `media.parquet`."""
+    """Compares the medium's row in its own tables with that in `media.parquet`."""
     row = rows.get(entry.row.media)
     if row is None and rows:
         yield Problem(entry.row.media, "media.parquet", "missing", "media.parquet lacks its row, which frames/ has; run again")
@@ -151,23 +168,28 @@ def _check_row(entry: MediumResults, rows: dict[str, dict[str, Any]]) -> Iterato
             yield Problem(entry.row.media, "media.parquet", "row", message)
 
 
-def _check_medium(results: Path, entry: MediumResults, *, deep: bool, reader: Reader) -> Iterator[Problem]:
+def _check_medium(results: Path, entry: MediumResults, reader: Reader | None, totals: _Totals) -> Iterator[Problem]:
     from batchemo.verify import media as sources  # loads the decoders
 
     row, known, source = entry.row, entry.metadata.get("fingerprint", {}), source_of(entry.row)
     sample_fps = entry.options.get("sample_fps")
     frames = read_frame_rows(results, entry)
     there = bool(known) and source.exists()
-    same = there and (identity_of(source)["sha256"] == known["sha256"] if deep else is_same_file(source, known))
+    same = there and (identity_of(source)["sha256"] == known["sha256"] if reader else is_same_file(source, known))
     count = sources.count_frames(source) if same and row.kind == "video" else None
     yield from check_tables(results, entry, frames, repeats=count is not None and count.repeats)
     if there and not same:
         yield Problem(row.media, row.path, "changed", f"{row.path} has changed since it was analysed; run again")
     found: list[sources.MediaProblems] = []
     if same and row.kind == "video":
-        found.append(sources.check_count(count, row, frames, sample_fps=sample_fps))
-    if same and deep:
-        found.append(sources.check_again(source, row, frames, sample_fps=sample_fps, reader=reader, count=count))
+        found.append(sources.check_container(count, row, frames, sample_fps=sample_fps))
+    if same and reader and sources.has_frames(row):
+        from batchemo.verify.redecode import choose_reader
+
+        medium = Medium(source, row.media, row.media, row.kind)
+        used = choose_reader(medium, reader, has_clock=count is None or count.has_clock)
+        totals.decoded_by[used] += 1
+        found.append(sources.check_decoded(medium, row, frames, sample_fps=sample_fps, reader=used))
     for kind, message in itertools.chain(*found):
         yield Problem(row.media, row.path, kind, f"{row.path} {message}")
     for kind, message in _check_copy(results, entry, frames):
@@ -181,13 +203,13 @@ def _check_copy(results: Path, entry: MediumResults, frames: FrameRows) -> Itera
     path = annotated_path(results, entry.output, entry.row.kind)
     if path.is_file():
         yield from sources.check_annotated(path, entry.row, frames, sample_fps=entry.options.get("sample_fps"))
-    # Who has removed the whole folder has meant to.
+    # A folder that was removed as a whole was removed on purpose.
     elif entry.row.status == "done" and len(frames.indices) and (results / "annotated").is_dir() and _was_annotated(results, entry):
         yield "missing", "is not there; run again"
 
 
 def _was_annotated(results: Path, entry: MediumResults) -> bool:
-    """Whether the run that analysed a medium was to draw it."""
+    """Whether the run that analysed the medium was asked for an annotated copy."""
     try:
         facts = json.loads((results / "runs" / entry.row.run_id / "run.json").read_text(encoding="utf-8"))
         return bool(facts["options"]["annotate"])

@@ -1,4 +1,4 @@
-"""Do the tables of a medium account for its file, and is its annotated copy whole? Decodes only when asked to."""
+"""Compares the tables of a medium with its file and with its annotated copy."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from batchemo.media.decode import frame_by_frame
 from batchemo.media.fingerprint import distances
 from batchemo.media.source import Sampler
 from batchemo.records import MediaRow, Medium
-from batchemo.verify.second_reading import Reader, read_again
+from batchemo.verify.redecode import UsedReader, redecode
 from batchemo.verify.tables import FrameRows
 
 _SAME_S = 1e-6
-"""Two times closer than this are one; containers count in steps of at least 11 us."""
+"""Times closer than this are equal; containers count in steps of at least 11 us."""
 
 _TICK_S = 0.002
-"""How far a frame of the annotated copy may be from its time: the clocks of containers, which round to a millisecond at worst."""
+"""Tolerance for the times of the annotated copy: container clocks round to a millisecond at worst."""
 
 _LENGTH_S, _LONGEST_S = 0.15, 10.1
-"""How much shorter and longer than its source the annotated copy may be. A damaged file can say that its last frame is shown for long, or
-frames after it may be lost; up to ten seconds of that are believed."""
+"""How much shorter and longer than its source the annotated copy may be. A damaged file may announce a long last frame, or have lost
+frames after it; up to ten seconds of that are accepted."""
 
 _MOST_BITS = 6
-"""By which the fingerprints of one picture may differ where two readers decode and scale it."""
+"""Bits by which fingerprints of the same frame may differ between two decoders and scalers."""
 
 _PARTIAL = ("truncated",)
-"""Errors of media whose frames are in the tables as far as they could be read."""
+"""Errors of failed media whose tables hold the frames that could be read."""
 
 MediaProblems = Iterator[tuple[str, str]]
 
 
 def count_frames(path: Path) -> PacketCount | None:
-    """What the packets of a video, or the headers of an animation, announce; None where there are none to be read."""
+    """The frames that the packets of a video, or the headers of an animation, announce; None where the file cannot be read."""
     try:
         return frame_by_frame(path).count()
     except MediaError:
         return None
 
 
-def check_count(count: PacketCount | None, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> MediaProblems:
-    """The frames in the tables of a video against those in its file."""
-    if row.status == "failed" and row.error not in _PARTIAL:
+def check_container(count: PacketCount | None, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> MediaProblems:
+    """Compares the frames in the tables of a video with the packets in its file."""
+    if not has_frames(row):
         return
     if count is None:
         yield "container", "cannot be opened as a video now, though it could be when it was analysed"
@@ -59,27 +59,24 @@ def check_count(count: PacketCount | None, row: MediaRow, frames: FrameRows, *, 
     if count.untimed:
         return
     times = count.times_s
-    # The table counts from the first frame that could be shown; those that are lost before it have negative times.
+    # Time 0 is the first frame that could be decoded; frames lost before it have negative times.
     before = int((frames.lost_s < 0).sum())
     expected = times - (times[before] if before < len(times) else 0)
     if sample_fps is not None:
         expected = _sampled(expected, frames.lost_s, sample_fps)
-    told = np.sort(np.concatenate([frames.times_s, frames.lost_s]))
-    yield from _compare(expected, told, "the file")
+    found = np.sort(np.concatenate([frames.times_s, frames.lost_s]))
+    yield from _compare(expected, found, "the file")
 
 
-def check_again(
-    path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None, reader: Reader, count: PacketCount | None = None
-) -> MediaProblems:
-    """The frames in the tables against those that another way of reading the medium gives: their times, numbers, size and fingerprints.
-    `count` is that of a video: where frames have no times of their own, or two have one, the ffmpeg command makes some up, and PyAV reads
-    whatever `reader` says."""
-    if row.status == "failed" and row.error not in _PARTIAL:
-        return
-    if count is not None and not count.has_clock:
-        reader = "pyav"
+def has_frames(row: MediaRow) -> bool:
+    """Whether the tables hold the frames of a medium, or those that could be read."""
+    return row.status != "failed" or row.error in _PARTIAL
+
+
+def check_decoded(medium: Medium, row: MediaRow, frames: FrameRows, *, sample_fps: float | None, reader: UsedReader) -> MediaProblems:
+    """Decodes the medium again with `reader`, and compares times, numbers, size and fingerprints with the tables."""
     try:
-        again = read_again(Medium(path, row.media, row.media, row.kind), reader=reader, sample_fps=sample_fps)
+        again = redecode(medium, reader=reader, sample_fps=sample_fps)
     except MediaError as error:
         yield "decoding", f"cannot be decoded again: {error}"
         return
@@ -107,7 +104,7 @@ def _compare_pictures(fingerprints: NDArray[np.int64], frames: FrameRows) -> Med
 
 
 def check_annotated(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> MediaProblems:
-    """The annotated copy of a medium against its rows: the same frames at the same times, and as long as its source."""
+    """Compares the annotated copy of a medium with its tables: the same frames at the same times, and the length of the source."""
     if row.kind == "image":
         content = path.read_bytes()
         if not (content.startswith(b"\xff\xd8") and content.endswith(b"\xff\xd9")):
@@ -128,7 +125,7 @@ def check_annotated(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps:
         return
     if not shown:
         return
-    # An older version did not say when the first one is shown.
+    # Rows of schema 1 lack `starts_s`.
     starts_s = float(shown[0][0] * base) - frames.times_s[0] if row.starts_s is None else row.starts_s
     times = np.array([float(pts * base) for pts, _ in shown])
     wrong = np.abs(times - starts_s - frames.times_s) > _TICK_S
@@ -137,7 +134,7 @@ def check_annotated(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps:
         there = f"{starts_s + frames.times_s[at]:.3f} s"
         yield "annotated", f"shows frame {frames.indices[at]} at {times[at]:.3f} s of its clock, by the tables it is shown at {there}"
     end_s = times[-1] + float(shown[-1][1] * base) - starts_s
-    # Its last frame is shown until the source ends, or for a while where that is far away or not known.
+    # The last frame is shown until the source ends, or for a while where the end is far away or unknown.
     far = row.duration_s - frames.times_s[-1] > _LONGEST_S
     long_enough = far or end_s >= row.duration_s - _LENGTH_S
     if row.status == "done" and sample_fps is None and not (long_enough and end_s <= row.duration_s + _LONGEST_S):
@@ -150,14 +147,14 @@ def _sampled(times: NDArray[np.float64], lost_s: NDArray[np.float64], fps: float
     return times[[gone or sampler.wants(float(time)) for time, gone in zip(times, lost, strict=True)]]
 
 
-def _compare(expected: NDArray[np.float64], told: NDArray[np.float64], source: str, *, what: str = "frames") -> MediaProblems:
-    """Two sorted lists of times; names the first difference."""
-    if len(expected) == len(told) and (np.abs(expected - told) <= _SAME_S).all():
+def _compare(expected: NDArray[np.float64], found: NDArray[np.float64], source: str, *, what: str = "frames") -> MediaProblems:
+    """Compares two sorted arrays of times, and names the first difference."""
+    if len(expected) == len(found) and (np.abs(expected - found) <= _SAME_S).all():
         return
-    pairs = itertools.zip_longest(expected.tolist(), told.tolist())
+    pairs = itertools.zip_longest(expected.tolist(), found.tolist())
     here, there = next((e, t) for e, t in pairs if e is None or t is None or abs(e - t) > _SAME_S)
     if there is None or (here is not None and here < there):
         difference = f"{source} has one at {here:.6f} s that the tables lack"
     else:
         difference = f"the tables have one at {there:.6f} s that {source} lacks"
-    yield "container", f"has {len(told)} {what} in the tables, {len(expected)} by {source}: {difference}"
+    yield "container", f"has {len(found)} {what} in the tables, {len(expected)} by {source}: {difference}"

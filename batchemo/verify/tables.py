@@ -1,10 +1,10 @@
-"""Do the four tables of a medium agree with each other, with its row, and with what such tables may hold?"""
+"""Compares the tables of a medium with each other."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,18 @@ from batchemo.records import MediaRow
 from batchemo.results.aggregate import aggregate_medium, columns_for
 from batchemo.results.catalog import MediumResults
 from batchemo.results.paths import table_path
-from batchemo.results.schema import BATCH_ROWS, PER_MEDIUM, SCHEMA_VERSION, Table, read_metadata, schema_of
+from batchemo.results.schema import BATCH_ROWS, BOX, PER_MEDIUM, SCHEMA_VERSION, Table, read_metadata, schema_of
 
 _SUM_ERROR = 1e-4
-"""How far seven float32 probabilities may be from adding up to 1."""
+"""Tolerance for the sum of seven float32 probabilities, which is 1."""
 
 _FLOW_PX = 640
-"""A face that is followed is placed on a picture whose longer side is at most this, so its middle is known to a pixel of that one."""
+"""Faces are propagated on frames downsampled to at most this on the longer side, so a centre is known to one pixel of that size."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is off in a results folder: in `file` (relative to it), of `media`; `kind` is a stable word for scripts."""
+    """A problem in `file` (relative to the results folder) of `media`; `kind` is a stable word for scripts."""
 
     media: str
     file: str
@@ -40,8 +40,11 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FrameRows:
-    """The table `frames` of a medium: `indices` int32, `times_s` float64, `n_faces` int16 and `fingerprints` int64 of the frames that were
-    analysed, `lost_s` the times of those that no decoder could read; 22 bytes a frame."""
+    """The table `frames` of a medium, 22 bytes a frame.
+
+    - `indices` (int32), `times_s` (float64), `n_faces` (int16), `fingerprints` (int64): of the analysed frames.
+    - `lost_s` (float64): times of the frames that no decoder could read.
+    """
 
     indices: NDArray[np.int32]
     times_s: NDArray[np.float64]
@@ -50,8 +53,12 @@ class FrameRows:
     lost_s: NDArray[np.float64]
 
 
+TrackSpan = tuple[float, float, int]
+"""First and last time in seconds, and number of faces."""
+
+
 class TableError(Exception):
-    """A table is missing, damaged, or lacks columns: it cannot be looked at further."""
+    """A table is missing, damaged, or lacks columns, so that its rows cannot be checked."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -59,33 +66,33 @@ class TableError(Exception):
 
 
 def check_tables(results: Path, entry: MediumResults, frames: FrameRows, *, repeats: bool = False) -> Iterator[Problem]:
-    """All that is off within the tables of a medium; `repeats`: its file has frames of one time, of which only one can be analysed.
+    """Yields the problems within the tables of a medium. `repeats`: its file has several frames of one time, of which one is analysed.
 
-    Holds one batch of rows of a table at a time. Raises TableError.
+    Holds one batch of rows in memory. Raises TableError.
     """
     for table in PER_MEDIUM:
         _opened(results, entry, table).close()
     yield from _check_metadata(results, entry)
     yield from _named(entry, "frames", _check_frames(frames, entry, repeats=repeats))
-    seen = _Faces(frames, entry)
+    faces = _FacesCheck(frames, entry)
     for batch in _batches(results, entry, "faces"):
-        yield from _named(entry, "faces", seen.check(batch))
-    yield from _named(entry, "faces", seen.conclude())
+        yield from _named(entry, "faces", faces.check(batch))
+    yield from _named(entry, "faces", faces.conclude())
     tracks = [row for batch in _batches(results, entry, "tracks") for row in batch.to_pylist()]
-    found = list(_named(entry, "tracks", _check_tracks(tracks, seen, entry.row)))
+    found = list(_named(entry, "tracks", _check_tracks(tracks, faces.tracks, entry.row)))
     episodes = [row for batch in _batches(results, entry, "episodes") for row in batch.to_pylist()]
     found += _named(entry, "episodes", _check_episodes(episodes, tracks))
     yield from found
-    # Another version may have summed up in another way; and what does not even fit needs no closer look.
-    if not found and not seen.is_off and entry.metadata.get("batchemo_version") == __version__:
-        labels = entry.metadata.get("labels", ())
-        recap = aggregate_medium(lambda: _batches(results, entry, "faces", columns_for(labels)), media=entry.row.media, labels=labels)
-        yield from _named(entry, "tracks", _compare(recap.tracks, tracks, ("track_id",)))
-        yield from _named(entry, "episodes", _compare(recap.episodes, episodes, ("track_id", "start_s")))
+    # Another version may aggregate in another way; and tables with problems would differ for sure.
+    if not found and not faces.has_problems and entry.metadata.get("batchemo_version") == __version__:
+        labels = entry.labels
+        expected = aggregate_medium(lambda: _batches(results, entry, "faces", columns_for(labels)), media=entry.row.media, labels=labels)
+        yield from _named(entry, "tracks", _compare(expected.tracks, tracks, ("track_id",)))
+        yield from _named(entry, "episodes", _compare(expected.episodes, episodes, ("track_id", "start_s")))
 
 
 def read_frame_rows(results: Path, entry: MediumResults) -> FrameRows:
-    """Raises TableError."""
+    """Reads the table `frames`. Raises TableError."""
     parts: list[FrameRows] = []
     for batch in _batches(results, entry, "frames"):
         lost = np.array(batch["status"]) == "undecodable"
@@ -99,7 +106,7 @@ def read_frame_rows(results: Path, entry: MediumResults) -> FrameRows:
 
 def _opened(results: Path, entry: MediumResults, table: Table) -> pq.ParquetFile:
     path = table_path(results, table, entry.output)
-    labels = entry.metadata.get("labels", ())
+    labels = entry.labels
     promised = schema_of(table, labels)
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
@@ -109,7 +116,7 @@ def _opened(results: Path, entry: MediumResults, table: Table) -> pq.ParquetFile
     except (OSError, pa.ArrowException) as error:
         raise _table_error(entry, table, "damaged", f"cannot be read ({_first_line(error)}); remove it and run again") from error
     if lacking and _is_of_other_schema(entry):
-        raise _table_error(entry, "frames", "metadata", _schema_told(entry))
+        raise _table_error(entry, "frames", "metadata", _other_schema(entry))
     if lacking:
         raise _table_error(entry, table, "columns", f"lacks {', '.join(lacking)}, or has them in another type; remove it and run again")
     return file
@@ -142,13 +149,13 @@ def _is_of_other_schema(entry: MediumResults) -> bool:
     return bool(entry.metadata.get("schema_version") != SCHEMA_VERSION)
 
 
-def _schema_told(entry: MediumResults) -> str:
+def _other_schema(entry: MediumResults) -> str:
     return f"is of schema {entry.metadata.get('schema_version')}, and this batchemo writes {SCHEMA_VERSION}; run again"
 
 
 def _check_metadata(results: Path, entry: MediumResults) -> Iterator[Problem]:
     if _is_of_other_schema(entry):
-        yield from _named(entry, "frames", iter([("metadata", _schema_told(entry))]))
+        yield from _named(entry, "frames", iter([("metadata", _other_schema(entry))]))
     if entry.metadata.get("fingerprint", {}).get("sha256", "") != entry.row.sha256:
         yield from _named(entry, "frames", iter([("metadata", "has another hash of the medium in its row than in its metadata")]))
     for table in ("faces", "tracks", "episodes"):
@@ -165,7 +172,7 @@ def _check_frames(frames: FrameRows, entry: MediumResults, *, repeats: bool) -> 
     if at is not None:
         again = indices[at + 1] in indices[: at + 1]
         yield "repeated" if again else "order", f"has frame {indices[at + 1]} {'twice' if again else f'after frame {indices[at]}'}"
-    elif entry.metadata.get("options", {}).get("sample_fps") is None:
+    elif entry.options.get("sample_fps") is None:
         at = _first(indices != np.arange(len(indices)))
         if at is not None:
             yield "gap", f"lacks frame {at}"
@@ -186,13 +193,13 @@ def _check_frames(frames: FrameRows, entry: MediumResults, *, repeats: bool) -> 
     if frames.n_faces.sum() != row.n_faces:
         yield "count", f"counts {frames.n_faces.sum()} faces, its row says {row.n_faces}"
     accounted = len(indices) + len(frames.lost_s)
-    whole = row.status == "done" and entry.metadata.get("options", {}).get("sample_fps") is None
+    whole = row.status == "done" and entry.options.get("sample_fps") is None
     if row.n_frames and (accounted > row.n_frames or (whole and accounted < row.n_frames)):
         yield "count", f"accounts for {accounted} frames, its row says {row.n_frames}"
 
 
-class _Faces:
-    """What has been seen of the table `faces`, batch by batch: how many faces each frame has, and each track's first, last and number."""
+class _FacesCheck:
+    """Checks the table `faces` batch by batch; `tracks` are the first time, the last time and the number of faces of each track."""
 
     def __init__(self, frames: FrameRows, entry: MediumResults) -> None:
         order = np.argsort(frames.indices, kind="stable")
@@ -200,30 +207,31 @@ class _Faces:
             frames, indices=frames.indices[order], times_s=frames.times_s[order], n_faces=frames.n_faces[order]
         )
         self._row = entry.row
-        self._labels: Sequence[str] = entry.metadata.get("labels", ())
-        self._exact = entry.metadata.get("options", {}).get("detector") == "exact"
-        self._uncertain_below: float | None = entry.metadata.get("options", {}).get("uncertain_below")
+        self._labels = entry.labels
+        self._exact = entry.options.get("detector") == "exact"
+        self._uncertain_below: float | None = entry.options.get("uncertain_below")
         self._counts = np.zeros(len(frames.indices), np.int32)
-        self._said: set[str] = set()
+        self._kinds: set[str] = set()
         self._last: tuple[int, int] = (-1, -1)
-        self.tracks: dict[int, tuple[float, float, int]] = {}
+        self.tracks: dict[int, TrackSpan] = {}
 
     def check(self, batch: pa.RecordBatch) -> Iterator[tuple[str, str]]:
-        """One complaint of each kind is enough: what is off is mostly off a thousand times."""
+        """Yields one problem of each kind: most errors repeat a thousand times."""
         for kind, message in self._check(batch):
-            if kind not in self._said:
-                self._said.add(kind)
+            if kind not in self._kinds:
+                self._kinds.add(kind)
                 yield kind, message
 
     @property
-    def is_off(self) -> bool:
-        """Whether there was anything to complain of."""
-        return bool(self._said)
+    def has_problems(self) -> bool:
+        """Whether any was found so far."""
+        return bool(self._kinds)
 
     def conclude(self) -> Iterator[tuple[str, str]]:
+        """What only the whole table shows: the number of faces in each frame."""
         at = _first(self._counts != self._frames.n_faces)
-        if at is not None and "orphan" not in self._said:
-            self._said.add("count")
+        if at is not None and "orphan" not in self._kinds:
+            self._kinds.add("count")
             yield "count", f"has {self._counts[at]} faces of frame {self._frames.indices[at]}, frames/ says {self._frames.n_faces[at]}"
 
     def _check(self, batch: pa.RecordBatch) -> Iterator[tuple[str, str]]:
@@ -257,25 +265,24 @@ class _Faces:
         self._last = int(index[-1]), int(number[-1])
 
     def _check_values(self, batch: pa.RecordBatch, index: NDArray[np.int32]) -> Iterator[tuple[str, str]]:
-        shares = np.stack([batch[f"p_{label}"].to_numpy(zero_copy_only=False) for label in self._labels])
-        sums = shares.sum(axis=0, dtype=np.float64)
-        at = _first(~((np.abs(sums - 1) <= _SUM_ERROR) & ((shares >= 0) & (shares <= 1)).all(axis=0)))
+        probabilities = np.stack([batch[f"p_{label}"].to_numpy(zero_copy_only=False) for label in self._labels])
+        sums = probabilities.sum(axis=0, dtype=np.float64)
+        at = _first(~((np.abs(sums - 1) <= _SUM_ERROR) & ((probabilities >= 0) & (probabilities <= 1)).all(axis=0)))
         if at is not None:
             yield "probabilities", f"has probabilities in frame {index[at]} that add up to {sums[at]:.4f} or lie outside of 0 to 1"
-        elif (at := _first(self._misread(batch, shares))) is not None:
-            told = f"{batch['emotion'][at]} with {batch['confidence'][at].as_py():.4f}"
-            yield "emotion", f"has {told} in frame {index[at]}, which is not what its probabilities say"
-        names = ("box_x1", "box_y1", "box_x2", "box_y2")
-        boxes = np.stack([batch[name].to_numpy(zero_copy_only=False) for name in names], axis=1).astype(np.float64)
+        elif (at := _first(self._wrong_emotions(batch, probabilities))) is not None:
+            found = f"{batch['emotion'][at]} with {batch['confidence'][at].as_py():.4f}"
+            yield "emotion", f"has {found} in frame {index[at]}, which is not what its probabilities give"
+        boxes = np.stack([batch[name].to_numpy(zero_copy_only=False) for name in BOX], axis=1).astype(np.float64)
         at = _first(~_possible(boxes, self._row, exact=self._exact))
         if at is not None:
-            told = ", ".join(f"{value:.1f}" for value in boxes[at])
-            yield "box", f"has the box {told} in frame {index[at]} of {self._row.width} x {self._row.height} pixels"
+            box = ", ".join(f"{value:.1f}" for value in boxes[at])
+            yield "box", f"has the bounding box {box} in frame {index[at]} of {self._row.width} x {self._row.height} pixels"
 
-    def _misread(self, batch: pa.RecordBatch, shares: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Where emotion, confidence and doubt are not those of the most probable emotion; `shares` labels x N."""
-        confidence = shares.max(axis=0)
-        emotion = np.array(self._labels, object)[shares.argmax(axis=0)]
+    def _wrong_emotions(self, batch: pa.RecordBatch, probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which rows have another `emotion`, `confidence` or `uncertain` than their probabilities, labels x N, give."""
+        confidence = probabilities.max(axis=0)
+        emotion = np.array(self._labels, object)[probabilities.argmax(axis=0)]
         wrong = (batch["emotion"].to_numpy(zero_copy_only=False) != emotion) | (batch["confidence"].to_numpy() != confidence)
         if self._uncertain_below is None:
             return np.asarray(wrong, np.bool_)
@@ -289,10 +296,10 @@ class _Faces:
 
 
 def _possible(boxes: NDArray[np.float64], row: MediaRow, *, exact: bool) -> NDArray[np.bool_]:
-    """Which of N x 4 boxes can be of faces in the medium's picture.
+    """Which of N x 4 bounding boxes can be of faces in the medium's frames.
 
-    A head that is half in view has a box that stands out of the picture, but its middle is in it; with `--detector exact`, which keeps
-    whatever MTCNN finds, a part of the box is.
+    The box of a face that the edge cuts reaches beyond the frame, but its centre is inside; with `--detector exact`, which keeps every
+    MTCNN detection, at least a part of the box is.
     """
     low, high = boxes[:, :2], boxes[:, 2:]
     good = np.isfinite(boxes).all(axis=1) & (low < high).all(axis=1)
@@ -304,20 +311,20 @@ def _possible(boxes: NDArray[np.float64], row: MediaRow, *, exact: bool) -> NDAr
     return np.asarray(good & (first >= -slack).all(axis=1) & (last <= size + slack).all(axis=1))
 
 
-def _check_tracks(tracks: list[dict[str, Any]], seen: _Faces, row: MediaRow) -> Iterator[tuple[str, str]]:
+def _check_tracks(tracks: list[dict[str, Any]], in_faces: Mapping[int, TrackSpan], row: MediaRow) -> Iterator[tuple[str, str]]:
     found = {track["track_id"]: (track["first_s"], track["last_s"], track["n_frames"]) for track in tracks}
     if len(found) != len(tracks):
         yield "repeated", "has a track twice"
     if len(found) != row.n_tracks:
         yield "count", f"has {len(found)} tracks, the medium's row says {row.n_tracks}"
-    differing = sorted(track for track in found | seen.tracks if found.get(track) != seen.tracks.get(track))
+    differing = sorted(track for track in {**found, **in_faces} if found.get(track) != in_faces.get(track))
     if differing:
         track = differing[0]
-        told = " and ".join(f"{place}/ {_span(spans.get(track))}" for place, spans in (("tracks", found), ("faces", seen.tracks)))
-        yield "count", f"does not agree with faces/ on {len(differing)} tracks: of track {track}, {told}"
+        both = " and ".join(f"{place}/ {_span(spans.get(track))}" for place, spans in (("tracks", found), ("faces", in_faces)))
+        yield "count", f"does not agree with faces/ on {len(differing)} tracks: of track {track}, {both}"
 
 
-def _span(span: tuple[float, float, int] | None) -> str:
+def _span(span: TrackSpan | None) -> str:
     return f"has {span[2]} frames from {span[0]:.3f} to {span[1]:.3f} s" if span else "has none"
 
 
@@ -335,15 +342,15 @@ def _check_episodes(episodes: list[dict[str, Any]], tracks: list[dict[str, Any]]
             return
         frames[episode["track_id"]] += episode["n_frames"]
     for track_id, count in frames.items():
-        # Fewer there may be: what shows no emotion clearly is in no episode.
+        # Fewer are possible: a frame without a clear emotion is in no episode.
         if count > known[track_id]["n_frames"]:
             yield "count", f"has {count} frames of track {track_id}, tracks/ has {known[track_id]['n_frames']}"
             return
 
 
-def _compare(expected: list[dict[str, Any]], told: list[dict[str, Any]], keys: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Rows that faces/ give against those that are there, both sorted by `keys`; names the first difference."""
-    for right, row in itertools.zip_longest(expected, told):
+def _compare(expected: list[dict[str, Any]], found: list[dict[str, Any]], keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Compares the rows that follow from faces/ with those found, both sorted by `keys`, and names the first difference."""
+    for right, row in itertools.zip_longest(expected, found):
         if right is not None and row is not None and all(_agree(value, row[name]) for name, value in right.items()):
             continue
         missing = row is None or (right is not None and [right[key] for key in keys] < [row[key] for key in keys])

@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from batchemo.cli.messages import print_verification
 from batchemo.errors import UsageError
 from batchemo.media import presentation
 from batchemo.media.fingerprint import fingerprint_of_grey
 from batchemo.options import merge_options
 from batchemo.run.run import RunCallbacks, run_media
 from batchemo.verify.audit import verify
-from batchemo.verify.second_reading import Reader
+from batchemo.verify.redecode import Reader
 from checks.corpus.patches import Movie
 
 FRAMES, SIZE = 24, (192, 128)
@@ -45,6 +46,16 @@ def write_film(path: Path, *, rotation: int | None = None, aspect: Fraction | No
         for index in range(FRAMES):
             output.mux(stream.encode(av.VideoFrame.from_ndarray(scene(index), "rgb24")))
         output.mux(stream.encode(None))
+    return path
+
+
+def remux(source: Path, path: Path) -> Path:
+    with av.open(str(source)) as packets, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(packets.streams.video[0])
+        for packet in packets.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
     return path
 
 
@@ -85,16 +96,11 @@ def test_cropped_films_are_found_again(tmp_path: Path, reader: Reader, rotation:
 @both
 @pytest.mark.parametrize("name", ["together.ts", "bare.h264"])
 def test_films_without_a_clock_of_their_own_are_found_again(name: str, tmp_path: Path, reader: Reader) -> None:
-    """The ffmpeg command gives frames of files that were strung together, and of bare streams, other times."""
-    with av.open(str(write_film(tmp_path / "a.mp4"))) as source, av.open(str(tmp_path / name), "w") as output:
-        stream = output.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.size:
-                packet.stream = stream
-                output.mux(packet)
+    """The ffmpeg command gives frames of concatenated files, and of elementary streams, other times."""
+    path = remux(write_film(tmp_path / "a.mp4"), tmp_path / name)
     if name.startswith("together"):
-        (tmp_path / name).write_bytes(2 * (tmp_path / name).read_bytes())
-    assert kinds(analysed(tmp_path / name, tmp_path / "out"), reader) == []
+        path.write_bytes(2 * path.read_bytes())
+    assert kinds(analysed(path, tmp_path / "out"), reader) == []
 
 
 @both
@@ -157,3 +163,19 @@ def test_a_reader_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("shutil.which", lambda _name: None)
     with pytest.raises(UsageError, match="needs the ffmpeg command; on Debian: sudo apt-get install ffmpeg"):
         verify(results, deep=True, reader="ffmpeg")
+
+
+@pytest.mark.needs("ffmpeg")
+def test_each_medium_is_counted_for_the_reader_that_decoded_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The ffmpeg command reads no pictures here, and no video whose frames have no times of their own."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    remux(write_film(folder / "a.mp4"), folder / "bare.h264")
+    write_film(folder / "b.mp4")
+    cv2.imwrite(str(folder / "picture.jpg"), scene(0))
+    (folder / "empty.mp4").touch()
+    found = verify(analysed(folder, tmp_path / "out"), deep=True, reader="ffmpeg")
+    assert (found.problems, found.media, found.reader) == ((), 5, "ffmpeg")
+    assert found.decoded_by == {"ffmpeg": 2, "pyav": 1, "pillow": 1}, "and nothing could be read of the empty one"
+    print_verification(found)
+    assert "Media decoded again: 2 by the ffmpeg command, 1 by PyAV, 1 by Pillow." in " ".join(capsys.readouterr().err.split())

@@ -1,4 +1,4 @@
-"""A medium read once more, by another way than its run read it: one frame after the other by PyAV, or by the `ffmpeg` command."""
+"""Decodes a medium a second time, in another way than its run did: frame by frame with PyAV, or with the `ffmpeg` command."""
 
 from __future__ import annotations
 
@@ -28,15 +28,23 @@ from batchemo.media.source import Sampler
 from batchemo.records import Frame, Medium
 
 Reader = Literal["pyav", "ffmpeg"]
+"""Choices of `--reader`."""
+
+UsedReader = Literal["pyav", "ffmpeg", "pillow"]
+"""What decodes a medium, whichever reader was asked for."""
 
 _SQUARE = "scale=w='if(gte(sar,1),round(iw*sar),iw)':h='if(gte(sar,1),ih,round(ih/sar))':flags=bilinear,setsar=1"
-"""FFmpeg's filter for square pixels; ffmpeg itself turns pictures upright before it."""
+"""FFmpeg's filter for square pixels; the command applies the orientation before it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SecondReading:
-    """The frames of a medium: `indices` int32, `times_s` float64 and `fingerprints` int64 of those that were wanted, `lost_s` the times of
-    those that cannot be decoded, None where the reader does not tell; `size` is width and height."""
+class RedecodedMedium:
+    """The frames of a medium.
+
+    - `indices` (int32), `times_s` (float64), `fingerprints` (int64): of the frames that a run would analyse.
+    - `lost_s`: times of the frames that cannot be decoded; None where the reader does not report them.
+    - `size`: width and height in pixels.
+    """
 
     indices: NDArray[np.int32]
     times_s: NDArray[np.float64]
@@ -45,7 +53,7 @@ class SecondReading:
     size: tuple[int, int]
 
     def __repr__(self) -> str:
-        return f"SecondReading({len(self.times_s)} frames, {self.size[0]}x{self.size[1]})"
+        return f"RedecodedMedium({len(self.times_s)} frames, {self.size[0]}x{self.size[1]})"
 
 
 def check_reader(reader: Reader) -> None:
@@ -54,15 +62,27 @@ def check_reader(reader: Reader) -> None:
         raise UsageError("--reader ffmpeg needs the ffmpeg command; on Debian: sudo apt-get install ffmpeg")
 
 
-def read_again(medium: Medium, *, reader: Reader, sample_fps: float | None) -> SecondReading:
-    """Reads all frames of `medium`, sampled ones as a run does. Pictures, and animations of the formats of pictures, are read by Pillow
-    whatever the reader. Raises MediaError."""
+def choose_reader(medium: Medium, wanted: Reader, *, has_clock: bool) -> UsedReader:
+    """What decodes `medium` again: Pillow for pictures and animated pictures, otherwise `wanted`.
+
+    `has_clock`: the container gives each frame its own time. Without it PyAV decodes, because the ffmpeg command makes times up.
+    """
+    if medium.kind == "image":
+        return "pillow"
+    with contextlib.suppress(MediaError):  # `redecode` raises it
+        if not isinstance(frame_by_frame(medium.path), PyAVSource):
+            return "pillow"
+    return wanted if has_clock else "pyav"
+
+
+def redecode(medium: Medium, *, reader: UsedReader, sample_fps: float | None) -> RedecodedMedium:
+    """Decodes all frames of `medium` with the `reader` that `choose_reader` gave, sampled as in a run. Raises MediaError."""
     if medium.kind == "image":
         pixels = _by_pillow(medium.path)
         return _of([(0, 0.0, fingerprint_of(Frame(0, 0.0, pixels)))], np.empty(0), (pixels.shape[1], pixels.shape[0]))
-    source = frame_by_frame(medium.path)
-    if reader == "ffmpeg" and isinstance(source, PyAVSource):
+    if reader == "ffmpeg":
         return _by_ffmpeg(medium.path, sample_fps)
+    source = frame_by_frame(medium.path)
     seen: list[tuple[int, float, int]] = []
     lost: list[float] = []
     for frame in source.frames(sample_fps=sample_fps):
@@ -74,20 +94,20 @@ def read_again(medium: Medium, *, reader: Reader, sample_fps: float | None) -> S
 
 
 def _by_pillow(path: Path) -> NDArray[np.uint8]:
-    """A plain picture, RGB uint8 H x W x 3, as Pillow alone has it; one with transparency, or in part damaged, as runs read it."""
-    with contextlib.suppress(Exception), Image.open(path) as picture:  # Pillow raises whatever its readers of formats do
+    """RGB uint8 H x W x 3, by Pillow alone; a picture with transparency, or partly damaged, is read as in a run."""
+    with contextlib.suppress(Exception), Image.open(path) as picture:  # Pillow lets errors of its format plugins through
         if picture.mode in ("RGB", "L"):
             return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), np.uint8)
     return read_picture(path)
 
 
-def _of(seen: list[tuple[int, float, int]], lost_s: NDArray[np.float64] | None, size: tuple[int, int]) -> SecondReading:
+def _of(seen: list[tuple[int, float, int]], lost_s: NDArray[np.float64] | None, size: tuple[int, int]) -> RedecodedMedium:
     indices, times_s, fingerprints = zip(*seen, strict=True) if seen else ((), (), ())
-    return SecondReading(np.array(indices, np.int32), np.array(times_s, np.float64), np.array(fingerprints, np.int64), lost_s, size)
+    return RedecodedMedium(np.array(indices, np.int32), np.array(times_s, np.float64), np.array(fingerprints, np.int64), lost_s, size)
 
 
-def _by_ffmpeg(path: Path, sample_fps: float | None) -> SecondReading:
-    """Frames and times as the ffmpeg command hands them on; the first one's size is the medium's."""
+def _by_ffmpeg(path: Path, sample_fps: float | None) -> RedecodedMedium:
+    """Frames and times as the ffmpeg command outputs them; the size of the first one is that of the medium."""
     index, chain = _chain(path)
     width, height = next(((pixels.shape[1], pixels.shape[0]) for _, pixels in _frames(path, index, chain)), (0, 0))
     if not width:
@@ -103,7 +123,7 @@ def _by_ffmpeg(path: Path, sample_fps: float | None) -> SecondReading:
 
 
 def _chain(path: Path) -> tuple[int, str]:
-    """The track that a player shows, and the filters that present it: ffmpeg turns pictures upright before them by itself."""
+    """Index of the stream that a player shows, and the filter chain that presents it; the command applies the orientation itself."""
     with open_video(path) as (container, stream):
         index, screen, frame = stream.index, open_presenter(path, container, stream), None
         with contextlib.suppress(StopIteration, av.FFmpegError):
@@ -115,14 +135,14 @@ def _chain(path: Path) -> tuple[int, str]:
         left, top, right, bottom = orientation.crop(screen.crop)
         width, height = orientation.size(frame.width, frame.height)
     width, height = width - left - right, height - top - bottom
-    # From release 7.1 on, ffmpeg crops by itself; before, it takes the shape of pixels from the picture that is not cropped yet.
+    # From release 7.1 on, ffmpeg crops by itself; before, it reads the pixel aspect ratio before the crop.
     crop = f"crop='min(iw,{width})':'min(ih,{height})':'if(gt(iw,{width}),{left})':'if(gt(ih,{height}),{top})':exact=1"
     shown = screen.size or (width, height)
     return index, f"{crop},scale={shown[0]}:{shown[1]}:flags=bilinear,setsar=1"
 
 
 def _frames(path: Path, index: int, chain: str) -> Iterator[tuple[Fraction, NDArray[np.uint8]]]:
-    """The frames of the track `index` after the filters of `chain`: seconds of the file's clock, and luma, uint8 H x W."""
+    """The frames of the stream `index` after the filters of `chain`: time in seconds of the file's clock, and luma, uint8 H x W."""
     # fmt: off
     command = [
         "ffmpeg", "-nostdin", "-v", "quiet", "-i", f"file:{path.absolute()}", "-map", f"0:{index}",
