@@ -1,4 +1,4 @@
-"""The tables that sum up a medium's faces, tracks and episodes, made of batches of its rows: memory does not grow with these."""
+"""Aggregates the rows of `faces` into tracks and episodes, batch by batch: memory does not grow with the number of rows."""
 
 from __future__ import annotations
 
@@ -15,56 +15,61 @@ from numpy.typing import NDArray
 from batchemo.results.episodes import Episode, EpisodeFinder, EpisodeRules
 
 _STEP_DECIMALS = 10
-"""Steps between rows that differ by less than rounding does in a film of many hours are one."""
+"""Decimals that steps between rows are rounded to: float64 times of a video of many hours are exact to these."""
 
 _COLUMNS = ("frame_index", "time_s", "confidence", "sharpness")
 
 Batches = Iterable[pa.RecordBatch]
 
 
-class TrackAggregator(NamedTuple):
-    """Rows of the tables `tracks` and `episodes`, sorted."""
+class MediumAggregates(NamedTuple):
+    """Rows of the tables `tracks` (by track) and `episodes` (by track and start)."""
 
     tracks: list[dict[str, Any]]
     episodes: list[dict[str, Any]]
 
 
-def columns_for(labels: Sequence[str]) -> list[str]:
-    """The columns of `faces` that are needed."""
+def columns_needed(labels: Sequence[str]) -> list[str]:
+    """The columns of `faces` that `aggregate_medium` reads."""
     return ["track_id", *_COLUMNS, *(f"p_{label}" for label in labels)]
 
 
-def aggregate_medium(read: Callable[[], Batches], *, media: str, labels: Sequence[str]) -> TrackAggregator:
-    """`read` gives the rows of `faces` from the first on each time, in their order; they are read twice. Holds some 2 kB for each track.
+def aggregate_medium(read: Callable[[], Batches], *, media: str, labels: Sequence[str]) -> MediumAggregates:
+    """The tracks and episodes of one medium, in some 2 kB of memory a track.
 
-    Where a track is seen best, the face is sharpest among those whose expression is surer than that of its mean.
+    `read` yields all rows of `faces` in their order; it is called twice. The best frame of a track is the one with the sharpest face
+    among those at least as confident as the track's mean.
     """
-    tracks: dict[int, _Track] = {}
-    for rows in _by_track(read(), labels):
-        tracks.setdefault(rows.track_id, _Track(len(labels))).add(rows)
+    tracks: dict[int, _TrackSums] = {}
+    for rows in _split_by_track(read(), labels):
+        tracks.setdefault(rows.track_id, _TrackSums(len(labels))).add(rows)
     finders: dict[int, EpisodeFinder] = {}
     episodes: list[Episode] = []
     rules = EpisodeRules()
-    for rows in _by_track(read(), labels):
+    for rows in _split_by_track(read(), labels):
         track = tracks[rows.track_id]
-        track.look(rows)
+        track.find_best(rows)
         if rows.track_id not in finders:
             finders[rows.track_id] = EpisodeFinder(rows.track_id, labels, rules, step_s=track.step_s)
         episodes += finders[rows.track_id].add(rows.times, rows.values)
-        for over in [track_id for track_id, finder in finders.items() if rows.is_last and finder.is_over(rows.now_s)]:
-            episodes += finders.pop(over).close()
+        for ended in [track_id for track_id, finder in finders.items() if rows.is_last and finder.is_over(rows.now_s)]:
+            episodes += finders.pop(ended).close()
     for finder in finders.values():
         episodes += finder.close()
     episodes.sort(key=lambda episode: (episode.track_id, episode.start_s))
-    return TrackAggregator(
+    return MediumAggregates(
         [{"media": media, "track_id": track_id, **tracks[track_id].row(labels)} for track_id in sorted(tracks)],
         [{"media": media, **dataclasses.asdict(episode)} for episode in episodes],
     )
 
 
-class _Rows(NamedTuple):
-    """Those of one track in a batch: `indices`, `times`, `confidence` and `sharpness` N, `values` N x labels; the batch ends at `now_s`,
-    and `is_last` of its tracks."""
+class _TrackRows(NamedTuple):
+    """The N rows of one track in a batch.
+
+    - `values`: probabilities, N x labels.
+    - `now_s`: the time at which the batch ends.
+    - `is_last`: whether this is the last track of the batch.
+    """
 
     track_id: int
     indices: NDArray[np.int32]
@@ -76,7 +81,7 @@ class _Rows(NamedTuple):
     is_last: bool
 
 
-def _by_track(batches: Batches, labels: Sequence[str]) -> Iterator[_Rows]:
+def _split_by_track(batches: Batches, labels: Sequence[str]) -> Iterator[_TrackRows]:
     for batch in batches:
         if not len(batch):
             continue
@@ -88,11 +93,11 @@ def _by_track(batches: Batches, labels: Sequence[str]) -> Iterator[_Rows]:
         for start, end in itertools.pairwise(borders):
             rows = order[start:end]
             indices, times, confidence, sharpness = (column[rows] for column in columns)
-            yield _Rows(int(ids[rows[0]]), indices, times, confidence, sharpness, values[rows], now_s, end == len(ids))
+            yield _TrackRows(int(ids[rows[0]]), indices, times, confidence, sharpness, values[rows], now_s, end == len(ids))
 
 
-class _Track:
-    """What is known of a track so far."""
+class _TrackSums:
+    """The sums of one track's rows."""
 
     def __init__(self, labels: int) -> None:
         self._count = 0
@@ -103,8 +108,8 @@ class _Track:
         self._steps: Counter[float] = Counter()
         self._best: tuple[float, int] = (-np.inf, -1)
 
-    def add(self, rows: _Rows) -> None:
-        """The first time that rows are read."""
+    def add(self, rows: _TrackRows) -> None:
+        """The first pass."""
         self._first_s = self._first_s if self._count else float(rows.times[0])
         steps = np.diff(rows.times, prepend=self._last_s) if self._count else np.diff(rows.times)
         for step_s, count in zip(*np.unique(np.round(steps, _STEP_DECIMALS), return_counts=True), strict=True):
@@ -116,8 +121,8 @@ class _Track:
         self._confidence_sum += float(rows.confidence.sum(dtype=np.float64))
         self._most_confident = max(self._most_confident, float(rows.confidence.max()))
 
-    def look(self, rows: _Rows) -> None:
-        """The second time that rows are read."""
+    def find_best(self, rows: _TrackRows) -> None:
+        """The second pass."""
         least = min(self._confidence_sum / self._count, self._most_confident)
         sharpness = np.where(rows.confidence >= least, rows.sharpness, -np.inf)
         best = int(sharpness.argmax())
@@ -126,7 +131,7 @@ class _Track:
 
     @property
     def step_s(self) -> float:
-        """The median of the steps from row to row; infinite where there is none: a single picture is long enough for an episode."""
+        """The median step from row to row; infinite for a single row, so that a still image is long enough for an episode."""
         if not self._steps:
             return float("inf")
         steps = np.array(sorted(self._steps.items()))
@@ -135,6 +140,7 @@ class _Track:
         return float(steps[np.searchsorted(ends, middle, side="right"), 0].mean())
 
     def row(self, labels: Sequence[str]) -> dict[str, Any]:
+        """The row of `tracks`, without `media` and `track_id`."""
         mean = self._sums / self._count
         shares = self._leading / self._count
         return {

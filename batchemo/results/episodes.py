@@ -1,4 +1,4 @@
-"""Episodes of one emotion on one track, found as the track's rows come: in memory that does not grow with them."""
+"""Finds the episodes of a track as its rows arrive, in constant memory. `analysis.episodes` applies it to DataFrames."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from numpy.typing import NDArray
 from batchemo.errors import UsageError
 
 SMOOTH_SECONDS = 0.5
-"""Width of the moving average: expressions that people notice last half a second to four (Ekman 2003, *Emotions Revealed*), so what is
-shorter is mostly the noise of single frames. Micro-expressions (1/25 to 1/5 s by Ekman; below .5 s in Yan et al. 2013, *Journal of
-Nonverbal Behavior* 37) are averaged away: to look for them, give a width of about .1 s and analyse every frame of a quick camera."""
+"""Width of the moving average. Macro-expressions last 0.5 to 4 s (Ekman 2003, *Emotions Revealed*), so shorter changes are mostly the
+noise of single frames. Micro-expressions (1/25 to 1/5 s by Ekman; below 0.5 s in Yan et al. 2013, *Journal of Nonverbal Behavior* 37)
+are averaged away: to find them, use a width of about 0.1 s and analyse every frame of a high-speed camera."""
 
 GAP_SECONDS = 0.5
-"""Longest time out of view that a track is carried across: a nod or a hand before the face, hardly a new expression (visible ones last
-half a second and longer: Ekman 2003, *Emotions Revealed*)."""
+"""Longest time out of view that an episode may contain: a nod or a hand before the face, shorter than a macro-expression (0.5 s: Ekman
+2003, *Emotions Revealed*)."""
 
 GAP_STEPS = 1.5
-"""Where rows are sparse (`--sample-fps 1`), only what exceeds the usual step by half is a gap."""
+"""In sparse rows (`--sample-fps 1`) a gap is a step of more than this many median steps."""
 
 ENTER = 0.5
-"""An emotion begins where its smoothed probability reaches this: more probable than all others together, as with `--uncertain-below`."""
+"""An episode begins where the smoothed probability reaches this: more than all others together, as with `--uncertain-below`."""
 
 LEAVE = 0.4
-"""It lasts, back to its onset and on to its offset, while its probability is at least this. Two thresholds (hysteresis; Schmitt 1938, for
-edges in pictures Canny 1986) keep one expression whose probability hovers about a single threshold from falling into many."""
+"""From onset to offset the probability is at least this. Two thresholds (hysteresis: Schmitt 1938; for edges Canny 1986) keep an
+expression whose probability hovers about one threshold from breaking into many episodes."""
 
 LEAST_SECONDS = 0.3
-"""Shorter stretches are no episodes, and interruptions that are shorter do not end one. Between Ekman's longest micro-expression (1/5 s)
-and shortest macro-expression (1/2 s)."""
+"""Shorter intervals are no episodes, and shorter interruptions do not end one. Between Ekman's longest micro-expression (1/5 s) and
+shortest macro-expression (1/2 s)."""
 
-_NOBODY = -1
+_NONE = -1
+"""Instead of a label's index: no emotion holds."""
 _BLOCK_ROWS = 2048
-"""Rows that are averaged at once, counted from where a track came into view, so that the sums do not depend on how the rows are fed."""
+"""Rows that are averaged at once, counted from where the track comes into view: the sums do not depend on the size of batches."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Episode:
-    """One emotion on one track, from its first frame (onset) to its last (offset); at the apex its smoothed probability is highest."""
+    """One emotion on one track, from onset (`start_s`) to offset (`end_s`); at the apex its smoothed probability is highest."""
 
     track_id: int
     emotion: str
@@ -54,7 +55,7 @@ class Episode:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EpisodeRules:
-    """What makes an episode; the constants of this module say where the defaults come from."""
+    """Thresholds and durations that define an episode; the constants of this module give the sources of the defaults."""
 
     smooth_seconds: float = SMOOTH_SECONDS
     enter: float = ENTER
@@ -64,7 +65,7 @@ class EpisodeRules:
 
     @property
     def leaves(self) -> float:
-        """`leave`, by default LEAVE, or `enter` where that is less."""
+        """`leave`; by default the lesser of LEAVE and `enter`."""
         return min(LEAVE, self.enter) if self.leave is None else self.leave
 
     def __post_init__(self) -> None:
@@ -77,7 +78,7 @@ class EpisodeRules:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Run:
-    """Rows `first` to before `stop` of a time in view, at `start_s` to `last_s`, in which one label holds. The next row is at `end_s`."""
+    """Rows `first` up to `stop` (exclusive), at `start_s` to `last_s`, in which one label holds; the next row is at `end_s`."""
 
     label: int
     first: int
@@ -89,13 +90,13 @@ class _Run:
     apex_s: float
 
     def joined(self, later: _Run) -> _Run:
-        """With `later`, and what lies between."""
+        """This run, `later`, and all between as one."""
         best = later if later.peak > self.peak else self
         return _Run(self.label, self.first, later.stop, self.start_s, later.last_s, later.end_s, best.peak, best.apex_s)
 
 
 def moving_mean(times: NDArray[np.float64], values: NDArray[np.float64], seconds: float) -> NDArray[np.float64]:
-    """Mean of `values` (N x K) over all rows within `seconds` / 2 of each of the increasing `times` (N)."""
+    """Means of `values` (N x K) over all rows within `seconds` / 2 of each of the increasing `times` (N)."""
     first = np.searchsorted(times, times - seconds / 2 - 1e-9, side="left")
     last = np.searchsorted(times, times + seconds / 2 + 1e-9, side="right")
     sums = np.vstack([np.zeros(values.shape[1]), np.cumsum(values, axis=0)])
@@ -103,12 +104,12 @@ def moving_mean(times: NDArray[np.float64], values: NDArray[np.float64], seconds
 
 
 def longest_step(usual_s: float, gap_seconds: float) -> float:
-    """Seconds from one row of a track to the next beyond which it was out of view."""
+    """Seconds between two rows of a track beyond which it was out of view; `usual_s` is its median step."""
     return max(gap_seconds, GAP_STEPS * usual_s) + 1e-9
 
 
 class EpisodeFinder:
-    """Finds the episodes of the track `track_id`, whose usual step from row to row is `step_s` (infinite where there is one row)."""
+    """Finds the episodes of the track `track_id`, whose median step between rows is `step_s` (infinite for a single row)."""
 
     _times: NDArray[np.float64]
     _values: NDArray[np.float64]
@@ -122,7 +123,7 @@ class EpisodeFinder:
         self._begin()
 
     def add(self, times: NDArray[np.float64], values: NDArray[np.float64]) -> Iterator[Episode]:
-        """The next N rows, at increasing `times`, with `values` N x labels; a label whose values are missing never begins."""
+        """Adds N rows at increasing `times`; `values` are N x labels. A label whose values are missing (NaN) has no episodes."""
         times = np.concatenate([self._times, times])
         values = np.concatenate([self._values, np.nan_to_num(values, nan=0.0)])
         borders = [0, *(np.flatnonzero(np.diff(times) > self._longest_s) + 1).tolist(), len(times)]
@@ -130,15 +131,15 @@ class EpisodeFinder:
             if start:
                 yield from self.close()
             self._times, self._values = times[start:end], values[start:end]
-            yield from self._read(whole=False)
+            yield from self._average(whole=False)
 
     def is_over(self, now_s: float) -> bool:
-        """Whether the track is out of view at `now_s`, so that `close` changes nothing of what will be found."""
+        """Whether the track is out of view at `now_s`, so that `close` may be called."""
         return bool(len(self._times) and now_s - self._times[-1] > self._longest_s)
 
     def close(self) -> Iterator[Episode]:
-        """There are no more rows before it is out of view."""
-        yield from self._read(whole=True)
+        """Yields the remaining episodes; the track is out of view."""
+        yield from self._average(whole=True)
         if self._open is not None:
             yield from self._ended(self._open, self._open.last_s + self._step_s)
         yield from self._kept(self._joining)
@@ -147,17 +148,17 @@ class EpisodeFinder:
         self._begin()
 
     def _begin(self) -> None:
-        """Forgets all: the track comes into view."""
+        """Resets the state: the track comes into view."""
         self._times, self._values = np.empty(0), np.empty((0, len(self._labels)))
-        self._averaged = 0  # of these rows, which are still needed for the averages of those that follow
-        self._row = 0  # that follows, of the time in view
+        self._averaged = 0  # rows of `_times` that are averaged; later averages need them
+        self._row = 0  # number of the next row since the track came into view
         self._open: _Run | None = None
-        self._onsets: dict[int, _Run] = {}  # by label: rows up to the last in which it could hold, once it enters
+        self._onsets: dict[int, _Run] = {}  # by label: the latest rows that belong to its episode if it enters next
         self._joining: _Run | None = None
         self._last: _Run | None = None
 
-    def _read(self, *, whole: bool) -> Iterator[Episode]:
-        """Averages as many blocks as possible; `whole`: no more rows come."""
+    def _average(self, *, whole: bool) -> Iterator[Episode]:
+        """Averages all complete blocks; `whole`: also the last one, as no more rows come."""
         half_s = self._rules.smooth_seconds / 2 + 1e-9
         while self._averaged < len(self._times):
             start, end = self._averaged, min(self._averaged + _BLOCK_ROWS, len(self._times))
@@ -170,8 +171,8 @@ class EpisodeFinder:
             self._times, self._values, self._averaged = self._times[kept:], self._values[kept:], end - kept
 
     def _hold(self, times: NDArray[np.float64], smoothed: NDArray[np.float64]) -> Iterator[Episode]:
-        """What holds in the next rows, whose averages are `smoothed`."""
-        current = _NOBODY if self._open is None else self._open.label
+        """Finds the runs in the next rows, whose averages are `smoothed`."""
+        current = _NONE if self._open is None else self._open.label
         held = _holding(smoothed, self._rules.enter, self._rules.leaves, current)
         borders = [0, *(np.flatnonzero(np.diff(held)) + 1).tolist(), len(held)]
         onsets, self._onsets = self._onsets, {}
@@ -179,7 +180,7 @@ class EpisodeFinder:
             label = int(held[first])
             if first == 0 and self._open is not None and label != self._open.label:
                 yield from self._ended(self._open, float(times[0]))
-            if label == _NOBODY:
+            if label == _NONE:
                 self._onsets = self._rising(times, smoothed, first, onsets) if stop == len(held) else {}
                 continue
             run = self._run(label, times, smoothed, first, stop)
@@ -206,7 +207,7 @@ class EpisodeFinder:
         )
 
     def _rising(self, times: NDArray[np.float64], smoothed: NDArray[np.float64], free: int, before: dict[int, _Run]) -> dict[int, _Run]:
-        """By label, the rows up to the last in which it is high enough to hold; from `free` on no label does."""
+        """By label, the rows up to the last one in which it is at least `leave`; from `free` on no label holds."""
         low = smoothed[free:] < self._rules.leaves
         rising = {}
         for label in np.flatnonzero(~low[-1]).tolist():
@@ -217,7 +218,7 @@ class EpisodeFinder:
         return rising
 
     def _ended(self, run: _Run, end_s: float) -> Iterator[Episode]:
-        """Another label holds, or none, from `end_s` on. Runs with short interruptions are joined."""
+        """Ends a run at `end_s`, and joins it with the one before if the interruption is short."""
         self._open = None
         run = dataclasses.replace(run, end_s=end_s)
         if self._joining is not None and self._follows(self._joining, run):
@@ -227,7 +228,7 @@ class EpisodeFinder:
         self._joining = run
 
     def _kept(self, run: _Run | None) -> Iterator[Episode]:
-        """Drops a run that is too short, and joins those that only such ones lay between."""
+        """Drops a run that is too short, and joins runs that only dropped ones separated."""
         if run is None or run.end_s - run.start_s < self._rules.least_seconds - 1e-9:
             return
         if self._last is not None and self._follows(self._last, run):
@@ -246,18 +247,18 @@ class EpisodeFinder:
 
 
 def _holding(smoothed: NDArray[np.float64], enter: float, leave: float, current: int) -> NDArray[np.intp]:
-    """Which label holds at each row, or `_NOBODY`, where before them `current` did."""
+    """Index of the label that holds at each row, or `_NONE`; `current` holds before the first row."""
     leading = smoothed.argmax(axis=1)
     entering = (smoothed[np.arange(len(smoothed)), leading] >= enter).tolist()
-    held = np.full(len(smoothed), _NOBODY, np.intp)
+    held = np.full(len(smoothed), _NONE, np.intp)
     for row, (best, enters) in enumerate(zip(leading.tolist(), entering, strict=True)):
-        if current != _NOBODY and smoothed[row, current] < leave:
-            current = _NOBODY
+        if current != _NONE and smoothed[row, current] < leave:
+            current = _NONE
         if enters and best != current:
             current = best
-            # Back to the onset, as far as nothing else holds there.
+            # Back to the onset, as far as no other label holds.
             before = row
-            while before > 0 and held[before - 1] == _NOBODY and smoothed[before - 1, current] >= leave:
+            while before > 0 and held[before - 1] == _NONE and smoothed[before - 1, current] >= leave:
                 before -= 1
             held[before:row] = current
         held[row] = current

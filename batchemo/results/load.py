@@ -1,4 +1,4 @@
-"""Reading results: needs neither torch nor a decoder."""
+"""Loads tables of a results folder into pandas or pyarrow: needs neither torch nor a decoder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchemo.errors import UsageError, no_results, suggestion
-from batchemo.results.schema import PER_MEDIUM, Table, read_metadata, with_lacking
+from batchemo.results.schema import PER_MEDIUM, Table, read_metadata, with_missing_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,20 +18,22 @@ if TYPE_CHECKING:
 
 Place = str | os.PathLike[str]
 Where = Sequence[tuple[str, str, Any]] | Sequence[Sequence[tuple[str, str, Any]]] | Any
-"""As pyarrow's `filters`: tuples that all must hold, lists of such lists of which one must, or a `pyarrow.dataset` expression."""
+"""As pyarrow's `filters`: a list of conditions (AND), a list of such lists (OR), or a `pyarrow.dataset` expression."""
 
 
 def load(
     path: Place | Sequence[Place], *, table: Table = "faces", columns: Sequence[str] | None = None, where: Where | None = None
 ) -> pd.DataFrame:
-    """One table of a results folder as a DataFrame, all media together; or one Parquet file of it; or several of these.
+    """A table of all media as a DataFrame.
 
-    `columns` picks some. `where` picks rows while the files are read, so that others cost neither memory nor much time:
-    `where=[("emotion", "==", "happy"), ("confidence", ">", 0.8)]`, operators `== != < <= > >= in not in`, or a pyarrow Expression.
-    From several folders (a list) there is a column `results` more, in front, that says which: names of media may be the same in them.
+    - `path`: a results folder, one Parquet file of it, or a list of these. A list adds a first column `results` that says which, because
+      names of media may repeat between folders.
+    - `columns`: the columns to read; all by default.
+    - `where`: the rows to read, filtered while the files are read, which saves memory and time:
+      `where=[("emotion", "==", "happy"), ("confidence", ">", 0.8)]`, operators `== != < <= > >= in not in`, or a pyarrow Expression.
 
-    Columns are those that README lists; those that a medium lacks, because weights with other labels or an older version analysed it, are
-    missing values (a single file stays as it is). Raises UsageError where there is nothing to read, or a column does not exist.
+    README lists the columns. Columns that a medium lacks, because weights with other labels or an older version analysed it, hold
+    missing values (a single file is read as it is). Raises UsageError where there is nothing to read, or a column does not exist.
     """
     if isinstance(path, (str, os.PathLike)):
         return _load(Path(path), table, columns, where)
@@ -49,9 +51,9 @@ def load(
 
 
 def open_table(path: Place, *, table: Table = "faces") -> ds.Dataset:
-    """A table of a results folder, or one Parquet file of it, as a `pyarrow.dataset`: what `load` reads, for what exceeds memory.
+    """A table of a results folder, or one Parquet file of it, as a `pyarrow.dataset`, for data larger than memory.
 
-    Fragments come in the order of their paths. Raises UsageError where there is nothing to read.
+    Fragments are sorted by path. Raises UsageError where there is nothing to read.
     """
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -65,13 +67,13 @@ def open_table(path: Place, *, table: Table = "faces") -> ds.Dataset:
         raise no_results(folder)
     try:
         factory = ds.FileSystemDatasetFactory(LocalFileSystem(), [os.fsdecode(file) for file in files], ds.ParquetFileFormat(), None)
-        # Media without faces still bring their columns, and those of other labels theirs. Metadata differ from file to file.
+        # The schema unites all files: labels may differ between media. So does the metadata, which is dropped.
         schema = factory.inspect().remove_metadata()
-        found: ds.Dataset = factory.finish(schema if folder.is_file() else with_lacking(schema, _table_in(folder, table)))
+        found: ds.Dataset = factory.finish(schema if folder.is_file() else with_missing_columns(schema, _table_in(folder, table)))
     except (OSError, pa.ArrowException) as error:
-        broken = _broken(files)
-        told = f"{broken}: not a table of batchemo; it is damaged, or no Parquet file" if broken else f"{folder}: {_first_line(error)}"
-        raise UsageError(told) from error
+        broken = _first_broken(files)
+        message = f"{broken} is damaged, or no Parquet file" if broken else f"{folder}: {_first_line(error)}"
+        raise UsageError(message) from error
     return found
 
 
@@ -85,12 +87,12 @@ def table_files(results: Path, table: Table) -> Iterator[Path]:
 
 
 def _is_of_one_table(folder: Path, table: Table) -> bool:
-    """Whether `folder`, such as results/faces, stands for itself."""
+    """Whether `folder` is that of one table, such as results/faces."""
     return table != "media" and folder.name in PER_MEDIUM and not (folder / table).is_dir()
 
 
 def _table_in(folder: Path, table: Table) -> Table:
-    """What the files are that `table_files` finds."""
+    """Which table the files hold that `table_files` finds."""
     return next(each for each in PER_MEDIUM if each == folder.name) if _is_of_one_table(folder, table) else table
 
 
@@ -116,13 +118,13 @@ def _load(path: Path, table: Table, columns: Sequence[str] | None, where: Where 
         unknown = re.search(r"FieldRef\.Name\((.*?)\)", str(error))
         if unknown:
             raise UsageError(f"where: no column {unknown[1]!r}; {suggestion(unknown[1], names)}") from error
-        told = f"{path}: " if where is None else f"where={where!r}: "
-        raise UsageError(f"{told}{_first_line(error)}") from error
+        culprit = path if where is None else f"where={where!r}"
+        raise UsageError(f"{culprit}: {_first_line(error)}") from error
     return frame
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
-    """Whole numbers of which some are missing become pandas' nullable ones, since floats do not hold all of 64 bits."""
+    """Integer columns with missing values become pandas' nullable integers, because floats do not hold all 64 bits."""
     import pandas as pd
     import pyarrow as pa
 
@@ -154,7 +156,7 @@ def _expression(where: Where | None, names: Sequence[str]) -> ds.Expression | No
     return expression
 
 
-def _broken(files: Sequence[Path]) -> Path | None:
+def _first_broken(files: Sequence[Path]) -> Path | None:
     """The first of `files` that is no Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq

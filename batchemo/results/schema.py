@@ -1,4 +1,4 @@
-"""The Parquet tables of a results folder: their columns, where they stand, what their metadata says."""
+"""Columns, metadata and file format of the Parquet tables."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from batchemo.atomic import replacing
 from batchemo.records import LANDMARKS, MediaRow
 
 SCHEMA_VERSION = 2
-"""2 added `starts_s` to `media`. Readers take what older files lack as missing values."""
+"""2 added `starts_s` to `media`. Columns that older files lack are read as missing values."""
 METADATA_KEY = b"batchemo"
 ROW_KEY = b"batchemo.media"
-"""In the file of `frames`, which is written last: the medium's row of `media.parquet`, and the `style` of its annotated copy."""
+"""Key in files of `frames`: the medium's row of `media.parquet`, and the `style` of its annotated copy."""
 
 ROW_GROUP_ROWS = 128 * 1024
-"""A group waits in memory, packed, until it is full: some 60 MB, and no more however long the medium is."""
+"""Rows of a Parquet row group, which is held in memory until it is full: some 60 MB of `faces`."""
 BATCH_ROWS = 16 * 1024
-"""Rows that are read at once where a table may be large."""
+"""Rows of a batch, where a table is read in batches."""
 
 Table = Literal["faces", "frames", "tracks", "episodes", "media"]
 PER_MEDIUM: tuple[Table, ...] = ("faces", "frames", "tracks", "episodes")
@@ -33,7 +33,7 @@ _text, _flag = pa.string(), pa.bool_()
 _int16, _int32, _int64 = pa.int16(), pa.int32(), pa.int64()
 _float, _double = pa.float32(), pa.float64()
 
-_FACES_BEFORE = [
+_FACES_COLUMNS = [
     ("media", _text),
     ("frame_index", _int32),
     ("time_s", _double),
@@ -92,12 +92,12 @@ MEDIA = pa.schema(
 
 
 def faces_schema(labels: Sequence[str]) -> pa.Schema:
-    """One row per face per analysed frame; a probability for each of the weights' `labels`."""
-    return pa.schema([*_FACES_BEFORE, *((f"p_{label}", _float) for label in labels)])
+    """A row for each face of each analysed frame, with a probability for each of `labels`."""
+    return pa.schema([*_FACES_COLUMNS, *((f"p_{label}", _float) for label in labels)])
 
 
 def tracks_schema(labels: Sequence[str]) -> pa.Schema:
-    """One row per track; `share_*` is the share of its frames with that emotion."""
+    """A row for each track; `share_*` is the share of its frames with that emotion."""
     return pa.schema(
         [
             ("media", _text),
@@ -114,7 +114,7 @@ def tracks_schema(labels: Sequence[str]) -> pa.Schema:
 
 
 def schema_of(table: Table, labels: Sequence[str] = ()) -> pa.Schema:
-    """The columns of a table, with those of the weights' `labels`."""
+    """The schema of a table; `labels` are those of the weights."""
     match table:
         case "faces":
             return faces_schema(labels)
@@ -128,39 +128,38 @@ def schema_of(table: Table, labels: Sequence[str] = ()) -> pa.Schema:
             return MEDIA
 
 
-def with_lacking(schema: pa.Schema, table: Table) -> pa.Schema:
-    """`schema`, of files of `table` that another version may have written, with the columns that it lacks in their places."""
-    promised = schema_of(table)
-    for at, field in enumerate(promised):
+def with_missing_columns(schema: pa.Schema, table: Table) -> pa.Schema:
+    """`schema`, of files of `table` that an older version wrote, with the missing columns in their places."""
+    current = schema_of(table)
+    for at, field in enumerate(current):
         if field.name not in schema.names:
-            schema = schema.insert(schema.get_field_index(promised.names[at - 1]) + 1 if at else 0, field)
+            schema = schema.insert(schema.get_field_index(current.names[at - 1]) + 1 if at else 0, field)
     return schema
 
 
 def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
-    """`schema` with `metadata` as the JSON object that every file carries."""
+    """`schema` with `metadata`, which every file carries as a JSON object."""
     return schema.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Writes a whole table in the format that all tables have."""
+    """Writes a whole table in the format of `file_format`."""
     pq.write_table(table, path, row_group_size=ROW_GROUP_ROWS, **file_format(table.schema))
 
 
 def file_format(schema: pa.Schema) -> dict[str, Any]:
-    """How files of `schema` are written, as pyarrow calls it. Texts repeat themselves, numbers hardly do: with dictionaries of these, too,
-    6,000 rows of `faces` took 1.5 times the space and twice the time."""
+    """Arguments of pyarrow's Parquet writer. Only texts get dictionaries, because numbers hardly repeat; see docs/benchmarks.md."""
     texts = [field.name for field in schema if pa.types.is_string(field.type)]
     return {"compression": "zstd", "use_dictionary": texts, "write_page_checksum": True}
 
 
 def row_metadata(row: MediaRow, style: dict[str, Any] | None) -> dict[bytes, bytes]:
-    """What a table of `frames` says of its medium; `style` is that of the annotated copy."""
+    """The metadata of `frames` that hold the medium's row and the `style` of its annotated copy."""
     return {ROW_KEY: json.dumps({**row.as_dict(), "style": style}).encode()}
 
 
 def rewrite_row(path: Path, row: MediaRow, *, style: dict[str, Any] | None) -> None:
-    """Writes a table of `frames` once more, with another row of its medium. Raises OSError."""
+    """Rewrites a file of `frames` with another row of its medium. Raises OSError."""
     table = pq.ParquetFile(path).read()
     metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != ROW_KEY}
     with replacing(path) as temporary:
@@ -168,7 +167,7 @@ def rewrite_row(path: Path, row: MediaRow, *, style: dict[str, Any] | None) -> N
 
 
 def read_metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The JSON object of a file, and the medium's row if it is one of `frames`; empty where the file is not whole or not there."""
+    """The metadata of a file, and the medium's row if it is one of `frames`; empty where the file is missing or damaged."""
     try:
         found = pq.read_metadata(path).metadata or {}
         return json.loads(found.get(METADATA_KEY, b"{}")), json.loads(found.get(ROW_KEY, b"{}"))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from batchemo import __version__
 from batchemo.records import MediaRow
-from batchemo.results.aggregate import aggregate_medium, columns_for
+from batchemo.results.aggregate import aggregate_medium, columns_needed
 from batchemo.results.catalog import MediumResults
 from batchemo.results.paths import table_path
 from batchemo.results.schema import BATCH_ROWS, BOX, PER_MEDIUM, SCHEMA_VERSION, Table, read_metadata, schema_of
@@ -86,7 +86,7 @@ def check_tables(results: Path, entry: MediumResults, frames: FrameRows, *, repe
     # Another version may aggregate in another way; and tables with problems would differ for sure.
     if not found and not faces.has_problems and entry.metadata.get("batchemo_version") == __version__:
         labels = entry.labels
-        expected = aggregate_medium(lambda: _batches(results, entry, "faces", columns_for(labels)), media=entry.row.media, labels=labels)
+        expected = aggregate_medium(lambda: _batches(results, entry, "faces", columns_needed(labels)), media=entry.row.media, labels=labels)
         yield from _named(entry, "tracks", _compare(expected.tracks, tracks, ("track_id",)))
         yield from _named(entry, "episodes", _compare(expected.episodes, episodes, ("track_id", "start_s")))
 
@@ -107,10 +107,10 @@ def read_frame_rows(results: Path, entry: MediumResults) -> FrameRows:
 def _opened(results: Path, entry: MediumResults, table: Table) -> pq.ParquetFile:
     path = table_path(results, table, entry.output)
     labels = entry.labels
-    promised = schema_of(table, labels)
+    expected = schema_of(table, labels)
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        lacking = [field.name for field in promised if field not in list(file.schema_arrow)]
+        lacking = [field.name for field in expected if field not in list(file.schema_arrow)]
     except FileNotFoundError:
         raise _table_error(entry, table, "missing", "is not there; make it again with --force") from None
     except (OSError, pa.ArrowException) as error:

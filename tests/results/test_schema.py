@@ -253,7 +253,7 @@ def test_loading_what_is_not_there(tmp_path: Path) -> None:
             load(folder)
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces" / "x.parquet").write_text("no table")
-    with pytest.raises(UsageError, match=r"x\.parquet: not a table of batchemo"):
+    with pytest.raises(UsageError, match=r"x\.parquet is damaged, or no Parquet file"):
         load(tmp_path)
     wrong: Any = "persons"
     with pytest.raises(UsageError, match="faces, frames, tracks, episodes, media"):
