@@ -1,1 +1,1 @@
-"""Questions to results, answered in pandas: smoothing, episodes, shares, transitions, plots, exports."""
+"""Analyses results in pandas: smoothing, episodes, shares, transitions, plots, exports."""

@@ -1,4 +1,4 @@
-"""Plots of timelines by matplotlib, an extra: `pip install "batchemo[plot]"`. Each draws on `ax`, or a new figure, and returns its Axes."""
+"""Plots by matplotlib, an extra: `pip install "batchemo[plot]"`. Each function draws on `ax`, or on a new figure, and returns the Axes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from batchemo.analysis.frames import durations, labels_of, need, track_keys, tracks_in, unbroken
+from batchemo.analysis.dataframes import durations, labels_of, require_columns, split_at_gaps, track_keys, tracks_in
 from batchemo.analysis.smoothing import smooth
 from batchemo.analysis.statistics import share
 from batchemo.analysis.statistics import transitions as count_transitions
@@ -25,10 +25,10 @@ _LANE = 0.86
 
 
 def timeline(faces: pd.DataFrame, *, media: str | None = None, smooth_seconds: float = SMOOTH_SECONDS, ax: Axes | None = None) -> Axes:
-    """The emotions of one medium over time, a lane for each track: the colour is the most probable emotion's, averaged over
-    `smooth_seconds`, the height its probability (the dotted line is one half). Where a lane is empty, the track is out of view.
+    """The emotions of one medium over time, with a lane for each track. `media` picks the medium where `faces` holds several.
 
-    `media` picks the medium where `faces` holds several. Raises UsageError.
+    Colour and height show the most probable emotion and its probability, averaged over `smooth_seconds`; the dotted line is at one
+    half. A lane is empty where the track is out of view. Raises UsageError.
     """
     rows = _one_medium(faces, media)
     labels = labels_of(rows)
@@ -40,7 +40,7 @@ def timeline(faces: pd.DataFrame, *, media: str | None = None, smooth_seconds: f
     names = []
     for lane, (track, positions) in enumerate(tracks_in(rows, track_keys(rows, what="plot.timeline"))):
         names.append(f"#{track['track_id']}")
-        for part in unbroken(times[positions], GAP_SECONDS):
+        for part in split_at_gaps(times[positions], GAP_SECONDS):
             here = positions[part]
             edges = np.append(times[here], times[here[-1]] + seconds[here[-1]])
             _draw_lane(axes, -lane, edges, confidence[here], emotions[here], dict(zip(labels, _hex(labels), strict=True)))
@@ -57,7 +57,7 @@ def timeline(faces: pd.DataFrame, *, media: str | None = None, smooth_seconds: f
 
 
 def mix(faces: pd.DataFrame, by: Hashable | Sequence[Any] = "media", *, ax: Axes | None = None, **choices: Any) -> Axes:
-    """The share of time of each emotion, a bar for each group of `by`; `choices` are those of `batchemo.share`. Raises UsageError."""
+    """Shares of time of the emotions, with a bar for each group of `by`; `choices` go to `batchemo.share`. Raises UsageError."""
     table = share(faces, by, **choices)
     axes = ax if ax is not None else _new_axes(9, 1.3 + 0.35 * len(table))
     names = [_plain(", ".join(map(str, name)) if isinstance(name, tuple) else str(name)) for name in table.index]
@@ -70,13 +70,13 @@ def mix(faces: pd.DataFrame, by: Hashable | Sequence[Any] = "media", *, ax: Axes
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda value, _position: f"{value:.0%}")
-    axes.set_xlabel("share of the time that faces are seen")
+    axes.set_xlabel("share of the time in view")
     _add_legend(axes, [str(label) for label in table.columns if (table[label] > 0).any()])
     return _without_frame(axes)
 
 
 def transitions(table: pd.DataFrame, *, shares: bool = False, ax: Axes | None = None, **choices: Any) -> Axes:
-    """What follows what, as a grid of numbers; `table` and `choices` are those of `batchemo.transitions`. Raises UsageError."""
+    """Transitions between emotions as a matrix; `table` and `choices` go to `batchemo.transitions`. Raises UsageError."""
     counts = count_transitions(table, shares=shares, **choices)
     axes = ax if ax is not None else _new_axes(1.8 + 0.75 * len(counts), 1.2 + 0.6 * len(counts))
     values = counts.fillna(0).to_numpy(np.float64)
@@ -87,14 +87,14 @@ def transitions(table: pd.DataFrame, *, shares: bool = False, ax: Axes | None = 
         axes.text(column, row, text, ha="center", va="center", color="white" if values[row, column] > 0.6 * highest else "black")
     axes.set_xticks(range(len(counts)), [str(name) for name in counts.columns], rotation=30, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(counts)), [str(name) for name in counts.index])
-    axes.set_xlabel("then")
-    axes.set_ylabel("first")
+    axes.set_xlabel("to")
+    axes.set_ylabel("from")
     return _without_frame(axes)
 
 
 def _one_medium(faces: pd.DataFrame, media: str | None) -> pd.DataFrame:
     if media is not None:
-        need(faces, ["media"], what="plot.timeline")
+        require_columns(faces, ["media"], what="plot.timeline")
         names = [str(name) for name in faces["media"].unique()]
         if media not in names:
             raise UsageError(f"plot.timeline: no medium {media!r}; {suggestion(media, names[:20])}")
@@ -109,7 +109,7 @@ def _one_medium(faces: pd.DataFrame, media: str | None) -> pd.DataFrame:
 def _draw_lane(
     axes: Axes, base: float, edges: NDArray[np.float64], heights: NDArray[np.float64], emotions: NDArray[Any], colour_of: dict[str, str]
 ) -> None:
-    """One unbroken part of a track: a step for each row from its time to the next row's (`edges`, one more than rows)."""
+    """Draws a part of a track without gaps: a step for each row, from its time to the next row's (`edges`, one more than rows)."""
     tops = base + _LANE * np.append(heights, heights[-1])
     borders = np.flatnonzero(emotions[1:] != emotions[:-1]) + 1
     for first, last in zip([0, *borders], [*borders, len(emotions)], strict=True):
@@ -143,5 +143,5 @@ def _without_frame(axes: Axes) -> Axes:
 
 
 def _plain(text: str) -> str:
-    """A name that no font can stumble over: control characters as escapes."""
+    """A name with control characters escaped, for which no font has glyphs."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

@@ -1,4 +1,4 @@
-"""Probabilities averaged over time: what stays when the noise of single frames has gone."""
+"""Smooths probabilities over time, which removes the noise of single frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from batchemo.analysis.frames import labels_of, track_keys, tracks_in, unbroken
+from batchemo.analysis.dataframes import labels_of, split_at_gaps, track_keys, tracks_in
 from batchemo.errors import UsageError
 from batchemo.results.episodes import GAP_SECONDS, SMOOTH_SECONDS, moving_mean
 
@@ -17,10 +17,10 @@ UNCERTAIN_BELOW = 0.5
 def smooth(
     faces: pd.DataFrame, *, seconds: float = SMOOTH_SECONDS, gap_seconds: float = GAP_SECONDS, uncertain_below: float = UNCERTAIN_BELOW
 ) -> pd.DataFrame:
-    """`faces` with each `p_<emotion>` averaged over the rows of its track within `seconds` / 2 before and after it.
+    """`faces` with each `p_<emotion>` replaced by its mean over the rows of the track within `seconds` / 2 before and after.
 
-    By time and not by number of rows, so that variable frame rates and sampled videos come out alike; never across a track's gaps of more
-    than `gap_seconds`. `emotion`, `confidence` and `uncertain` are read off the averages. Rows and their order stay. Raises UsageError.
+    The window is in seconds, not rows, so that variable frame rates and sampled videos give the same result. It never crosses a gap of
+    more than `gap_seconds`. `emotion`, `confidence` and `uncertain` follow from the means. Rows keep their order. Raises UsageError.
     """
     if seconds < 0 or gap_seconds < 0:
         raise UsageError(f"smooth: seconds={seconds} and gap_seconds={gap_seconds} must not be negative")
@@ -32,15 +32,15 @@ def smooth(
     values = faces[columns].to_numpy(np.float64, copy=True)
     times = faces["time_s"].to_numpy(np.float64)
     for _, positions in tracks_in(faces, keys):
-        for part in unbroken(times[positions], gap_seconds):
+        for part in split_at_gaps(times[positions], gap_seconds):
             rows = positions[part]
             values[rows] = moving_mean(times[rows], values[rows], seconds)
     return with_probabilities(faces, values, labels, uncertain_below=uncertain_below)
 
 
 def with_probabilities(faces: pd.DataFrame, values: NDArray[np.float64], labels: list[str], *, uncertain_below: float) -> pd.DataFrame:
-    """`faces` with other probabilities (N x labels), and what is read off them."""
-    # Where media of other labels lie beside these, their probabilities are missing and not 0.
+    """`faces` with the probabilities `values` (N x labels), and the `emotion`, `confidence` and `uncertain` that follow from them."""
+    # Media whose weights lack a label have NaN there, not 0.
     known = np.where(np.isnan(values), -1.0, values)
     best = known.argmax(axis=1) if len(known) else np.empty(0, np.intp)
     confidence = known[np.arange(len(known)), best].astype(np.float32)

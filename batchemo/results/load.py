@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchemo.errors import UsageError, no_results, suggestion
-from batchemo.results.schema import PER_MEDIUM, Table, read_metadata, with_missing_columns
+from batchemo.results.schema import PER_MEDIUM, Table, with_missing_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,14 +94,6 @@ def _is_of_one_table(folder: Path, table: Table) -> bool:
 def _table_in(folder: Path, table: Table) -> Table:
     """Which table the files hold that `table_files` finds."""
     return next(each for each in PER_MEDIUM if each == folder.name) if _is_of_one_table(folder, table) else table
-
-
-def analysed_media(results: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The output name of each medium (its tables are `<table>/<output name>.parquet`), and its row of `media.parquet`."""
-    for file in table_files(results, "frames"):
-        _, row = read_metadata(file)
-        if row:
-            yield file.relative_to(results / "frames").as_posix().removesuffix(".parquet"), row
 
 
 def _load(path: Path, table: Table, columns: Sequence[str] | None, where: Where | None) -> pd.DataFrame:

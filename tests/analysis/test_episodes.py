@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import batchemo
-from batchemo.analysis.frames import tracks_in
+from batchemo.analysis.dataframes import tracks_in
 from batchemo.errors import UsageError
 from batchemo.records import EMOTIONS
 from batchemo.results import episodes as module

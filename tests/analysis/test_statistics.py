@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import batchemo
-from batchemo.analysis.frames import durations
+from batchemo.analysis.dataframes import durations
 from batchemo.errors import UsageError
 
 LABELS = ("happy", "sad", "neutral")

@@ -1,1 +1,1 @@
-"""Results in the formats of other programs."""
+"""Exports results to the formats of other programs."""

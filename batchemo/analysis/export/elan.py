@@ -1,4 +1,4 @@
-"""ELAN's annotation files, by pympi-ling, an extra: a tier for each track, an annotation for each episode."""
+"""ELAN annotation files (EAF), by pympi-ling, an extra: a tier for each track, an annotation for each episode."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import mimetypes
 import os
 import urllib.parse
 from pathlib import Path
-from typing import Any
 
-from batchemo.analysis.export.spans import spans_of
+from batchemo.analysis.export.spans import read_spans
 from batchemo.atomic import replacing
 from batchemo.errors import UsageError
+from batchemo.results.catalog import MediumResults
 
 
 def check_elan() -> None:
@@ -21,16 +21,16 @@ def check_elan() -> None:
         raise UsageError('--to eaf needs pympi-ling, an extra; install it with: pip install "batchemo[eaf]"') from error
 
 
-def write_elan(results: Path, output: str, row: dict[str, Any], path: Path) -> None:
-    """The file links the video that was analysed, absolutely and relative to itself."""
+def write_elan(results: Path, medium: MediumResults, path: Path) -> None:
+    """Writes an EAF file that links the analysed video, by its absolute path and relative to the file."""
     from pympi.Elan import Eaf  # noqa: PLC0415 (an extra)
 
     document = Eaf(author="batchemo")
-    video = Path(row["path"])
+    video = Path(medium.row.path)
     relative = urllib.parse.quote(Path(os.path.relpath(video, path.parent.resolve())).as_posix())
     kind = mimetypes.guess_type(video.name)[0] or "unknown"
     document.add_linked_file(video.as_uri(), relpath=relative, mimetype=kind)
-    spans = list(spans_of(results, output, row))
+    spans = list(read_spans(results, medium))
     for track in sorted({span.track_id for span in spans}):
         document.add_tier(f"track {track}")
     for span in spans:
@@ -42,5 +42,5 @@ def write_elan(results: Path, output: str, row: dict[str, Any], path: Path) -> N
 
 
 def _for_xml(text: str) -> str:
-    """Characters that XML 1.0 cannot hold, not even escaped, are replaced: labels of one's own weights may be anything."""
+    """Replaces characters that XML 1.0 cannot hold, not even escaped: labels of custom weights may be anything."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

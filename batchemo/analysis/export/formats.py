@@ -1,4 +1,4 @@
-"""Results in formats that other programs open: which files there are to write, and where."""
+"""The export formats, and which files each writes where."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from batchemo.analysis.export.captions import write_captions
 from batchemo.analysis.export.csv import write_csv
 from batchemo.analysis.export.elan import check_elan, write_elan
 from batchemo.analysis.export.mot import write_mot
-from batchemo.analysis.export.notebook import NAME, write_notebook
+from batchemo.analysis.export.notebook import NOTEBOOK_NAME, write_notebook
+from batchemo.analysis.export.webvtt import write_webvtt
 from batchemo.errors import typed
-from batchemo.results.load import analysed_media, open_table
+from batchemo.results.catalog import MediumResults, read_catalog
+from batchemo.results.load import open_table
 from batchemo.results.schema import PER_MEDIUM, Table
 
 Format = Literal["csv", "webvtt", "eaf", "mot", "notebook"]
 
 _ADVICE = {
     "webvtt": "; mpv and VLC show them over the annotated video of the same name",
-    "eaf": "; ELAN opens them, and the videos where these were when they were analysed",
+    "eaf": "; ELAN opens them, and the videos at the paths that were analysed",
 }
 
-_Writer = Callable[[Path, str, dict[str, Any], Path], None]
+_Writer = Callable[[Path, MediumResults, Path], None]
 
-_OF_VIDEOS: dict[str, tuple[str, _Writer]] = {"webvtt": (".vtt", write_captions), "eaf": (".eaf", write_elan), "mot": (".txt", write_mot)}
+_PER_VIDEO: dict[str, tuple[str, _Writer]] = {"webvtt": (".vtt", write_webvtt), "eaf": (".eaf", write_elan), "mot": (".txt", write_mot)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class ExportedFiles:
     def advice(self) -> str:
         """How to open the files, as the end of a sentence."""
         if self.to == "notebook":
-            return f"; open it with: jupyter lab {typed(self.files[0])}, to be had with: pip install jupyterlab"
+            return f"; open it with: jupyter lab {typed(self.files[0])}, after: pip install jupyterlab"
         return _ADVICE.get(self.to, "")
 
     def as_dict(self) -> dict[str, Any]:
@@ -49,9 +50,9 @@ class ExportedFiles:
 
 
 def export_results(results: Path, to: Format, *, out: Path | None = None) -> ExportedFiles:
-    """Writes below `out`, by default `exports/<format>` in the results folder; captions stand beside the annotated videos if there are any.
+    """Writes below `out`: by default `exports/<format>` in the results folder, or beside the annotated videos for captions.
 
-    CSV has a file for each table, the notebook is one file, the others have one for each video.
+    CSV has a file for each table, the notebook is one file, other formats have a file for each video.
     Raises UsageError where there are no results, or an extra is missing.
     """
     if to == "eaf":
@@ -62,10 +63,10 @@ def export_results(results: Path, to: Format, *, out: Path | None = None) -> Exp
     if to == "csv":
         files = _write_tables(results, folder)
     elif to == "notebook":
-        files = (folder / NAME,)
+        files = (folder / NOTEBOOK_NAME,)
         write_notebook(results, files[0])
     else:
-        files = _write_videos(results, *_OF_VIDEOS[to], folder)
+        files = _write_videos(results, *_PER_VIDEO[to], folder)
     return ExportedFiles(to, folder, files)
 
 
@@ -79,10 +80,10 @@ def _write_tables(results: Path, folder: Path) -> tuple[Path, ...]:
 
 
 def _write_videos(results: Path, suffix: str, write: _Writer, folder: Path) -> tuple[Path, ...]:
-    """A failed video has a file as well: of what could be read."""
+    """A failed video has a file as well, of what could be read."""
     files = []
-    for output, row in analysed_media(results):
-        if row["kind"] == "video":
-            files.append(folder / f"{output}{suffix}")
-            write(results, output, row, files[-1])
+    for medium in read_catalog(results):
+        if medium.row.kind == "video":
+            files.append(folder / f"{medium.output}{suffix}")
+            write(results, medium, files[-1])
     return tuple(files)

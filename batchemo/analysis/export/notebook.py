@@ -1,4 +1,4 @@
-"""The notebook of an analysis, opened on one's own results."""
+"""The example notebook, set to open your own results."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 from batchemo.atomic import write_text
 from batchemo.errors import UsageError, typed
 
-NAME = "emotion_timeline.ipynb"
+NOTEBOOK_NAME = "emotion_timeline.ipynb"
 
-_ANYWHERE = r"""Path(os.environ.get(\"BATCHEMO_RESULTS\", \"results\"))"""
-"""Where the notebook looks for results, as it stands in its JSON."""
+_DEFAULT_PATH = r"""Path(os.environ.get(\"BATCHEMO_RESULTS\", \"results\"))"""
+"""The line of the notebook that finds the results, as written in its JSON."""
 
 
 def write_notebook(results: Path, path: Path) -> None:
-    """Raises UsageError where there is one already: it may hold somebody's work."""
+    """Writes the notebook. Raises UsageError where it exists: it may hold your work."""
     if path.exists():
         raise UsageError(
-            f"{path} is there already, and may hold your work; give another folder with --out, or open it with: jupyter lab {typed(path)}"
+            f"{path} exists, and may hold your work; give another folder with --out, or open it with: jupyter lab {typed(path)}"
         )
-    text = importlib.resources.files("batchemo.analysis.export").joinpath(NAME).read_text(encoding="utf-8")
+    text = importlib.resources.files("batchemo.analysis.export").joinpath(NOTEBOOK_NAME).read_text(encoding="utf-8")
     here = _in_json(f"Path({str(results.resolve())!r})")
-    write_text(path, text.replace(_ANYWHERE, here))
+    write_text(path, text.replace(_DEFAULT_PATH, here))
 
 
 def _in_json(code: str) -> str:

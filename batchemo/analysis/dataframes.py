@@ -1,4 +1,4 @@
-"""Tables of faces as DataFrames: which columns they have, whose rows are whose, and how long each row stands for."""
+"""DataFrames of faces: their labels, their tracks, the gaps in these, and the duration of each row."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from batchemo.errors import UsageError, suggestion
 from batchemo.results.episodes import GAP_SECONDS, GAP_STEPS, longest_step
 
 STILL_SECONDS = 1.0
-"""What a picture counts for beside videos: it has no length of its own, so this is a choice and no measurement."""
+"""Duration that a still image counts for beside videos: a convention."""
 
 
-def need(frame: pd.DataFrame, columns: Sequence[str], *, what: str) -> None:
-    """Raises UsageError where a column is missing that `what` reads; it names the column and what it may have been."""
+def require_columns(frame: pd.DataFrame, columns: Sequence[str], *, what: str) -> None:
+    """Raises UsageError where `frame` lacks one of the `columns` that the function `what` reads."""
     for column in columns:
         if column not in frame.columns:
             raise UsageError(f"{what}: the table has no column {column!r}; {suggestion(column, [str(name) for name in frame.columns])}")
 
 
 def labels_of(frame: pd.DataFrame) -> list[str]:
-    """The emotions of the columns `p_<emotion>`, in their order."""
+    """The emotions with a column `p_<emotion>`, in the order of the columns."""
     return [str(column).removeprefix("p_") for column in frame.columns if str(column).startswith("p_")]
 
 
 def track_keys(frame: pd.DataFrame, *, what: str) -> list[str]:
-    """The columns that tell one track from all others: `track_id`, before it `media` and `results` where the table has them."""
-    need(frame, ["track_id", "time_s"], what=what)
+    """The columns that identify a track: `track_id`, preceded by `results` and `media` where the table has them."""
+    require_columns(frame, ["track_id", "time_s"], what=what)
     return [name for name in ("results", "media", "track_id") if name in frame.columns]
 
 
 def tracks_in(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[dict[str, object], NDArray[np.intp]]]:
-    """Each track's values of `keys`, and the positions of its rows in the order of their times; sorted by `keys`."""
+    """Yields each track's values of `keys`, and the positions of its rows sorted by time. Tracks are sorted by `keys`."""
     times = frame["time_s"].to_numpy(np.float64)
     for names, positions in sorted(frame.groupby(list(keys), sort=False).indices.items()):
         values = names if isinstance(names, tuple) else (names,)
@@ -43,8 +43,8 @@ def tracks_in(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[dict[s
         yield dict(zip(keys, values, strict=True)), found[np.argsort(times[found], kind="stable")]
 
 
-def unbroken(times: NDArray[np.float64], gap_seconds: float) -> list[slice]:
-    """Parts of a track's increasing `times` between which it was out of view for longer than `gap_seconds` (or 1.5 usual steps)."""
+def split_at_gaps(times: NDArray[np.float64], gap_seconds: float) -> list[slice]:
+    """Slices of a track's increasing `times`, split where it is out of view for longer than `gap_seconds` (or 1.5 median steps)."""
     steps = np.diff(times)
     longest = longest_step(float(np.median(steps)), gap_seconds) if len(steps) else gap_seconds
     borders = [0, *(np.flatnonzero(steps > longest) + 1).tolist(), len(times)]
@@ -52,9 +52,9 @@ def unbroken(times: NDArray[np.float64], gap_seconds: float) -> list[slice]:
 
 
 def durations(faces: pd.DataFrame, *, gap_seconds: float = GAP_SECONDS, still_seconds: float = STILL_SECONDS) -> pd.Series[float]:
-    """Seconds that each row stands for: until the next row of its track, or the usual step of that track at its end and before a gap.
+    """Seconds that each row stands for: until the next row of its track; at its end and before a gap, the track's median step.
 
-    A track of a single row takes the usual step of its medium; where there is none, as in a picture, `still_seconds`.
+    A track of a single row takes the median step of its medium; in a still image there is none, and `still_seconds` counts.
     """
     keys = track_keys(faces, what="durations")
     rows = faces[[*keys, "time_s"]].reset_index(drop=True).sort_values([*keys, "time_s"], kind="stable")

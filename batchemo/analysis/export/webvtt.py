@@ -1,22 +1,22 @@
-"""WebVTT captions: players show them over the video, and editors read them."""
+"""WebVTT captions, which players show over the video."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from batchemo import __version__
-from batchemo.analysis.export.spans import spans_of
+from batchemo.analysis.export.spans import read_spans
 from batchemo.atomic import write_text
+from batchemo.results.catalog import MediumResults
 
 
-def write_captions(results: Path, output: str, row: dict[str, Any], path: Path) -> None:
-    """A cue for each episode: `#<track> <emotion> <peak probability>`."""
+def write_webvtt(results: Path, medium: MediumResults, path: Path) -> None:
+    """Writes a cue for each episode: `#<track> <emotion> <peak probability>`."""
     cues = [
         f"{_clock(span.start_ms)} --> {_clock(span.end_ms)}\n#{span.track_id} {_escaped(span.emotion)} {span.peak_probability:.0%}\n"
-        for span in spans_of(results, output, row)
+        for span in read_spans(results, medium)
     ]
-    note = f"NOTE Apparent expressions in {_one_line(row['media'])}, by batchemo {__version__}\n"
+    note = f"NOTE Apparent expressions in {_one_line(medium.row.media)}, by batchemo {__version__}\n"
     write_text(path, "\n".join(["WEBVTT\n", note, *cues]))
 
 
@@ -30,5 +30,5 @@ def _escaped(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Names may hold what ends a note or begins a cue."""
+    """Replaces what would end a note or begin a cue."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text).replace("-->", "->")
