@@ -15,9 +15,9 @@ _OF_EMOTIONS: dict[str, Colour] = {
     "surprise": (86, 180, 233),  # sky blue
     "neutral": (112, 112, 112),
 }
-"""RGB by Okabe and Ito, "Color Universal Design" (2008), and the grey that stays clearest of them: seen with protanopia, deuteranopia or
-tritanopia (Machado et al. 2009) the closest two differ by 10.9 of CIEDE2000, by 21 with full sight. On white the paler ones have
-less contrast than text needs, so nothing is written in them."""
+"""RGB by Okabe and Ito, "Color Universal Design" (2008), and the grey that is farthest from them, also for people with protanopia,
+deuteranopia or tritanopia (Machado et al. 2009); see docs/benchmarks.md. On white the paler ones have less contrast than text needs, so
+text never has these colours."""
 
 _SPARE: Colour = (240, 228, 66)
 """Yellow, Okabe and Ito's seventh."""
@@ -26,7 +26,7 @@ WHITE: Colour = (255, 255, 255)
 QUIET: Colour = (214, 214, 214)
 PANEL: Colour = (18, 20, 24)
 TROUGH: Colour = (44, 46, 50)
-"""Of charts in annotated media: what is written, and the grounds."""
+"""Of charts in annotated media: text, panels, and the empty part of bars."""
 
 
 _ANSI = dict(
@@ -39,9 +39,9 @@ _ANSI = dict(
 
 
 def colours(labels: Sequence[str]) -> tuple[Colour, ...]:
-    """RGB of each of `labels`: emotions that the shipped weights know have their own, others get those that are left, in their order.
+    """RGB of each of `labels`. The emotions of the shipped weights have fixed colours; other labels get the remaining ones in order.
 
-    Where there are more labels than colours, colours repeat.
+    With more labels than colours, colours repeat.
     """
     free = [colour for name, colour in _OF_EMOTIONS.items() if name not in labels] + [_SPARE]
     found: list[Colour] = []
@@ -56,17 +56,17 @@ def colours(labels: Sequence[str]) -> tuple[Colour, ...]:
 
 
 def ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever has more contrast (relative luminance and ratio of WCAG 2.2)."""
+    """Black or white, whichever has the higher contrast ratio by WCAG 2.2."""
     linear = [(value / 255 / 12.92) if value <= 10 else ((value / 255 + 0.055) / 1.055) ** 2.4 for value in colour]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return (0, 0, 0) if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else WHITE
 
 
 def as_hex(colour: Colour) -> str:
-    """`#rrggbb`, as style sheets and matplotlib read it."""
+    """`#rrggbb`, as CSS and matplotlib read it."""
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def as_ansi(colour: Colour) -> str:
-    """For terminals of 16 colours, where the nearest ones would be the same for several emotions."""
+    """A terminal colour of its own for each emotion: the nearest of 16 would be the same for several."""
     return _ANSI[colour]

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from batchemo.cli.messages import escape_control, escape_markup
 from batchemo.palette import as_ansi, as_hex, colours
-from batchemo.report.summary import EmotionCourse, FaceCounts, MediumSummary, Summary
+from batchemo.report.summary import EmotionTimeline, FaceCounts, MediumSummary, Summary
 
 _FEW = 0.1
 """Share of faces at or below which a mix of emotions stands for too few of them to go without saying so."""
@@ -95,7 +95,7 @@ def _summary_cells(medium: MediumSummary, colour_of: dict[str, str]) -> dict[str
     return _count_cells(medium.count) | cells | {"timeline": _sparkline(medium.course, colour_of)}
 
 
-def _sparkline(course: EmotionCourse, colour_of: dict[str, str]) -> str:
+def _sparkline(course: EmotionTimeline, colour_of: dict[str, str]) -> str:
     """A block for each step: as high as its emotion is probable, in the emotion's colour if there are any."""
     parts = []
     for emotion, probability in zip(course.emotions, course.probabilities, strict=True):

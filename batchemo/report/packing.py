@@ -1,6 +1,6 @@
-"""Data of the page as short text: JSON and arrays of bytes, deflated, in base64. A browser unpacks it with what it has built in.
+"""Packs the page's data: JSON and arrays of bytes, deflated, in base64. Browsers unpack it with built-in functions.
 
-Base64 holds no character that HTML or scripts read, so no name of a file can break out of it.
+Base64 has no character that HTML or JavaScript interpret, so no file name can break out of it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ _LEVEL = 9
 
 
 def pack(header: dict[str, Any], content: bytes = b"") -> str:
-    """`header` as JSON behind its length (uint32, little-endian), then `content`."""
+    """Packs the length of the JSON (uint32, little-endian), `header` as JSON, and `content`."""
     text = json.dumps(header, separators=(",", ":")).encode()
     return base64.b64encode(zlib.compress(len(text).to_bytes(4, "little") + text + content, _LEVEL)).decode()
 
 
 def pack_timeline(timeline: Timeline, *, step_s: float) -> str:
-    """`timeline` averaged over `step_s` seconds (0: every face), its probabilities in percent.
+    """Packs `timeline`, averaged over `step_s` seconds (0: every face).
 
-    Of each track with N faces and K labels `content` holds: times in ticks of .1 ms as differences, uint32 N; K times the
-    differences of the probabilities in percent, uint8 N (modulo 256); the thumbnail.
+    For each track with N faces and K labels, `content` holds:
+
+    - the differences of the times, in ticks of 0.1 ms (uint32, N);
+    - for each label, the differences of the probabilities in percent (uint8, N, modulo 256);
+    - the thumbnail (JPEG).
     """
     header: dict[str, Any] = {"labels": len(timeline.labels), "step": step_s, "tracks": []}
     content = []
@@ -57,5 +60,5 @@ def _times(track: Track) -> bytes:
 
 def _probabilities(track: Track) -> bytes:
     percents: NDArray[np.uint8] = np.rint(track.probabilities.T * PROBABILITY_STEPS).astype(np.uint8)
-    # Neighbours differ little, and what differs little deflates well.
+    # Differences of neighbours are small, and deflate well.
     return np.diff(percents, axis=1, prepend=np.uint8(0)).astype(np.uint8).tobytes()

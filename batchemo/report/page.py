@@ -1,9 +1,8 @@
-"""The page itself: one HTML file with its style, its script and its data inside, under a strict Content-Security-Policy.
+"""Renders the page: one HTML file with its style, script and data inline, under a strict Content-Security-Policy.
 
-The charts come from a script of our own: three kinds of them, drawn on canvases, in a tenth of what a library of charts weighs
-(plotly 5.3 MB, Vega 2.3 MB and in need of `eval`, which the policy forbids), and with what no library brings: bands of episodes,
-a cursor that is one with the video's, the keyboard, and words for screen readers. Nothing renders on the server's side, so that
-there is one place that handles untrusted text, and it only ever makes text nodes.
+- Charts are drawn by our own script: chart libraries are large (see docs/benchmarks.md) or need `eval`, which the policy forbids, and
+  lack bands of episodes, a cursor that follows the video, and keyboard and screen reader support.
+- Only the script handles untrusted text, and it only creates text nodes.
 """
 
 from __future__ import annotations
@@ -20,15 +19,12 @@ _SCRIPTS = ("elements", "data", "filters", "chart", "overview", "medium", "page"
 
 
 def render(*, title: str, index: str, timelines: Iterable[str]) -> str:
-    """HTML with the packed `index`, and the packed timelines of its media in their order, or none where they stand in files.
-
-    `title` is any text.
-    """
+    """HTML with the packed `index` and, unless they are in files, the packed timelines of its media in the same order."""
     style, script, template = _assets()
-    inside = list(timelines)
-    # Timelines in files are scripts that our own script loads, which is all that 'strict-dynamic' lets in.
-    sources = f"'{_digest(script)}'" if inside else f"'{_digest(script)}' 'strict-dynamic'"
-    blocks = [_block("index", index), *(_block(f"timeline-{number}", text) for number, text in enumerate(inside))]
+    inline = list(timelines)
+    # Timelines in files are scripts that our own script loads; 'strict-dynamic' allows only these.
+    sources = f"'{_digest(script)}'" if inline else f"'{_digest(script)}' 'strict-dynamic'"
+    blocks = [_block("index", index), *(_block(f"timeline-{number}", text) for number, text in enumerate(inline))]
     policy = (
         f"default-src 'none'; script-src {sources}; style-src '{_digest(style)}'; img-src 'self' file: blob:; media-src 'self' file:; "
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types batchemo"
@@ -37,12 +33,12 @@ def render(*, title: str, index: str, timelines: Iterable[str]) -> str:
 
 
 def as_script(timeline: str) -> str:
-    """A packed timeline as a file that the page loads when its medium is opened."""
+    """A packed timeline as a script file, which the page loads when the medium is opened."""
     return f'batchemoTimeline("{timeline}");\n'
 
 
 def readable_name(name: str) -> str:
-    """A name as people can read it on one line: what is not printable, such as line breaks and turns of direction, is escaped."""
+    """A name on one readable line: unprintable characters, such as line breaks and direction overrides, are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 

@@ -1,4 +1,4 @@
-"""The files below `report/`: the page, and beside it the timelines of its media where they would be too much for one file."""
+"""Writes `report/`: the page and, for many or long media, their timelines in files of their own."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from batchemo.results.catalog import MediumResults, has_results, read_all_media
 from batchemo.results.episodes import GAP_SECONDS, SMOOTH_SECONDS
 from batchemo.results.paths import annotated_path, thumbnails_folder
 
-MOST_MEDIA = 100
-MOST_BYTES = 4_500_000
-"""Of timelines in one page; beyond either it is split, so that it opens at once and can still be sent by mail."""
+MAX_MEDIA = 100
+MAX_BYTES = 4_500_000
+"""Limits of timelines in one page. Beyond either the page is split, so that it opens quickly and can be sent by mail."""
 
 _TIMELINES = "timelines"
 
 STEPS_S = (0.0, 0.1, 0.25, 0.5)
-"""What timelines are averaged over to fit into one page, finest first; the last is what episodes are smoothed by anyway."""
+"""Seconds that timelines are averaged over to fit into one page, finest first; lines are smoothed over the last anyway."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Site:
-    """What was written: `page` to open, and whether the timelines of the `media` stand in files of their own."""
+    """The `page` to open, the number of its `media`, and whether their timelines are in files of their own (`split`)."""
 
     page: Path
     media: int
@@ -52,10 +52,10 @@ class Site:
         return {"page": str(self.page), "media": self.media, "split": self.split}
 
 
-def write_site(results: Path, *, most_media: int = MOST_MEDIA, most_bytes: int = MOST_BYTES) -> Site:
+def write_site(results: Path, *, max_media: int = MAX_MEDIA, max_bytes: int = MAX_BYTES) -> Site:
     """Writes `report/index.html` below `results`. Raises UsageError where there are no results.
 
-    Several runs may end at once, each with a shard of the media: one writes after the other, so that the last one's page has them all.
+    A lock serializes runs that end at the same time, such as shards: the page of the last one has all media.
     """
     if not has_results(results):
         raise no_results(results)
@@ -65,21 +65,21 @@ def write_site(results: Path, *, most_media: int = MOST_MEDIA, most_bytes: int =
         if read_blur_state(results).faces:
             remove_thumbnails(results)
         entries = read_all_media(results)
-        inside = _fitting(results, entries, most_bytes) if len(entries) <= most_media else None
-        if inside is not None:
+        inline = _pack_inline(results, entries, max_bytes) if len(entries) <= max_media else None
+        if inline is not None:
             records = [_record(results, entry, _timeline(results, entry)) for entry in entries]
             shutil.rmtree(folder / _TIMELINES, ignore_errors=True)
         else:
-            records = list(_written(results, entries))
+            records = list(_write_files(results, entries))
         title = readable_name(results.resolve().name)
         last = read_last_run(results, done=[entry.row.media for entry in entries if entry.row.status == "done"])
         index = pack(_index(title, entries, records, last))
-        write_text(folder / "index.html", render(title=title, index=index, timelines=inside or ()))
-    return Site(folder / "index.html", len(entries), inside is None)
+        write_text(folder / "index.html", render(title=title, index=index, timelines=inline or ()))
+    return Site(folder / "index.html", len(entries), inline is None)
 
 
 def remove_thumbnails(results: Path) -> None:
-    """Removes what shows faces, the page that holds them first."""
+    """Removes the thumbnails, and before them the page that contains them."""
     thumbnails = thumbnails_folder(results, "")
     if thumbnails.exists():
         remove_site(results)
@@ -87,28 +87,28 @@ def remove_thumbnails(results: Path) -> None:
 
 
 def remove_site(results: Path) -> None:
-    """Removes the page, which shows media that are no longer meant to be there, until it is built again."""
+    """Removes the page, until it is built again."""
     (results / "report" / "index.html").unlink(missing_ok=True)
     shutil.rmtree(results / "report" / _TIMELINES, ignore_errors=True)
 
 
-def _fitting(results: Path, entries: Sequence[MediumResults], most_bytes: int) -> list[str] | None:
-    """The packed timelines of all media, as fine as fits; None where even the coarsest do not."""
+def _pack_inline(results: Path, entries: Sequence[MediumResults], max_bytes: int) -> list[str] | None:
+    """The packed timelines of all media, averaged as little as the limit allows; None where even the coarsest exceed it."""
     for step_s in STEPS_S:
         packed: list[str] = []
-        room = most_bytes
+        left = max_bytes
         for entry in entries:
             packed.append(pack_timeline(_timeline(results, entry), step_s=step_s))
-            room -= len(packed[-1])
-            if room < 0:
+            left -= len(packed[-1])
+            if left < 0:
                 break
         else:
             return packed
     return None
 
 
-def _written(results: Path, entries: Sequence[MediumResults]) -> Iterator[dict[str, Any]]:
-    """Writes each timeline to its file, and yields what the index says of it. Files of media that are no longer there go."""
+def _write_files(results: Path, entries: Sequence[MediumResults]) -> Iterator[dict[str, Any]]:
+    """Writes each timeline to its file, and yields its record for the index. Removes files of other media."""
     folder = results / "report" / _TIMELINES
     folder.mkdir(parents=True, exist_ok=True)
     wanted = set()
@@ -116,7 +116,7 @@ def _written(results: Path, entries: Sequence[MediumResults]) -> Iterator[dict[s
         timeline = _timeline(results, entry)
         path = folder / _file_name(entry)
         wanted.add(path)
-        # Not synced: the page can be built again, and waiting for the disk ten thousand times takes minutes.
+        # Not synced: ten thousand syncs take minutes, and the page can be built again.
         temporary = temporary_name(path)
         temporary.write_text(as_script(pack_timeline(timeline, step_s=0)), encoding="ascii")
         temporary.replace(path)
@@ -126,12 +126,12 @@ def _written(results: Path, entries: Sequence[MediumResults]) -> Iterator[dict[s
 
 
 def _file_name(entry: MediumResults) -> str:
-    """Short and safe whatever the medium is called."""
+    """A short and safe name."""
     return f"{hashlib.sha256(entry.row.media.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}.js"
 
 
 def _face(results: Path, entry: MediumResults, timeline: Timeline) -> str:
-    """Where the page finds the thumbnail of the longest track that has one, so that its list need not read whole timelines."""
+    """Address of the thumbnail of the longest track that has one, so that the list need not load whole timelines."""
     seen = next((track for track in timeline.tracks if track.thumbnail), None)
     if seen is None:
         return ""
@@ -140,7 +140,7 @@ def _face(results: Path, entry: MediumResults, timeline: Timeline) -> str:
 
 
 def _timeline(results: Path, entry: MediumResults) -> Timeline:
-    """Empty where the tables are not there or broken: the page shows the rest."""
+    """The timeline of a medium; empty where its tables are missing or damaged."""
     try:
         return read_timeline(results, entry.output, entry.labels) if entry.labels else Timeline((), ())
     except (OSError, pa.ArrowException, KeyError):
@@ -148,7 +148,7 @@ def _timeline(results: Path, entry: MediumResults) -> Timeline:
 
 
 def _record(results: Path, entry: MediumResults, timeline: Timeline) -> dict[str, Any]:
-    """What the index knows of a medium."""
+    """The record of a medium in the index."""
     row, copy = entry.row, annotated_path(results, entry.output, entry.row.kind)
     return {
         "name": readable_name(row.media),
@@ -175,7 +175,7 @@ def _record(results: Path, entry: MediumResults, timeline: Timeline) -> dict[str
 def _index(title: str, entries: Sequence[MediumResults], records: list[dict[str, Any]], last: LastRun | None) -> dict[str, Any]:
     labels = list(dict.fromkeys(label for entry in entries for label in entry.labels)) or list(EMOTIONS)
     for record in records:
-        # The page's labels are those of all media together; most results have one set, and need not repeat it.
+        # Indices into the labels of all media; left empty in the usual case that all have the same.
         record["labels"] = [] if list(record["labels"]) == labels else [labels.index(label) for label in record["labels"]]
     run = None
     if last:

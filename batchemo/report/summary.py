@@ -1,4 +1,4 @@
-"""The first answers that results give: how many, who, which emotions and when, by medium and in total."""
+"""Summarizes results: counts, shares of emotions and a coarse timeline for each medium, and the total."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from batchemo.errors import UsageError, suggestion
 from batchemo.results.load import load, open_table
 
 STEPS = 24
-"""Steps of a medium's course: as many blocks as fit beside the rest of the table."""
+"""Steps of a medium's timeline: as many as fit beside the other columns of the table."""
 
 _NUMBERS = ("frames", "faces", "tracks", "duration_s", "uncertain")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FaceCounts:
-    """Figures of one medium, or of all. `shares` is each emotion's share of the faces that are not uncertain, 0 to 1."""
+    """Counts of one medium, or of all. `shares`: each emotion's share of the faces that are not uncertain, 0 to 1."""
 
     frames: int
     faces: int
@@ -38,9 +38,9 @@ class FaceCounts:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class EmotionCourse:
-    """How a medium went, in equal steps of `step_s` seconds: the emotion that is most probable in the mean of all faces of the step,
-    and that mean. Empty and 0 where nobody is in view."""
+class EmotionTimeline:
+    """A medium in equal steps of `step_s` seconds: the emotion with the highest mean probability over all faces of the step, and that
+    mean; empty and 0 where no face is in view."""
 
     step_s: float
     emotions: tuple[str, ...]
@@ -49,11 +49,13 @@ class EmotionCourse:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MediumSummary:
+    """Counts and timeline of one medium; `message` says why it failed."""
+
     media: str
     status: str
     message: str
     count: FaceCounts
-    course: EmotionCourse
+    course: EmotionTimeline
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,19 +90,19 @@ class Summary:
 
 
 def summarise(results: Path) -> Summary:
-    """Reads the tables file by file, so that memory holds one at a time. Raises UsageError where `results` holds none."""
+    """Summarizes all media, one table in memory at a time. Raises UsageError where there are no results."""
     rows = load(results, table="media").sort_values("media").to_dict("records")
     faces = open_table(results, table="faces")
     labels = [name.removeprefix("p_") for name in faces.schema.names if name.startswith("p_")]
     found = {str(row["media"]): _Tally(row, len(labels)) for row in rows}
     total = np.zeros(len(labels), np.int64)
-    for name, times, uncertain, probabilities in _parts(faces, labels):
+    for name, times, uncertain, probabilities in _rows_by_medium(faces, labels):
         if name in found:
             found[name].add(times, uncertain, probabilities)
     for tally in found.values():
         total += tally.certain
     media = tuple(
-        MediumSummary(str(row["media"]), str(row["status"]), str(row["message"]), tally.count(labels), tally.course(labels))
+        MediumSummary(str(row["media"]), str(row["status"]), str(row["message"]), tally.count(labels), tally.timeline(labels))
         for row, tally in zip(rows, found.values(), strict=True)
     )
     counts = [medium.count for medium in media]
@@ -118,7 +120,7 @@ def summarise(results: Path) -> Summary:
 
 
 class _Tally:
-    """Counts of one medium's rows as they come."""
+    """Counts the rows of one medium as they come."""
 
     def __init__(self, row: dict[Any, Any], labels: int) -> None:
         self._row = row
@@ -130,7 +132,7 @@ class _Tally:
 
     def add(self, times: NDArray[np.float64], uncertain: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> None:
         length = float(self._row["duration_s"]) or 1.0
-        # A time on the border of a step must not fall short of it by rounding.
+        # Rounding must not move a time on the border of a step into the one before.
         steps = np.clip((times / length * self._steps + 1e-6).astype(np.int64), 0, self._steps - 1)
         np.add.at(self._sums, steps, probabilities)
         self._faces += np.bincount(steps, minlength=self._steps)
@@ -148,19 +150,19 @@ class _Tally:
             shares=_shares(self.certain, labels),
         )
 
-    def course(self, labels: list[str]) -> EmotionCourse:
+    def timeline(self, labels: list[str]) -> EmotionTimeline:
         means = self._sums / np.maximum(self._faces, 1)[:, None]
         leading = means.argmax(axis=1) if labels else np.zeros(self._steps, np.int64)
         seen = self._faces > 0
-        return EmotionCourse(
+        return EmotionTimeline(
             step_s=float(self._row["duration_s"]) / self._steps,
             emotions=tuple(labels[best] if here else "" for best, here in zip(leading, seen, strict=True)),
             probabilities=tuple(round(float(means[i, best]), 4) if seen[i] else 0.0 for i, best in enumerate(leading)),
         )
 
 
-def _parts(faces: Any, labels: list[str]) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]]:
-    """Rows of `faces` by medium: name, times (N), whether uncertain (N), probabilities (N x labels; 0 for labels that it lacks)."""
+def _rows_by_medium(faces: Any, labels: list[str]) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]]:
+    """Yields, by medium: name, times (N), uncertain flags (N), probabilities (N x labels; 0 for labels that its weights lack)."""
     columns = ["media", "time_s", "uncertain", *(f"p_{label}" for label in labels)]
     for batch in faces.to_batches(columns=columns):
         if not batch.num_rows:

@@ -1,4 +1,4 @@
-"""The timeline of one medium as the page needs it: what stands in its tables, by track."""
+"""The timeline of one medium for the page: faces, episodes and thumbnails by track."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from batchemo.results.paths import table_path, thumbnails_folder
 from batchemo.results.schema import Table
 
 CONFIDENCE_STEPS = 10
-"""Faces are counted by tenths of confidence, which is what the page's filter can be set to."""
+"""Faces are counted by tenths of confidence, the steps of the page's filter."""
 
 STRIP_CELLS = 48
-"""Pieces of a medium's length in its small strip."""
+"""Cells of a medium's timeline strip in the list."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Track:
-    """The N faces of one track by time: `times_s` float64 N, `probabilities` float32 N x K; `thumbnail` is a JPEG or empty.
+    """The N faces of one track by time.
 
-    `episodes` are (index of the label, start, apex and end in seconds, peak probability).
+    - `times_s`: float64, N; `probabilities`: float32, N x K.
+    - `episodes`: (index of the label, start, apex and end in seconds, peak probability).
+    - `best_s`: time of the best frame; `thumbnail`: JPEG, or empty.
     """
 
     track_id: int
@@ -37,7 +39,7 @@ class Track:
     thumbnail: bytes
 
     def every(self, step_s: float) -> Track:
-        """The same with probabilities and times averaged over `step_s` seconds; 0 changes nothing."""
+        """This track with probabilities and times averaged over `step_s` seconds; 0 changes nothing."""
         if not step_s or not len(self.times_s):
             return self
         starts = np.flatnonzero(np.diff(np.floor(self.times_s / step_s), prepend=-1.0))
@@ -62,8 +64,8 @@ class Timeline:
         return found
 
     def strip(self, duration_s: float) -> list[int]:
-        """For each of `STRIP_CELLS` equal parts of the medium the label with most probability in it, times `CONFIDENCE_STEPS`, plus
-        the step that the confidence of its faces reaches at most; -1 where nobody is seen."""
+        """`STRIP_CELLS` values: index of the label with the highest summed probability in the cell, times `CONFIDENCE_STEPS`, plus the
+        highest confidence step of its faces; -1 where no face is in view."""
         sums = np.zeros((STRIP_CELLS, len(self.labels)))
         steps = np.zeros((STRIP_CELLS, len(self.labels)), int)
         for track in self.tracks:
@@ -78,13 +80,13 @@ class Timeline:
 
 
 def confidence_steps(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Which of `CONFIDENCE_STEPS` the greatest of each row's probabilities (N x K) reaches, N."""
+    """The confidence step, 0 to `CONFIDENCE_STEPS` - 1, of each row of probabilities (N x K)."""
     reached: NDArray[np.int64] = (probabilities.max(axis=1) * CONFIDENCE_STEPS + 1e-6).astype(np.int64)
     return reached.clip(max=CONFIDENCE_STEPS - 1)
 
 
 def read_timeline(results: Path, output: str, labels: Sequence[str]) -> Timeline:
-    """Raises OSError or pyarrow's ArrowException where the tables cannot be read."""
+    """Reads the timeline of a medium. Raises OSError or pyarrow's ArrowException where its tables cannot be read."""
     probabilities = [f"p_{label}" for label in labels]
     faces = _columns(results, "faces", output, ["track_id", "frame_index", "time_s", *probabilities])
     episodes = _episodes(results, output, labels)

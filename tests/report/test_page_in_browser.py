@@ -75,13 +75,13 @@ def test_overview_says_what_there_is(browser: Browser, page: str) -> None:
     text = browser.run("return document.getElementById('overview').innerText")
     assert browser.run("return document.title") == "results & <b>more · batchemo"
     for part in (
-        "What failed",
+        "Failed media",
         "is empty (0 bytes)",
         "nightly: 1 medium analysed",
-        "Failing since then: <b>empty</b>.mp4",
-        "Mended since then: angry.mp4",
-        "Not there any more: g<o>ne.mp4",
-        "Unlike earlier runs",
+        "Newly failed: <b>empty</b>.mp4",
+        "Failed before, now done: angry.mp4",
+        "Deleted or moved: g<o>ne.mp4",
+        "Drift from earlier runs",
         "share of <i>angry</i> faces: 90%, usually 10% (5% to 15% in 9 runs)",
     ):
         assert part in text
@@ -182,7 +182,7 @@ def test_filters(browser: Browser, page: str) -> None:
     assert browser.run("return document.querySelector('[role=status]').textContent") == "1 of 9 media"
     browser.click(".chip:nth-child(1)")
     browser.click(".chip:nth-child(5)")
-    told = browser.run("return [...document.querySelectorAll('.mostly')].map((each) => each.textContent.replace(/\\s+/g, ' '))")
+    told = browser.run("return [...document.querySelectorAll('.dominant')].map((each) => each.textContent.replace(/\\s+/g, ' '))")
     assert sorted(told) == ["sad 50 %"] * 5, "of what was chosen, and not of what there is more of"
     browser.click(".chip:nth-child(5)")
     browser.click(".chip:nth-child(3)")
@@ -210,14 +210,14 @@ def test_a_row_is_a_link_and_media_lead_to_the_next(browser: Browser, page: str)
     browser.open(page)
     title = "return document.querySelector('#medium h1')?.textContent"
     names = names_shown(browser)
-    browser.click(".media tbody tr:nth-child(1) .mostly")
+    browser.click(".media tbody tr:nth-child(1) .dominant")
     browser.wait(f"{title} === arguments[0]", names[0])
-    place = "return document.querySelector('.beside').innerText.replace(/\\s+/g, ' ')"
+    place = "return document.querySelector('.pager').innerText.replace(/\\s+/g, ' ')"
     assert browser.run(place) == f"Previous 1 of {len(names)} Next"
-    assert browser.run("return document.querySelectorAll('.beside a').length") == 1, "nothing comes before the first"
-    browser.click(".beside a[rel=next]")
+    assert browser.run("return document.querySelectorAll('.pager a').length") == 1, "nothing comes before the first"
+    browser.click(".pager a[rel=next]")
     browser.wait(f"{title} === arguments[0]", names[1])
-    browser.click(".beside a[rel=prev]")
+    browser.click(".pager a[rel=prev]")
     browser.wait(f"{title} === arguments[0]", names[0])
 
 
@@ -255,7 +255,7 @@ def test_screen_readers_get_words_and_tables(browser: Browser, page: str) -> Non
     browser.open(page)
     strip = browser.run("return [...document.querySelectorAll('.strip svg')].map((each) => each.getAttribute('aria-label'))")
     assert "happy, then sad" in strip
-    assert "angry 17" in browser.run("return document.querySelector('.mix').getAttribute('aria-label')").replace("\u202f", " ")
+    assert "angry 17" in browser.run("return document.querySelector('.distribution').getAttribute('aria-label')").replace("\u202f", " ")
 
 
 def test_themes(browser: Browser, page: str) -> None:
@@ -308,7 +308,7 @@ def test_a_page_that_keeps_means_alone_says_so(browser: Browser, results: Path) 
     assert "means over" not in browser.run(told)
     packed = re.findall(r'id="timeline-\d+">([^<]*)<', site.page.read_text())
     try:
-        site = write_site(results, most_bytes=sum(map(len, packed)) - 1)
+        site = write_site(results, max_bytes=sum(map(len, packed)) - 1)
         open_medium(browser, site.page.as_uri(), HOSTILE[0])
         assert re.search(r"raw values are means over 0\.\d+ s", browser.run(told))
     finally:
@@ -316,11 +316,11 @@ def test_a_page_that_keeps_means_alone_says_so(browser: Browser, results: Path) 
 
 
 def test_a_split_page_loads_timelines_as_they_are_opened(browser: Browser, results: Path) -> None:
-    site = write_site(results, most_media=1)
+    site = write_site(results, max_media=1)
     try:
         open_medium(browser, site.page.as_uri(), HOSTILE[0])
         assert browser.run("return document.querySelectorAll('.chart').length") == 2
-        browser.run("document.querySelector('.ways a').click()")
+        browser.run("document.querySelector('.navigation a').click()")
         browser.wait("return [...document.querySelectorAll('.face img')].some((image) => image.naturalWidth > 0)")
         sources = browser.run("return [...document.querySelectorAll('.face img')].map((image) => image.src)")
         assert len(sources) == len(HOSTILE) + 1, "of all but those without a face"

@@ -185,14 +185,14 @@ def test_a_hundred_films_of_minutes_fit_into_one_page(tmp_path: Path) -> None:
 def test_too_much_for_one_page_is_split_and_joined_again(results: Path) -> None:
     alone = write_site(results)
     whole = alone.page.stat().st_size
-    split = write_site(results, most_bytes=1000)
+    split = write_site(results, max_bytes=1000)
     assert (alone.split, split.split) == (False, True)
     page = Page(split.page.read_text(encoding="utf-8"))
     assert split.page.stat().st_size < whole
     assert "'strict-dynamic'" in page.policy
     stale = results / "report" / "timelines" / "stale.js"
     stale.write_text("")
-    assert write_site(results, most_media=3).split
+    assert write_site(results, max_media=3).split
     assert not stale.exists()
     media = index_of(page)["media"]
     texts = [(results / "report" / medium["file"]).read_text() for medium in media]
@@ -288,7 +288,7 @@ def test_runs_that_end_at_once_write_one_after_the_other(tmp_path: Path) -> None
     for name in ("a.mp4", "b.mp4"):
         write_medium(tmp_path, Medium(tmp_path / name, name, name, "video"), [[("happy", 0.9)]], run_id="x", frames=10)
     with ThreadPoolExecutor() as pool:
-        sites = list(pool.map(lambda _: write_site(tmp_path, most_media=1), range(8)))
+        sites = list(pool.map(lambda _: write_site(tmp_path, max_media=1), range(8)))
     assert all(site.split for site in sites)
     media = index_of(Page(sites[0].page.read_text()))["media"]
     assert all((tmp_path / "report" / medium["file"]).is_file() for medium in media)
@@ -297,7 +297,7 @@ def test_runs_that_end_at_once_write_one_after_the_other(tmp_path: Path) -> None
 def test_the_command_needs_neither_torch_nor_a_decoder(results: Path) -> None:
     script = (
         "import sys\nfrom batchemo.cli.main import main_app\n"
-        f"try:\n    app(['report', {str(results)!r}, '--json'])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        f"try:\n    main_app(['report', {str(results)!r}, '--json'])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "print(*[name for name in ('torch', 'cv2', 'av', 'decord') if name in sys.modules], file=sys.stderr)"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-// Unpacks what batchemo/report/packing.py has packed, and reads values off it.
+// Unpacks the data that batchemo/report/packing.py packed, and computes values from it.
 
 const TICKS_A_SECOND = 10000;
 let index = null;
@@ -15,20 +15,20 @@ async function readIndex() {
   index = (await unpack(document.getElementById("index").textContent)).header;
   index.media.forEach((medium, number) => {
     medium.number = number;
-    medium.found = medium.name.toLowerCase();
+    medium.searchText = medium.name.toLowerCase();
     medium.timeline = null;
   });
 }
 
-// Timelines stand in this page or in files beside it; either way each is read once.
+// Timelines are in this page or in files beside it; each is read once.
 
 function timelineOf(medium) {
-  medium.timeline ??= textOf(medium).then(unpack).then((packed) => readTimeline(medium, packed));
+  medium.timeline ??= packedText(medium).then(unpack).then((packed) => readTimeline(medium, packed));
   medium.timeline.catch(() => { medium.timeline = null; });
   return medium.timeline;
 }
 
-function isInside(medium) {
+function isInline(medium) {
   return !medium.file;
 }
 
@@ -37,19 +37,19 @@ const policy = globalThis.trustedTypes?.createPolicy("batchemo", { createScriptU
 
 globalThis.batchemoTimeline = (text) => loading.get(document.currentScript)?.(text);
 
-function textOf(medium) {
-  if (isInside(medium)) return Promise.resolve(document.getElementById(`timeline-${medium.number}`).textContent);
+function packedText(medium) {
+  if (isInline(medium)) return Promise.resolve(document.getElementById(`timeline-${medium.number}`).textContent);
   return new Promise((resolve, reject) => {
     const script = document.createElement("script");
-    const ended = (act, value) => { loading.delete(script); script.remove(); act(value); };
-    loading.set(script, (text) => ended(resolve, text));
-    script.addEventListener("error", () => ended(reject, new Error(`${medium.file} cannot be read`)));
+    const settle = (callback, value) => { loading.delete(script); script.remove(); callback(value); };
+    loading.set(script, (text) => settle(resolve, text));
+    script.addEventListener("error", () => settle(reject, new Error(`${medium.file} cannot be read`)));
     script.src = policy ? policy.createScriptURL(medium.file) : medium.file;
     document.head.append(script);
   });
 }
 
-// Tables count from a medium's first frame; the page, as its player, from where sound or pictures begin.
+// Time 0 is the first frame in the tables; here, as in the player, it is where sound or pictures begin.
 function readTimeline(medium, { header, content }) {
   let at = 0;
   const take = (length) => content.slice(at, (at += length));
@@ -59,7 +59,7 @@ function readTimeline(medium, { header, content }) {
     const times = new Float64Array(track.n);
     for (let i = 0, sum = 0; i < track.n; i++) times[i] = medium.starts + (sum += ticks[i]) / TICKS_A_SECOND;
     const values = index.labels.map(() => null);
-    for (let own = 0; own < header.labels; own++) values[label(own)] = undone(take(track.n));
+    for (let own = 0; own < header.labels; own++) values[label(own)] = decodeDeltas(take(track.n));
     const thumbnail = take(track.thumbnail);
     return {
       id: track.id,
@@ -67,9 +67,9 @@ function readTimeline(medium, { header, content }) {
       best: medium.starts + track.best,
       times,
       values,
-      sums: values.map((percents) => percents && summed(percents)),
+      sums: values.map((percents) => percents && prefixSums(percents)),
       gap: longestGap(times),
-      peaks: peaksOf(values, track.n),
+      peaks: peakPercents(values, track.n),
       episodes: track.episodes.map(([own, start, apex, end, peak]) => ({ label: label(own), start: medium.starts + start, apex: medium.starts + apex, end: medium.starts + end, peak })),
       thumbnail: thumbnail.length ? URL.createObjectURL(new Blob([thumbnail], { type: "image/jpeg" })) : "",
     };
@@ -77,8 +77,8 @@ function readTimeline(medium, { header, content }) {
   return { step: header.step, tracks };
 }
 
-// By label the greatest probability, in percent, of the faces that it leads; -1 where it leads none.
-function peaksOf(values, length) {
+// By label, the highest probability, in percent, of the faces where it is the most probable one; -1 if there are none.
+function peakPercents(values, length) {
   const peaks = values.map(() => -1);
   for (let i = 0; i < length; i++) {
     let best = -1;
@@ -88,25 +88,25 @@ function peaksOf(values, length) {
   return peaks;
 }
 
-function undone(differences) {
+function decodeDeltas(differences) {
   for (let i = 1; i < differences.length; i++) differences[i] += differences[i - 1];
   return differences;
 }
 
-function summed(percents) {
+function prefixSums(percents) {
   const sums = new Float64Array(percents.length + 1);
   for (let i = 0; i < percents.length; i++) sums[i + 1] = sums[i] + percents[i];
   return sums;
 }
 
-// As batchemo.episodes has it: half a second, or one and a half usual steps where faces are sampled more seldom.
+// As in batchemo.episodes: half a second, or 1.5 median steps where faces are sparse.
 function longestGap(times) {
   const steps = Float64Array.from(times.subarray(1), (time, i) => time - times[i]).sort();
   return Math.max(index.gap, 1.5 * (steps[steps.length >> 1] ?? 0)) + 1e-6;
 }
 
 // The first index whose time is not before the given one.
-function firstAt(times, time) {
+function lowerBound(times, time) {
   let low = 0;
   let high = times.length;
   while (low < high) {
@@ -117,16 +117,16 @@ function firstAt(times, time) {
   return low;
 }
 
-// Means of all probabilities (0 to 1, by label) within `seconds` around `time`; null where the track is out of view.
-function valuesAt(track, time, seconds) {
-  const first = firstAt(track.times, time - seconds / 2 - 1e-6);
-  const last = firstAt(track.times, time + seconds / 2 + 1e-6);
+// Mean probabilities (0 to 1, by label) within `seconds` around `time`; null where the track is out of view.
+function meansAt(track, time, seconds) {
+  const first = lowerBound(track.times, time - seconds / 2 - 1e-6);
+  const last = lowerBound(track.times, time + seconds / 2 + 1e-6);
   if (first < last) return track.sums.map((sums) => (sums ? (sums[last] - sums[first]) / (last - first) / 100 : 0));
   if (!first || first === track.times.length || track.times[first] - track.times[first - 1] > track.gap) return null;
   const near = time - track.times[first - 1] < track.times[first] - time ? first - 1 : first;
   return track.values.map((percents) => (percents ? percents[near] / 100 : 0));
 }
 
-function greatest(values) {
+function argmax(values) {
   return values.reduce((best, value, i) => (value > values[best] ? i : best), 0);
 }

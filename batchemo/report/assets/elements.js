@@ -1,4 +1,4 @@
-// Makes elements. Text only ever becomes text nodes, so that names of files stay text.
+// Creates elements. Text only ever becomes text nodes, so that file names stay text.
 
 const SVG_NAMES = "http://www.w3.org/2000/svg";
 
@@ -21,8 +21,8 @@ function fill(element, attributes, children) {
   return element;
 }
 
-// A name, which may be broken after its separators, and whose direction of writing cannot reach beyond it.
-function named(text) {
+// A name: lines may break after its separators, and its writing direction is isolated.
+function nameNode(text) {
   return make("bdi", {}, text.split(/(?<=[/_-])/).flatMap((part, i) => (i ? [make("wbr"), part] : [part])));
 }
 
@@ -30,25 +30,25 @@ function swatch(label) {
   return make("span", { class: "swatch", style: { "--colour": index.colours[label] } });
 }
 
-function emotion(label) {
+function emotionLabel(label) {
   return make("span", { class: "emotion" }, swatch(label), index.labels[label]);
 }
 
-// Words for numbers.
+// Numbers as text.
 
-function percent(share) {
+function formatPercent(share) {
   return `${Math.round(100 * share)}\u202f%`;
 }
 
-function count(number) {
+function formatCount(number) {
   return number.toLocaleString("en");
 }
 
-function several(number, one, many) {
-  return `${count(number)} ${number === 1 ? one : many}`;
+function formatPlural(number, one, many) {
+  return `${formatCount(number)} ${number === 1 ? one : many}`;
 }
 
-function clock(seconds, digits = 1) {
+function formatTime(seconds, digits = 1) {
   const whole = Math.max(0, Number(seconds.toFixed(digits)));
   const minutes = Math.floor(whole / 60) % 60;
   const hours = Math.floor(whole / 3600);
@@ -56,7 +56,7 @@ function clock(seconds, digits = 1) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
 }
 
-function moment(iso) {
+function formatDate(iso) {
   const date = new Date(iso);
   return Number.isNaN(date.getTime()) ? iso : date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 }

@@ -1,68 +1,68 @@
-// One medium: its annotated copy, and a timeline for each track that seeks in it.
+// One medium: its annotated copy, and a timeline for each track. A click on a timeline seeks in the copy.
 
-const MOST_TRACKS = 30;
-const SHORTEST_VIEW = 0.5;
-// Seconds: a little later than a frame begins, or rounding would show the one before.
-const INTO_FRAME = 0.002;
-// Seconds: what is less, nobody sees.
-const WORTH_SAYING = 0.05;
-const HINT = "Lines are probabilities, pale where less confident than chosen; bands are episodes. Click or drag to go there, or step with the arrow keys.";
+const TRACKS_PER_PAGE = 30;
+const MIN_RANGE_S = 0.5;
+// Seconds after the start of a frame to seek to: rounding would show the one before.
+const SEEK_OFFSET_S = 0.002;
+// Seconds: a smaller start offset is not visible.
+const MIN_START_OFFSET_S = 0.05;
+const HINT = "Lines: smoothed probabilities, pale below the minimum confidence. Bands: episodes. Click or drag to seek; arrow keys step through frames.";
 
-function buildMedium(root, medium, place) {
-  const view = { from: 0, to: 0, cursor: 0, length: medium.starts + Math.max(medium.seconds, 0.04), raw: false, person: place.person ?? "" };
+function buildMedium(root, medium, target) {
+  const view = { from: 0, to: 0, cursor: 0, length: medium.starts + Math.max(medium.seconds, 0.04), raw: false, person: target.person ?? "" };
   view.to = view.length;
   const buttons = emotionButtons(changed);
   const mix = make("div");
   const people = make("div", { class: "people" });
   const now = make("p", { class: "now number", "aria-live": "off" });
-  const stage = buildStage(medium, follow);
+  const player = buildPlayer(medium, follow);
   const toolbar = make("div", { class: "filters" });
   const hint = make("p", { class: "hint soft", hidden: true }, HINT);
   let charts = [];
-  let shown = MOST_TRACKS;
+  let shown = TRACKS_PER_PAGE;
   let timeline = null;
 
   root.replaceChildren();
   fill(root, {}, [
-    ways(medium),
-    make("h1", { tabindex: -1 }, named(medium.name)),
-    make("p", { class: "soft facts" }, facts(medium)),
-    medium.message ? make("p", { class: medium.status === "failed" ? "problem" : "remark" }, named(medium.message)) : null,
-    make("div", { class: "medium" }, make("div", { class: "stage" }, stage.element, now), make("div", { class: "side" }, medium.faces ? [mix, buttons.element, toolbar, hint] : null, people)),
+    navigation(medium),
+    make("h1", { tabindex: -1 }, nameNode(medium.name)),
+    make("p", { class: "soft facts" }, factsText(medium)),
+    medium.message ? make("p", { class: medium.status === "failed" ? "problem" : "remark" }, nameNode(medium.message)) : null,
+    make("div", { class: "medium" }, make("div", { class: "player" }, player.element, now), make("div", { class: "side" }, medium.faces ? [mix, buttons.element, toolbar, hint] : null, people)),
   ]);
-  people.append(make("p", { class: "soft" }, "Reading the timeline …"));
+  people.append(make("p", { class: "soft" }, "Loading the timeline …"));
   timelineOf(medium).then((found) => {
     timeline = found;
     toolbar.replaceChildren(...tools());
     hint.hidden = medium.kind !== "video";
-    if (timeline.step) hint.append(` To keep the page small, raw values are means over ${timeline.step} s; the tables hold every face.`);
-    if (place.time !== null) seek(place.time);
+    if (timeline.step) hint.append(` To keep this page small, raw values are means over ${timeline.step} s; the tables hold every face.`);
+    if (target.time !== null) seek(target.time);
     changed();
-  }, (error) => people.replaceChildren(make("p", { class: "problem" }, `${error.message}; build the page again with: batchemo report`)));
+  }, (error) => people.replaceChildren(make("p", { class: "problem" }, `${error.message}; rebuild the page with: batchemo report`)));
   return changed;
 
   function tools() {
-    const names = [["", "everyone"], ...timeline.tracks.map((track) => [String(track.id), `person ${track.id}`])];
+    const names = [["", "all"], ...timeline.tracks.map((track) => [String(track.id), `person ${track.id}`])];
     const raw = make("input", { type: "checkbox", onchange: (event) => { view.raw = event.target.checked; redraw(); } });
-    const button = (name, text, act) => make("button", { type: "button", class: "quiet", "aria-label": name, title: name, onclick: act }, text);
+    const button = (name, text, onclick) => make("button", { type: "button", class: "quiet", "aria-label": name, title: name, onclick }, text);
     return [
       confidenceSlider(changed),
-      timeline.tracks.length > 1 ? selection("Person", names, view.person, (value) => { view.person = value; changed(); }) : null,
-      medium.kind === "video" && timeline.tracks.length ? make("label", { class: "field check", title: "The probabilities of each face, before they are averaged over time" }, raw, "Raw values") : null,
+      timeline.tracks.length > 1 ? selectField("Person", names, view.person, (value) => { view.person = value; changed(); }) : null,
+      medium.kind === "video" && timeline.tracks.length ? make("label", { class: "field check", title: "Also show the probabilities of each face before smoothing" }, raw, "Raw values") : null,
       medium.kind === "video" && timeline.tracks.length
-        ? make("div", { class: "zoom", role: "group", "aria-label": "What is in view" }, 
+        ? make("div", { class: "zoom", role: "group", "aria-label": "Visible time range" },
             button("Earlier", "‹", () => pan(-0.5)),
             button("Later", "›", () => pan(0.5)),
             button("Zoom out", "−", () => zoom(2)),
             button("Zoom in", "+", () => zoom(0.5)),
-            button("All of it", "All", () => zoom(Infinity)))
+            button("Whole video", "All", () => zoom(Infinity)))
         : null,
     ].filter(Boolean);
   }
 
   function changed() {
     const totals = facesByLabel(medium);
-    mix.replaceChildren(mixBar(totals));
+    mix.replaceChildren(distributionBar(totals));
     buttons.update(totals);
     if (!timeline) return;
     const wanted = timeline.tracks.filter((track) => (view.person === "" || String(track.id) === view.person) && shows(track));
@@ -71,19 +71,19 @@ function buildMedium(root, medium, place) {
     redraw();
   }
 
-  // By emotion: tracks with a face that shows a chosen one.
+  // Whether a face of the track shows a selected emotion.
   function shows(track) {
-    return !chosen.emotions.size || [...chosen.emotions].some((label) => track.peaks[label] >= Math.round(100 * chosen.confidence));
+    return !filters.emotions.size || [...filters.emotions].some((label) => track.peaks[label] >= Math.round(100 * filters.confidence));
   }
 
   function list(wanted) {
     const build = medium.kind === "video" ? trackCard : faceCard;
-    const cards = wanted.slice(0, shown).map((track) => build(track, view, { seek, hover, play: stage.play, zoom, pan }));
+    const cards = wanted.slice(0, shown).map((track) => build(track, view, { seek, hover, play: player.play, zoom, pan }));
     charts = cards.map((card) => card.chart);
     people.replaceChildren(...cards.map((card) => card.element));
-    if (!wanted.length) people.append(make("p", { class: "soft" }, timeline.tracks.length ? "Nobody shows what was chosen." : nobody(medium)));
+    if (!wanted.length) people.append(make("p", { class: "soft" }, timeline.tracks.length ? "No person matches the filters." : noFaceText(medium)));
     if (wanted.length > shown) {
-      people.append(make("button", { type: "button", class: "quiet", onclick: () => { shown += MOST_TRACKS; changed(); } }, `Show more of ${several(wanted.length, "person", "people")}`));
+      people.append(make("button", { type: "button", class: "quiet", onclick: () => { shown += TRACKS_PER_PAGE; changed(); } }, `Show more (${formatPlural(wanted.length, "person", "people")} in all)`));
     }
   }
 
@@ -94,126 +94,126 @@ function buildMedium(root, medium, place) {
 
   function move(time) {
     view.cursor = time;
-    if (medium.kind === "video") now.textContent = timeline?.tracks.length ? `${clock(time, 2)} of ${clock(view.length, 0)}` : "";
+    if (medium.kind === "video") now.textContent = timeline?.tracks.length ? `${formatTime(time, 2)} of ${formatTime(view.length, 0)}` : "";
     for (const chart of charts) {
-      chart.place(time);
-      chart.say(null);
+      chart.placeCursor(time);
+      chart.showValues(null);
     }
   }
 
-  // The video's own time; what is in view goes along with it, unless the user looks elsewhere.
+  // Moves the cursor to the video's time, and the visible range with it, unless the user has moved that elsewhere.
   function follow(time) {
-    const inside = (moment) => moment >= view.from && moment <= view.to;
-    if (inside(view.cursor) && !inside(time)) look(time - (view.to - view.from) / 10, view.to - view.from);
+    const inside = (each) => each >= view.from && each <= view.to;
+    if (inside(view.cursor) && !inside(time)) showRange(time - (view.to - view.from) / 10, view.to - view.from);
     move(time);
   }
 
   function seek(time) {
     time = Math.min(Math.max(time, 0), view.length);
     const span = view.to - view.from;
-    if (time < view.from || time > view.to) look(time - span / 2, span);
+    if (time < view.from || time > view.to) showRange(time - span / 2, span);
     move(time);
-    stage.seek(time);
+    player.seek(time);
   }
 
   function hover(chart, time) {
-    chart.say(time);
+    chart.showValues(time);
   }
 
-  function look(from, span) {
+  function showRange(from, span) {
     view.from = Math.min(Math.max(from, 0), view.length - span);
     view.to = view.from + span;
     for (const chart of charts) chart.draw();
   }
 
-  // By a share of what is in view.
+  // By a share of the visible range.
   function pan(share) {
     const span = view.to - view.from;
-    look(view.from + share * span, span);
+    showRange(view.from + share * span, span);
     move(view.cursor);
   }
 
   function zoom(factor) {
-    const span = Math.min(Math.max((view.to - view.from) * factor, SHORTEST_VIEW), view.length);
-    look(view.cursor - span / 2, span);
+    const span = Math.min(Math.max((view.to - view.from) * factor, MIN_RANGE_S), view.length);
+    showRange(view.cursor - span / 2, span);
     move(view.cursor);
   }
 }
 
-// To the list, and to the medium before and after this one among those that the list shows.
-function ways(medium) {
-  const media = shownMedia().map((each) => each.medium);
+// Links to the list, and to the previous and next medium of the filtered list.
+function navigation(medium) {
+  const media = filteredMedia().map((each) => each.medium);
   const at = media.indexOf(medium);
-  const beside = (name, sign, other) => (other ? make("a", { href: addressOf(other), rel: name.toLowerCase(), title: other.name }, sign) : make("span", { class: "soft" }, sign));
+  const neighbour = (name, sign, other) => (other ? make("a", { href: addressOf(other), rel: name.toLowerCase(), title: other.name }, sign) : make("span", { class: "soft" }, sign));
   return make(
     "nav",
-    { class: "ways", "aria-label": "Media" },
+    { class: "navigation", "aria-label": "Media" },
     make("a", { href: "#" }, "← All media"),
-    at < 0 || media.length < 2 ? null : make("span", { class: "beside" }, beside("Prev", "Previous", media[at - 1]), make("span", { class: "soft number" }, `${count(at + 1)} of ${count(media.length)}`), beside("Next", "Next", media[at + 1])),
+    at < 0 || media.length < 2 ? null : make("span", { class: "pager" }, neighbour("Prev", "Previous", media[at - 1]), make("span", { class: "soft number" }, `${formatCount(at + 1)} of ${formatCount(media.length)}`), neighbour("Next", "Next", media[at + 1])),
   );
 }
 
-function facts(medium) {
+function factsText(medium) {
   const video = medium.kind === "video";
   if (!medium.frames) return video ? "video" : "picture";
   return [
-    video ? `video, ${clock(medium.seconds)}` : "picture",
+    video ? `video, ${formatTime(medium.seconds)}` : "picture",
     medium.width ? `${medium.width} × ${medium.height} pixels` : "",
-    video ? several(medium.frames, "frame", "frames") : "",
-    several(medium.faces, "face", "faces"),
-    video ? several(medium.tracks, "person", "people") : "",
-    medium.starts >= WORTH_SAYING ? `first frame at ${clock(medium.starts, 2)}, from where the tables count` : "",
+    video ? formatPlural(medium.frames, "frame", "frames") : "",
+    formatPlural(medium.faces, "face", "faces"),
+    video ? formatPlural(medium.tracks, "person", "people") : "",
+    medium.starts >= MIN_START_OFFSET_S ? `first frame at ${formatTime(medium.starts, 2)} (time 0 in the tables)` : "",
   ].filter(Boolean).join(" · ");
 }
 
-function nobody(medium) {
-  if (medium.status === "failed" && !medium.frames) return "Nothing of it could be analysed.";
-  return `No face was found. Those below ${medium.least} pixels were not searched for (--min-face-px), and those from the side, from behind or upside down are not found.`;
+function noFaceText(medium) {
+  if (medium.status === "failed" && !medium.frames) return "This medium could not be analysed.";
+  return `No face was found. Faces smaller than ${medium.least} pixels are skipped (--min-face-px); faces in profile, turned away or upside down are missed.`;
 }
 
-// The annotated copy; `moved` is told where a video stands.
-function buildStage(medium, moved) {
+// The annotated copy; calls `moved` with the time of a video as it plays.
+function buildPlayer(medium, moved) {
   const none = { seek() {}, play() {} };
   const missing = (text) => make("p", { class: "missing soft" }, text);
-  const without = medium.status === "failed" ? "There is no annotated copy of what failed." : "No annotated copy was written. They come with: batchemo run … --annotate";
+  const without = medium.status === "failed" ? "Failed media have no annotated copy." : "There is no annotated copy. Create it with: batchemo run … --annotate";
   if (!medium.copy) return { ...none, element: missing(without) };
-  const broken = () => holder.replaceChildren(missing("The annotated copy cannot be shown here; it stands in the folder annotated."));
+  const broken = () => holder.replaceChildren(missing("This browser cannot show the annotated copy; its file is in the folder annotated."));
   const holder = make("div", { class: "holder" });
   if (medium.kind === "image") {
-    const name = `${medium.name} with a box, a name and a chart for each face`;
+    const name = `${medium.name} with a bounding box, a label and a chart for each face`;
     holder.append(make("a", { href: medium.copy }, make("img", { src: medium.copy, alt: name, onerror: broken })));
     return { ...none, element: holder };
   }
   const video = make("video", { src: medium.copy, controls: true, preload: "metadata", playsinline: true, "aria-label": `Annotated copy of ${medium.name}`, onerror: broken });
   video.style.setProperty("aspect-ratio", `${medium.width || 16} / ${medium.height || 9}`);
   const follow = () => {
-    moved(Math.max(video.currentTime - INTO_FRAME, 0));
+    moved(Math.max(video.currentTime - SEEK_OFFSET_S, 0));
     if (!video.paused && video.isConnected) requestAnimationFrame(follow);
   };
   for (const event of ["play", "seeked"]) video.addEventListener(event, follow);
   holder.append(video);
   return {
     element: holder,
-    seek(time) { video.currentTime = time + INTO_FRAME; },
+    seek(time) { video.currentTime = time + SEEK_OFFSET_S; },
     play() { if (video.paused) video.play().catch(() => {}); else video.pause(); },
   };
 }
 
-function trackCard(track, view, act) {
-  const said = make("p", { class: "said number" });
-  const chart = trackChart(track, view, act);
-  chart.say = (time) => { said.textContent = time === null ? reading(track, view.cursor) : `${clock(time)} · ${reading(track, time)}`; };
+function trackCard(track, view, actions) {
+  const values = make("p", { class: "values number" });
+  const chart = trackChart(track, view, actions);
+  chart.showValues = (time) => { values.textContent = time === null ? valueText(track, view.cursor) : `${formatTime(time)} · ${valueText(track, time)}`; };
   const last = track.times[track.times.length - 1];
-  const title = make("div", {}, make("h2", {}, `Person ${track.id}`), make("p", { class: "soft" }, `${clock(track.times[0])} to ${clock(last)} · ${several(track.faces, "face", "faces")}`));
+  const title = make("div", {}, make("h2", {}, `Person ${track.id}`), make("p", { class: "soft" }, `${formatTime(track.times[0])} to ${formatTime(last)} · ${formatPlural(track.faces, "face", "faces")}`));
   const face = track.thumbnail
-    ? make("button", { type: "button", class: "portrait", "aria-label": `Go to the best view of person ${track.id}, at ${clock(track.best)}`, onclick: () => act.seek(track.best) }, make("img", { src: track.thumbnail, alt: "", width: 48, height: 48 }))
+    ? make("button", { type: "button", class: "portrait", "aria-label": `Go to the best frame of person ${track.id}, at ${formatTime(track.best)}`, onclick: () => actions.seek(track.best) }, make("img", { src: track.thumbnail, alt: "", width: 48, height: 48 }))
     : null;
-  const element = make("article", { class: "card track" }, make("div", { class: "head" }, face, title, said), chart.element, episodeTable(track, act));
+  const element = make("article", { class: "card track" }, make("div", { class: "head" }, face, title, values), chart.element, episodeTable(track, actions));
   return { element, chart };
 }
 
-function episodeTable(track, act) {
-  if (!track.episodes.length) return make("p", { class: "soft none" }, "No episode: no emotion shows clearly for long enough.");
+function episodeTable(track, actions) {
+  if (!track.episodes.length) return make("p", { class: "soft none" }, "No episodes: no emotion is clear for long enough.");
   const rows = make("tbody");
   const fillRows = () => {
     if (rows.firstChild) return;
@@ -221,43 +221,43 @@ function episodeTable(track, act) {
       make(
         "tr",
         {},
-        make("td", {}, emotion(each.label)),
-        make("td", {}, make("button", { type: "button", class: "link number", onclick: () => act.seek(each.start) }, clock(each.start))),
-        make("td", {}, make("button", { type: "button", class: "link number", onclick: () => act.seek(each.apex) }, clock(each.apex))),
-        make("td", { class: "number" }, clock(each.end)),
-        make("td", { class: "number" }, percent(each.peak)),
+        make("td", {}, emotionLabel(each.label)),
+        make("td", {}, make("button", { type: "button", class: "link number", onclick: () => actions.seek(each.start) }, formatTime(each.start))),
+        make("td", {}, make("button", { type: "button", class: "link number", onclick: () => actions.seek(each.apex) }, formatTime(each.apex))),
+        make("td", { class: "number" }, formatTime(each.end)),
+        make("td", { class: "number" }, formatPercent(each.peak)),
       ),
     ));
   };
-  const names = ["Emotion", "From", "Strongest", "To", "Probability then"];
+  const names = ["Emotion", "Onset", "Apex", "Offset", "Peak probability"];
   return make(
     "details",
     { ontoggle: fillRows },
-    make("summary", {}, several(track.episodes.length, "episode", "episodes")),
-    make("table", { class: "episodes" }, make("caption", { class: "unseen" }, `Episodes of person ${track.id}`), make("thead", {}, make("tr", {}, names.map((name) => make("th", { scope: "col" }, name)))), rows),
+    make("summary", {}, formatPlural(track.episodes.length, "episode", "episodes")),
+    make("table", { class: "episodes" }, make("caption", { class: "visually-hidden" }, `Episodes of person ${track.id}`), make("thead", {}, make("tr", {}, names.map((name) => make("th", { scope: "col" }, name)))), rows),
   );
 }
 
-// A face in a picture has no timeline: its probabilities as bars.
+// A face in a picture: its probabilities as bars.
 function faceCard(track) {
-  const values = valuesAt(track, track.times[0], index.smooth);
+  const values = meansAt(track, track.times[0], index.smooth);
   const order = values.map((_, label) => label).filter((label) => values[label] >= 0.005).sort((a, b) => values[b] - values[a]);
   const bars = order.map((label) =>
     make(
       "li",
-      { class: chosen.emotions.size && !chosen.emotions.has(label) ? "off" : null },
+      { class: filters.emotions.size && !filters.emotions.has(label) ? "off" : null },
       make("span", {}, index.labels[label]),
       make("span", { class: "bar", "aria-hidden": "true" }, make("span", { style: { width: `${100 * values[label]}%`, "background-color": index.colours[label] } })),
-      make("span", { class: "number" }, percent(values[label])),
+      make("span", { class: "number" }, formatPercent(values[label])),
     ),
   );
   const face = track.thumbnail ? make("img", { src: track.thumbnail, alt: "", width: 48, height: 48 }) : null;
-  const unsure = values[greatest(values)] < chosen.confidence;
+  const unsure = values[argmax(values)] < filters.confidence;
   const element = make(
     "article",
     { class: `card track${unsure ? " off" : ""}` },
-    make("div", { class: "head" }, face, make("h2", {}, `Person ${track.id}`), unsure ? make("p", { class: "said soft" }, "less confident than chosen") : null),
+    make("div", { class: "head" }, face, make("h2", {}, `Person ${track.id}`), unsure ? make("p", { class: "values soft" }, "below the minimum confidence") : null),
     make("ul", { class: "bars" }, bars),
   );
-  return { element, chart: { track, draw() {}, place() {}, say() {} } };
+  return { element, chart: { track, draw() {}, placeCursor() {}, showValues() {} } };
 }

@@ -1,4 +1,4 @@
-// Puts the views together: which one is open stands behind the # of the address, so that the browser's "back" works.
+// Switches between the views. The fragment of the address names the open one, so that the browser's "back" works.
 
 const THEMES = { auto: "Theme: system", light: "Theme: light", dark: "Theme: dark" };
 let redraw = () => {};
@@ -7,18 +7,18 @@ function addressOf(medium) {
   return `#medium=${encodeURIComponent(medium.name)}`;
 }
 
-function placeOf(address) {
+function parseAddress(address) {
   const given = new URLSearchParams(address.replace(/^#/, ""));
   const time = Number.parseFloat(given.get("t"));
   return { name: given.get("medium"), time: Number.isFinite(time) ? time : null, person: given.get("person") };
 }
 
 function route(views, first) {
-  const place = placeOf(location.hash);
-  const medium = place.name === null ? null : index.media.find((each) => each.name === place.name);
+  const target = parseAddress(location.hash);
+  const medium = target.name === null ? null : index.media.find((each) => each.name === target.name);
   views.overview.hidden = Boolean(medium);
   views.medium.hidden = !medium;
-  if (medium) redraw = buildMedium(views.medium, medium, place);
+  if (medium) redraw = buildMedium(views.medium, medium, target);
   else {
     views.medium.replaceChildren();
     redraw = views.list;
@@ -39,13 +39,13 @@ function themes() {
     redraw();
   };
   let theme = "auto";
-  // Where a browser keeps nothing for files, the choice lasts as long as the page.
-  try { theme = localStorage.getItem("batchemo-theme") ?? theme; } catch { /* as said */ }
+  // A browser that stores nothing for local files forgets the choice with the page.
+  try { theme = localStorage.getItem("batchemo-theme") ?? theme; } catch { /* not stored */ }
   use(names.includes(theme) ? theme : "auto");
   button.addEventListener("click", () => {
     const next = names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length];
     use(next);
-    try { localStorage.setItem("batchemo-theme", next); } catch { /* as said */ }
+    try { localStorage.setItem("batchemo-theme", next); } catch { /* not stored */ }
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
 }
@@ -56,11 +56,11 @@ async function start() {
   try {
     await readIndex();
   } catch (error) {
-    document.getElementById("main").append(make("p", { class: "problem" }, `This browser cannot unpack the page's data (${error.message}); a newer one can.`));
+    document.getElementById("main").append(make("p", { class: "problem" }, `This browser cannot read the page's data (${error.message}). Try a newer one.`));
     return;
   }
-  chosen.confidence = Math.round(10 * (index.media.find((medium) => medium.frames)?.uncertain ?? 0.5)) / 10;
-  document.getElementById("made").textContent = `Built ${moment(index.built)} by batchemo ${index.version}. Lines are means over ${index.smooth} s.`;
+  filters.confidence = Math.round(10 * (index.media.find((medium) => medium.frames)?.uncertain ?? 0.5)) / 10;
+  document.getElementById("made").textContent = `Built ${formatDate(index.built)} with batchemo ${index.version}. Lines are smoothed over ${index.smooth} s.`;
   views.list = buildOverview(views.overview);
   addEventListener("hashchange", () => route(views, false));
   addEventListener("scroll", () => { if (!views.overview.hidden) views.scroll = scrollY; }, { passive: true });
