@@ -64,18 +64,18 @@ def write_site(results: Path, *, max_media: int = MAX_MEDIA, max_bytes: int = MA
     with FileLock(folder / ".lock"):
         if read_blur_state(results).faces:
             remove_thumbnails(results)
-        entries = read_all_media(results)
-        inline = _pack_inline(results, entries, max_bytes) if len(entries) <= max_media else None
+        media = read_all_media(results)
+        inline = _pack_inline(results, media, max_bytes) if len(media) <= max_media else None
         if inline is not None:
-            records = [_record(results, entry, _timeline(results, entry)) for entry in entries]
+            records = [_record(results, medium, _timeline(results, medium)) for medium in media]
             shutil.rmtree(folder / _TIMELINES, ignore_errors=True)
         else:
-            records = list(_write_files(results, entries))
+            records = list(_write_files(results, media))
         title = readable_name(results.resolve().name)
-        last = read_last_run(results, done=[entry.row.media for entry in entries if entry.row.status == "done"])
-        index = pack(_index(title, entries, records, last))
+        last = read_last_run(results, done=[medium.row.media for medium in media if medium.row.status == "done"])
+        index = pack(_index(title, media, records, last))
         write_text(folder / "index.html", render(title=title, index=index, timelines=inline or ()))
-    return Site(folder / "index.html", len(entries), inline is None)
+    return Site(folder / "index.html", len(media), inline is None)
 
 
 def remove_thumbnails(results: Path) -> None:
@@ -92,13 +92,13 @@ def remove_site(results: Path) -> None:
     shutil.rmtree(results / "report" / _TIMELINES, ignore_errors=True)
 
 
-def _pack_inline(results: Path, entries: Sequence[MediumResults], max_bytes: int) -> list[str] | None:
+def _pack_inline(results: Path, media: Sequence[MediumResults], max_bytes: int) -> list[str] | None:
     """The packed timelines of all media, averaged as little as the limit allows; None where even the coarsest exceed it."""
     for step_s in STEPS_S:
         packed: list[str] = []
         left = max_bytes
-        for entry in entries:
-            packed.append(pack_timeline(_timeline(results, entry), step_s=step_s))
+        for medium in media:
+            packed.append(pack_timeline(_timeline(results, medium), step_s=step_s))
             left -= len(packed[-1])
             if left < 0:
                 break
@@ -107,55 +107,55 @@ def _pack_inline(results: Path, entries: Sequence[MediumResults], max_bytes: int
     return None
 
 
-def _write_files(results: Path, entries: Sequence[MediumResults]) -> Iterator[dict[str, Any]]:
+def _write_files(results: Path, media: Sequence[MediumResults]) -> Iterator[dict[str, Any]]:
     """Writes each timeline to its file, and yields its record for the index. Removes files of other media."""
     folder = results / "report" / _TIMELINES
     folder.mkdir(parents=True, exist_ok=True)
     wanted = set()
-    for entry in entries:
-        timeline = _timeline(results, entry)
-        path = folder / _file_name(entry)
+    for medium in media:
+        timeline = _timeline(results, medium)
+        path = folder / _file_name(medium)
         wanted.add(path)
         # Not synced: ten thousand syncs take minutes, and the page can be built again.
         temporary = temporary_name(path)
         temporary.write_text(as_script(pack_timeline(timeline, step_s=0)), encoding="ascii")
         temporary.replace(path)
-        yield _record(results, entry, timeline) | {"file": f"{_TIMELINES}/{path.name}", "face": _face(results, entry, timeline)}
+        yield _record(results, medium, timeline) | {"file": f"{_TIMELINES}/{path.name}", "face": _face(results, medium, timeline)}
     for path in set(folder.iterdir()) - wanted:
         path.unlink(missing_ok=True)
 
 
-def _file_name(entry: MediumResults) -> str:
+def _file_name(medium: MediumResults) -> str:
     """A short and safe name."""
-    return f"{hashlib.sha256(entry.row.media.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}.js"
+    return f"{hashlib.sha256(medium.row.media.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}.js"
 
 
-def _face(results: Path, entry: MediumResults, timeline: Timeline) -> str:
+def _face(results: Path, medium: MediumResults, timeline: Timeline) -> str:
     """Address of the thumbnail of the longest track that has one, so that the list need not load whole timelines."""
     seen = next((track for track in timeline.tracks if track.thumbnail), None)
     if seen is None:
         return ""
-    place = thumbnails_folder(results, entry.output).relative_to(results / "report") / f"{seen.track_id}.jpg"
+    place = thumbnails_folder(results, medium.output).relative_to(results / "report") / f"{seen.track_id}.jpg"
     return quote(os.fsencode(place))
 
 
-def _timeline(results: Path, entry: MediumResults) -> Timeline:
+def _timeline(results: Path, medium: MediumResults) -> Timeline:
     """The timeline of a medium; empty where its tables are missing or damaged."""
     try:
-        return read_timeline(results, entry.output, entry.labels) if entry.labels else Timeline((), ())
+        return read_timeline(results, medium.output, medium.labels) if medium.labels else Timeline((), ())
     except (OSError, pa.ArrowException, KeyError):
         return Timeline((), ())
 
 
-def _record(results: Path, entry: MediumResults, timeline: Timeline) -> dict[str, Any]:
+def _record(results: Path, medium: MediumResults, timeline: Timeline) -> dict[str, Any]:
     """The record of a medium in the index."""
-    row, copy = entry.row, annotated_path(results, entry.output, entry.row.kind)
+    row, copy = medium.row, annotated_path(results, medium.output, medium.row.kind)
     return {
         "name": readable_name(row.media),
         "kind": row.kind,
         "status": row.status,
         "message": readable_name(row.message),
-        "copy": f"../{quote(os.fsencode(copy.relative_to(results)))}" if entry.output and copy.is_file() else "",
+        "copy": f"../{quote(os.fsencode(copy.relative_to(results)))}" if medium.output and copy.is_file() else "",
         "seconds": round(max([row.duration_s, *(float(track.times_s[-1]) for track in timeline.tracks)]), 3),
         "starts": round(row.starts_s or 0.0, 6),
         "width": row.width,
@@ -164,16 +164,16 @@ def _record(results: Path, entry: MediumResults, timeline: Timeline) -> dict[str
         "faces": row.n_faces,
         "tracks": row.n_tracks,
         "run": row.run_id,
-        "labels": entry.labels,
-        "uncertain": float(entry.options.get("uncertain_below", 0.5)),
-        "least": int(entry.options.get("min_face_px", 40)),
+        "labels": medium.labels,
+        "uncertain": float(medium.options.get("uncertain_below", 0.5)),
+        "least": int(medium.options.get("min_face_px", 40)),
         "counts": timeline.counts().tolist(),
         "strip": timeline.strip(row.duration_s) if row.kind == "video" and timeline.tracks else [],
     }
 
 
-def _index(title: str, entries: Sequence[MediumResults], records: list[dict[str, Any]], last: LastRun | None) -> dict[str, Any]:
-    labels = list(dict.fromkeys(label for entry in entries for label in entry.labels)) or list(EMOTIONS)
+def _index(title: str, media: Sequence[MediumResults], records: list[dict[str, Any]], last: LastRun | None) -> dict[str, Any]:
+    labels = list(dict.fromkeys(label for medium in media for label in medium.labels)) or list(EMOTIONS)
     for record in records:
         # Indices into the labels of all media; left empty in the usual case that all have the same.
         record["labels"] = [] if list(record["labels"]) == labels else [labels.index(label) for label in record["labels"]]

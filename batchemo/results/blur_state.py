@@ -11,7 +11,7 @@ from batchemo.atomic import write_text
 from batchemo.options import BlurStyle, RunOptions
 from batchemo.results.catalog import read_catalog
 
-BLUR_MARKER = ".blur.json"
+MARKER = ".blur.json"
 """Marker file in a results folder."""
 
 
@@ -47,12 +47,12 @@ def write_blur_state(results: Path, options: RunOptions) -> None:
     """
     wanted = BlurState(True, options.style().blur_style) if options.blur_faces else BlurState()
     if wanted != _read_marker(results):
-        write_text(results / BLUR_MARKER, json.dumps({"blur_faces": wanted.faces, "blur_style": wanted.style}) + "\n")
+        write_text(results / MARKER, json.dumps({"blur_faces": wanted.faces, "blur_style": wanted.style}) + "\n")
 
 
 def _read_marker(results: Path) -> BlurState | None:
     try:
-        facts = json.loads((results / BLUR_MARKER).read_text(encoding="utf-8"))
+        facts = json.loads((results / MARKER).read_text(encoding="utf-8"))
         return BlurState(bool(facts["blur_faces"]), _style(facts["blur_style"]))
     except FileNotFoundError:
         return None
@@ -61,7 +61,7 @@ def _read_marker(results: Path) -> BlurState | None:
 
 
 def _guess(results: Path) -> BlurState:
-    styles = [entry.style for entry in read_catalog(results) if entry.style and entry.style.get("blur_faces")]
+    styles = [medium.style for medium in read_catalog(results) if medium.style and medium.style.get("blur_faces")]
     if styles:
         return BlurState(True, _style(styles[0].get("blur_style")))
     return BlurState(faces=_last_run_blurred(results))

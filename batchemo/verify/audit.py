@@ -71,18 +71,18 @@ def verify(results: Path, *, deep: bool = False, reader: Reader = "pyav") -> Ver
     rows = _media_rows(results, problems)
     totals = _Totals()
     for output in output_names(results, "frames"):
-        entry = read_medium_results(results, output)
-        if entry is None:
+        medium = read_medium_results(results, output)
+        if medium is None:
             totals.names.add(_name_of(output))
             file = f"frames/{output}.parquet"
             problems.append(Problem(_name_of(output), file, "damaged", f"{file} is cut off or damaged; run again"))
             continue
-        totals.add(entry)
+        totals.add(medium)
         try:
-            problems += _check_medium(results, entry, reader if deep else None, totals)
+            problems += _check_medium(results, medium, reader if deep else None, totals)
         except TableError as error:
             problems.append(error.problem)
-        problems += _check_row(entry, rows)
+        problems += _check_row(medium, rows)
     for name, row in rows.items():
         # A medium that killed its worker has failed without tables.
         if name not in totals.names and row["status"] != "failed":
@@ -113,11 +113,11 @@ class _Totals:
     faces: int = 0
     decoded_by: Counter[UsedReader] = dataclasses.field(default_factory=Counter)
 
-    def add(self, entry: MediumResults) -> None:
-        row = entry.row
+    def add(self, medium: MediumResults) -> None:
+        row = medium.row
         self.names.add(row.media)
         self.failed |= {row.media} if row.status == "failed" else set()
-        self.gone += [row.media] if entry.metadata.get("fingerprint") and not source_of(row).exists() else []
+        self.gone += [row.media] if medium.metadata.get("fingerprint") and not source_of(row).exists() else []
         self.frames += row.n_frames
         self.frames_analysed += row.n_frames_analysed
         self.faces += row.n_faces
@@ -156,28 +156,28 @@ def _media_rows(results: Path, problems: list[Problem]) -> dict[str, dict[str, A
     return found
 
 
-def _check_row(entry: MediumResults, rows: dict[str, dict[str, Any]]) -> Iterator[Problem]:
+def _check_row(medium: MediumResults, rows: dict[str, dict[str, Any]]) -> Iterator[Problem]:
     """Compares the medium's row in its own tables with that in `media.parquet`."""
-    row = rows.get(entry.row.media)
+    row = rows.get(medium.row.media)
     if row is None and rows:
-        yield Problem(entry.row.media, "media.parquet", "missing", "media.parquet lacks its row, which frames/ has; run again")
+        yield Problem(medium.row.media, "media.parquet", "missing", "media.parquet lacks its row, which frames/ has; run again")
     elif row is not None:
-        differing = [name for name, value in entry.row.as_dict().items() if row.get(name) != value]
+        differing = [name for name, value in medium.row.as_dict().items() if row.get(name) != value]
         if differing:
             message = f"media.parquet and frames/ differ in {', '.join(differing)}; run again"
-            yield Problem(entry.row.media, "media.parquet", "row", message)
+            yield Problem(medium.row.media, "media.parquet", "row", message)
 
 
-def _check_medium(results: Path, entry: MediumResults, reader: Reader | None, totals: _Totals) -> Iterator[Problem]:
+def _check_medium(results: Path, medium: MediumResults, reader: Reader | None, totals: _Totals) -> Iterator[Problem]:
     from batchemo.verify import media as sources  # loads the decoders
 
-    row, known, source = entry.row, entry.metadata.get("fingerprint", {}), source_of(entry.row)
-    sample_fps = entry.options.get("sample_fps")
-    frames = read_frame_rows(results, entry)
+    row, known, source = medium.row, medium.metadata.get("fingerprint", {}), source_of(medium.row)
+    sample_fps = medium.options.get("sample_fps")
+    frames = read_frame_rows(results, medium)
     there = bool(known) and source.exists()
     same = there and (identity_of(source)["sha256"] == known["sha256"] if reader else is_same_file(source, known))
     count = sources.count_frames(source) if same and row.kind == "video" else None
-    yield from check_tables(results, entry, frames, repeats=count is not None and count.repeats)
+    yield from check_tables(results, medium, frames, repeats=count is not None and count.repeats)
     if there and not same:
         yield Problem(row.media, row.path, "changed", f"{row.path} has changed since it was analysed; run again")
     found: list[sources.MediaProblems] = []
@@ -186,32 +186,32 @@ def _check_medium(results: Path, entry: MediumResults, reader: Reader | None, to
     if same and reader and sources.has_frames(row):
         from batchemo.verify.redecode import choose_reader
 
-        medium = Medium(source, row.media, row.media, row.kind)
-        used = choose_reader(medium, reader, has_clock=count is None or count.has_clock)
+        original = Medium(source, row.media, row.media, row.kind)
+        used = choose_reader(original, reader, has_clock=count is None or count.has_clock)
         totals.decoded_by[used] += 1
-        found.append(sources.check_decoded(medium, row, frames, sample_fps=sample_fps, reader=used))
+        found.append(sources.check_decoded(original, row, frames, sample_fps=sample_fps, reader=used))
     for kind, message in itertools.chain(*found):
         yield Problem(row.media, row.path, kind, f"{row.path} {message}")
-    for kind, message in _check_copy(results, entry, frames):
-        file = annotated_path(results, entry.output, row.kind).relative_to(results).as_posix()
+    for kind, message in _check_copy(results, medium, frames):
+        file = annotated_path(results, medium.output, row.kind).relative_to(results).as_posix()
         yield Problem(row.media, file, kind, f"{file} {message}")
 
 
-def _check_copy(results: Path, entry: MediumResults, frames: FrameRows) -> Iterator[tuple[str, str]]:
+def _check_copy(results: Path, medium: MediumResults, frames: FrameRows) -> Iterator[tuple[str, str]]:
     from batchemo.verify import media as sources
 
-    path = annotated_path(results, entry.output, entry.row.kind)
+    path = annotated_path(results, medium.output, medium.row.kind)
     if path.is_file():
-        yield from sources.check_annotated(path, entry.row, frames, sample_fps=entry.options.get("sample_fps"))
+        yield from sources.check_annotated(path, medium.row, frames, sample_fps=medium.options.get("sample_fps"))
     # A folder that was removed as a whole was removed on purpose.
-    elif entry.row.status == "done" and len(frames.indices) and (results / "annotated").is_dir() and _was_annotated(results, entry):
+    elif medium.row.status == "done" and len(frames.indices) and (results / "annotated").is_dir() and _was_annotated(results, medium):
         yield "missing", "is not there; run again"
 
 
-def _was_annotated(results: Path, entry: MediumResults) -> bool:
+def _was_annotated(results: Path, medium: MediumResults) -> bool:
     """Whether the run that analysed the medium was asked for an annotated copy."""
     try:
-        facts = json.loads((results / "runs" / entry.row.run_id / "run.json").read_text(encoding="utf-8"))
+        facts = json.loads((results / "runs" / medium.row.run_id / "run.json").read_text(encoding="utf-8"))
         return bool(facts["options"]["annotate"])
     except (OSError, ValueError, KeyError):
         return False

@@ -65,36 +65,38 @@ class TableError(Exception):
         self.problem = problem
 
 
-def check_tables(results: Path, entry: MediumResults, frames: FrameRows, *, repeats: bool = False) -> Iterator[Problem]:
+def check_tables(results: Path, medium: MediumResults, frames: FrameRows, *, repeats: bool = False) -> Iterator[Problem]:
     """Yields the problems within the tables of a medium. `repeats`: its file has several frames of one time, of which one is analysed.
 
     Holds one batch of rows in memory. Raises TableError.
     """
     for table in PER_MEDIUM:
-        _opened(results, entry, table).close()
-    yield from _check_metadata(results, entry)
-    yield from _named(entry, "frames", _check_frames(frames, entry, repeats=repeats))
-    faces = _FacesCheck(frames, entry)
-    for batch in _batches(results, entry, "faces"):
-        yield from _named(entry, "faces", faces.check(batch))
-    yield from _named(entry, "faces", faces.conclude())
-    tracks = [row for batch in _batches(results, entry, "tracks") for row in batch.to_pylist()]
-    found = list(_named(entry, "tracks", _check_tracks(tracks, faces.tracks, entry.row)))
-    episodes = [row for batch in _batches(results, entry, "episodes") for row in batch.to_pylist()]
-    found += _named(entry, "episodes", _check_episodes(episodes, tracks))
+        _opened(results, medium, table).close()
+    yield from _check_metadata(results, medium)
+    yield from _named(medium, "frames", _check_frames(frames, medium, repeats=repeats))
+    faces = _FacesCheck(frames, medium)
+    for batch in _batches(results, medium, "faces"):
+        yield from _named(medium, "faces", faces.check(batch))
+    yield from _named(medium, "faces", faces.conclude())
+    tracks = [row for batch in _batches(results, medium, "tracks") for row in batch.to_pylist()]
+    found = list(_named(medium, "tracks", _check_tracks(tracks, faces.tracks, medium.row)))
+    episodes = [row for batch in _batches(results, medium, "episodes") for row in batch.to_pylist()]
+    found += _named(medium, "episodes", _check_episodes(episodes, tracks))
     yield from found
     # Another version may aggregate in another way; and tables with problems would differ for sure.
-    if not found and not faces.has_problems and entry.metadata.get("batchemo_version") == __version__:
-        labels = entry.labels
-        expected = aggregate_medium(lambda: _batches(results, entry, "faces", columns_needed(labels)), media=entry.row.media, labels=labels)
-        yield from _named(entry, "tracks", _compare(expected.tracks, tracks, ("track_id",)))
-        yield from _named(entry, "episodes", _compare(expected.episodes, episodes, ("track_id", "start_s")))
+    if not found and not faces.has_problems and medium.metadata.get("batchemo_version") == __version__:
+        labels = medium.labels
+        expected = aggregate_medium(
+            lambda: _batches(results, medium, "faces", columns_needed(labels)), media=medium.row.media, labels=labels
+        )
+        yield from _named(medium, "tracks", _compare(expected.tracks, tracks, ("track_id",)))
+        yield from _named(medium, "episodes", _compare(expected.episodes, episodes, ("track_id", "start_s")))
 
 
-def read_frame_rows(results: Path, entry: MediumResults) -> FrameRows:
+def read_frame_rows(results: Path, medium: MediumResults) -> FrameRows:
     """Reads the table `frames`. Raises TableError."""
     parts: list[FrameRows] = []
-    for batch in _batches(results, entry, "frames"):
+    for batch in _batches(results, medium, "frames"):
         lost = np.array(batch["status"]) == "undecodable"
         times = batch["time_s"].to_numpy()
         index, count, fingerprint = (batch[name].to_numpy()[~lost] for name in ("frame_index", "n_faces", "fingerprint"))
@@ -104,75 +106,75 @@ def read_frame_rows(results: Path, entry: MediumResults) -> FrameRows:
     return FrameRows(*(np.concatenate([getattr(part, name) for part in (empty, *parts)]) for name in names))
 
 
-def _opened(results: Path, entry: MediumResults, table: Table) -> pq.ParquetFile:
-    path = table_path(results, table, entry.output)
-    labels = entry.labels
+def _opened(results: Path, medium: MediumResults, table: Table) -> pq.ParquetFile:
+    path = table_path(results, table, medium.output)
+    labels = medium.labels
     expected = schema_of(table, labels)
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         lacking = [field.name for field in expected if field not in list(file.schema_arrow)]
     except FileNotFoundError:
-        raise _table_error(entry, table, "missing", "is not there; make it again with --force") from None
+        raise _table_error(medium, table, "missing", "is not there; make it again with --force") from None
     except (OSError, pa.ArrowException) as error:
-        raise _table_error(entry, table, "damaged", f"cannot be read ({_first_line(error)}); remove it and run again") from error
-    if lacking and _is_of_other_schema(entry):
-        raise _table_error(entry, "frames", "metadata", _other_schema(entry))
+        raise _table_error(medium, table, "damaged", f"cannot be read ({_first_line(error)}); remove it and run again") from error
+    if lacking and _is_of_other_schema(medium):
+        raise _table_error(medium, "frames", "metadata", _other_schema(medium))
     if lacking:
-        raise _table_error(entry, table, "columns", f"lacks {', '.join(lacking)}, or has them in another type; remove it and run again")
+        raise _table_error(medium, table, "columns", f"lacks {', '.join(lacking)}, or has them in another type; remove it and run again")
     return file
 
 
-def _batches(results: Path, entry: MediumResults, table: Table, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    with _opened(results, entry, table) as file:
+def _batches(results: Path, medium: MediumResults, table: Table, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    with _opened(results, medium, table) as file:
         try:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
                 empty = [name for name, column in zip(batch.schema.names, batch.columns, strict=True) if column.null_count]
                 if empty:
-                    raise _table_error(entry, table, "empty", f"has rows without {', '.join(empty)}; make it again with --force")
+                    raise _table_error(medium, table, "empty", f"has rows without {', '.join(empty)}; make it again with --force")
                 yield batch
         except (OSError, pa.ArrowException) as error:
-            raise _table_error(entry, table, "damaged", f"is damaged ({_first_line(error)}); remove it and run again") from error
+            raise _table_error(medium, table, "damaged", f"is damaged ({_first_line(error)}); remove it and run again") from error
 
 
-def _table_error(entry: MediumResults, table: Table, kind: str, message: str) -> TableError:
-    (problem,) = _named(entry, table, iter([(kind, message)]))
+def _table_error(medium: MediumResults, table: Table, kind: str, message: str) -> TableError:
+    (problem,) = _named(medium, table, iter([(kind, message)]))
     return TableError(problem)
 
 
-def _named(entry: MediumResults, table: Table, found: Iterator[tuple[str, str]]) -> Iterator[Problem]:
+def _named(medium: MediumResults, table: Table, found: Iterator[tuple[str, str]]) -> Iterator[Problem]:
     for kind, message in found:
-        file = table_path(Path(), table, entry.output).as_posix()
-        yield Problem(entry.row.media, file, kind, f"{file} {message}")
+        file = table_path(Path(), table, medium.output).as_posix()
+        yield Problem(medium.row.media, file, kind, f"{file} {message}")
 
 
-def _is_of_other_schema(entry: MediumResults) -> bool:
-    return bool(entry.metadata.get("schema_version") != SCHEMA_VERSION)
+def _is_of_other_schema(medium: MediumResults) -> bool:
+    return bool(medium.metadata.get("schema_version") != SCHEMA_VERSION)
 
 
-def _other_schema(entry: MediumResults) -> str:
-    return f"is of schema {entry.metadata.get('schema_version')}, and this batchemo writes {SCHEMA_VERSION}; run again"
+def _other_schema(medium: MediumResults) -> str:
+    return f"is of schema {medium.metadata.get('schema_version')}, and this batchemo writes {SCHEMA_VERSION}; run again"
 
 
-def _check_metadata(results: Path, entry: MediumResults) -> Iterator[Problem]:
-    if _is_of_other_schema(entry):
-        yield from _named(entry, "frames", iter([("metadata", _other_schema(entry))]))
-    if entry.metadata.get("fingerprint", {}).get("sha256", "") != entry.row.sha256:
-        yield from _named(entry, "frames", iter([("metadata", "has another hash of the medium in its row than in its metadata")]))
+def _check_metadata(results: Path, medium: MediumResults) -> Iterator[Problem]:
+    if _is_of_other_schema(medium):
+        yield from _named(medium, "frames", iter([("metadata", _other_schema(medium))]))
+    if medium.metadata.get("fingerprint", {}).get("sha256", "") != medium.row.sha256:
+        yield from _named(medium, "frames", iter([("metadata", "has another hash of the medium in its row than in its metadata")]))
     for table in ("faces", "tracks", "episodes"):
-        metadata, _ = read_metadata(table_path(results, table, entry.output))
-        differing = sorted(key for key in metadata | entry.metadata if metadata.get(key) != entry.metadata.get(key))
+        metadata, _ = read_metadata(table_path(results, table, medium.output))
+        differing = sorted(key for key in metadata | medium.metadata if metadata.get(key) != medium.metadata.get(key))
         if differing:
             message = f"is of another analysis than frames/ (they differ in {', '.join(differing)}); make it again with --force"
-            yield from _named(entry, table, iter([("metadata", message)]))
+            yield from _named(medium, table, iter([("metadata", message)]))
 
 
-def _check_frames(frames: FrameRows, entry: MediumResults, *, repeats: bool) -> Iterator[tuple[str, str]]:
-    row, indices, times = entry.row, frames.indices, frames.times_s
+def _check_frames(frames: FrameRows, medium: MediumResults, *, repeats: bool) -> Iterator[tuple[str, str]]:
+    row, indices, times = medium.row, frames.indices, frames.times_s
     at = _first(np.diff(indices) <= 0)
     if at is not None:
         again = indices[at + 1] in indices[: at + 1]
         yield "repeated" if again else "order", f"has frame {indices[at + 1]} {'twice' if again else f'after frame {indices[at]}'}"
-    elif entry.options.get("sample_fps") is None:
+    elif medium.options.get("sample_fps") is None:
         at = _first(indices != np.arange(len(indices)))
         if at is not None:
             yield "gap", f"lacks frame {at}"
@@ -193,7 +195,7 @@ def _check_frames(frames: FrameRows, entry: MediumResults, *, repeats: bool) -> 
     if frames.n_faces.sum() != row.n_faces:
         yield "count", f"counts {frames.n_faces.sum()} faces, its row says {row.n_faces}"
     accounted = len(indices) + len(frames.lost_s)
-    whole = row.status == "done" and entry.options.get("sample_fps") is None
+    whole = row.status == "done" and medium.options.get("sample_fps") is None
     if row.n_frames and (accounted > row.n_frames or (whole and accounted < row.n_frames)):
         yield "count", f"accounts for {accounted} frames, its row says {row.n_frames}"
 
@@ -201,15 +203,15 @@ def _check_frames(frames: FrameRows, entry: MediumResults, *, repeats: bool) -> 
 class _FacesCheck:
     """Checks the table `faces` batch by batch; `tracks` are the first time, the last time and the number of faces of each track."""
 
-    def __init__(self, frames: FrameRows, entry: MediumResults) -> None:
+    def __init__(self, frames: FrameRows, medium: MediumResults) -> None:
         order = np.argsort(frames.indices, kind="stable")
         self._frames = dataclasses.replace(
             frames, indices=frames.indices[order], times_s=frames.times_s[order], n_faces=frames.n_faces[order]
         )
-        self._row = entry.row
-        self._labels = entry.labels
-        self._exact = entry.options.get("detector") == "exact"
-        self._uncertain_below: float | None = entry.options.get("uncertain_below")
+        self._row = medium.row
+        self._labels = medium.labels
+        self._exact = medium.options.get("detector") == "exact"
+        self._uncertain_below: float | None = medium.options.get("uncertain_below")
         self._counts = np.zeros(len(frames.indices), np.int32)
         self._kinds: set[str] = set()
         self._last: tuple[int, int] = (-1, -1)

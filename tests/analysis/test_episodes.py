@@ -1,4 +1,4 @@
-"""Episodes: where an emotion begins, is strongest and ends; flicker and doubt make none."""
+"""Episodes have the right onset, apex and offset; flicker and low probabilities make none."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def curve_of(happy: Sequence[float] | NDArray[Any], hz: float = 25) -> pd.DataFr
 def find_episodes(
     faces: pd.DataFrame, labels: Sequence[str] = EMOTIONS, rules: EpisodeRules | None = None, *, pieces: int = 1
 ) -> list[Episode]:
-    """Each track's rows are given in so many pieces."""
+    """Feeds the rows of each track in this many pieces."""
     found: list[Episode] = []
     for number, (_, rows) in enumerate(tracks_in(faces, ["track_id"]), 1):
         times = faces["time_s"].to_numpy(np.float64)[rows]
@@ -101,7 +101,7 @@ def test_doubt_is_in_no_episode() -> None:
 
 
 def test_onset_and_offset_are_where_the_lower_threshold_is_crossed() -> None:
-    """A triangle from 0 to .9 in a second and back: .4 is crossed at .44 s and 1.56 s."""
+    """A triangle from 0 to 0.9 in a second and back crosses 0.4 at 0.44 s and 1.56 s."""
     rise = np.minimum(np.arange(51), 50 - np.arange(51)) / 25 * 0.9
     (episode,) = [each for each in find_episodes(curve_of(rise), EMOTIONS, UNSMOOTHED) if each.emotion == "happy"]
     assert (episode.start_s, episode.apex_s, episode.end_s) == (pytest.approx(0.48), 1.0, pytest.approx(1.52))

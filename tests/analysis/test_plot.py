@@ -1,4 +1,4 @@
-"""Plots show what is in the tables, in the emotions' colours, on the Axes that they are given."""
+"""Plots show the values of the tables, in the emotions' colours, on the given Axes."""
 
 from __future__ import annotations
 

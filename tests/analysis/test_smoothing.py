@@ -1,4 +1,4 @@
-"""Smoothing goes by time, stays within a track and its gaps, and changes nothing but probabilities and what is read off them."""
+"""Smoothing uses seconds, never crosses tracks or gaps, and changes only probabilities and the columns that follow from them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_tracks_gaps_and_order_are_kept() -> None:
     mixed = pd.concat([one, other]).sample(frac=1, random_state=0)
     found = batchemo.smooth(mixed, seconds=100)
     assert found.index.equals(mixed.index)
-    assert found["p_happy"].tolist() == mixed["p_happy"].tolist(), "nothing crosses a gap, or from one track to another"
+    assert found["p_happy"].tolist() == mixed["p_happy"].tolist(), "no mean crosses a gap or two tracks"
     assert found.columns.equals(mixed.columns)
     assert found.dtypes.to_dict() == mixed.dtypes.to_dict()
 
@@ -51,7 +51,7 @@ def test_what_is_read_off_follows() -> None:
     assert found["emotion"].tolist() == ["happy"] * 5
     assert found["confidence"].tolist() == pytest.approx([0.78] * 5)
     assert found["uncertain"].all()
-    assert faces["p_happy"].tolist() == pytest.approx([0.9, 0.9, 0.3, 0.9, 0.9]), "the given table stays as it is"
+    assert faces["p_happy"].tolist() == pytest.approx([0.9, 0.9, 0.3, 0.9, 0.9]), "the input is not changed"
 
 
 def test_missing_labels_stay_missing() -> None:

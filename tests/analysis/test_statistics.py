@@ -1,4 +1,4 @@
-"""A fixed rate, shares of time and transitions count seconds, not rows."""
+"""Resampling, shares of time and transitions count seconds, not rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LABELS = ("happy", "sad", "neutral")
 
 
 def track(emotions: list[str], hz: float = 10, *, media: str = "a.mp4", track_id: int = 1, start_s: float = 0.0) -> pd.DataFrame:
-    """Faces that are .8 sure of these emotions."""
+    """Faces with a probability of 0.8 for these emotions."""
     frame = pd.DataFrame({"media": media, "frame_index": range(len(emotions)), "track_id": np.int32(track_id)})
     frame["time_s"] = start_s + np.arange(len(emotions)) / hz
     for label in LABELS:
@@ -105,7 +105,7 @@ def test_a_grouping_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("hz", [4, 10, 25])
 def test_a_fixed_rate(hz: float) -> None:
-    """A straight line stays one, whether rows are averaged or drawn between."""
+    """A straight line stays one, whether rows are averaged or interpolated."""
     times = np.cumsum([0.0, *np.tile([0.014, 0.042, 0.031], 40)])
     faces = track(["happy"] * len(times)).assign(time_s=times, p_happy=times / 10, box_x1=times)
     found = batchemo.resample(faces, hz)

@@ -26,7 +26,7 @@ from batchemo.render.blur import SOLID
 from batchemo.render.blur_check import BlurCheck
 from batchemo.render.overlay import draw_overlay
 from batchemo.report.site import write_site
-from batchemo.results.blur_state import BLUR_MARKER, read_blur_state
+from batchemo.results.blur_state import MARKER, read_blur_state
 from batchemo.results.faces_left import with_faces_left, without_faces_left
 from batchemo.run.run import RunCallbacks, RunResult, run_media
 from batchemo.verify.audit import verify
@@ -377,12 +377,12 @@ def test_folders_without_a_marker_are_known_by_their_copies_or_their_last_run(po
     for name, flags in {"copies": {}, "account": {"annotate": False}}.items():
         out = tmp_path / name
         go(portrait, out, blur_faces=True, **flags)
-        (out / BLUR_MARKER).unlink()
+        (out / MARKER).unlink()
         assert read_blur_state(out).faces, name
-    (out / BLUR_MARKER).write_text("{")
+    (out / MARKER).write_text("{")
     assert read_blur_state(out).faces, "what cannot be read hides"
     go(portrait, tmp_path / "plain")
-    (tmp_path / "plain" / BLUR_MARKER).unlink()
+    (tmp_path / "plain" / MARKER).unlink()
     assert not read_blur_state(tmp_path / "plain").faces
 
 

@@ -1,4 +1,4 @@
-"""The page of results in a real Chromium: charts are drawn, clicks and keys work, hostile names stay text."""
+"""The page in a real Chromium: charts are drawn, clicks and keys work, hostile names stay text."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def names_shown(browser: Browser) -> list[str]:
 
 
 def choose(browser: Browser, label: str, value: str) -> None:
-    """As a user who picks from a list or moves a slider: sets the value and lets the page know."""
+    """Sets a select or slider, and fires the events of a user's choice."""
     script = """
         const field = [...document.querySelectorAll("section:not([hidden]) .field")]
             .find((each) => each.textContent.startsWith(arguments[0]));
@@ -70,7 +70,7 @@ def choose(browser: Browser, label: str, value: str) -> None:
     browser.run(script, label, value)
 
 
-def test_overview_says_what_there_is(browser: Browser, page: str) -> None:
+def test_overview(browser: Browser, page: str) -> None:
     browser.open(page)
     text = browser.run("return document.getElementById('overview').innerText")
     assert browser.run("return document.title") == "results & <b>more · batchemo"
@@ -183,15 +183,15 @@ def test_filters(browser: Browser, page: str) -> None:
     browser.click(".chip:nth-child(1)")
     browser.click(".chip:nth-child(5)")
     told = browser.run("return [...document.querySelectorAll('.dominant')].map((each) => each.textContent.replace(/\\s+/g, ' '))")
-    assert sorted(told) == ["sad 50 %"] * 5, "of what was chosen, and not of what there is more of"
+    assert sorted(told) == ["sad 50 %"] * 5, "the dominant one of the selected emotions"
     browser.click(".chip:nth-child(5)")
     browser.click(".chip:nth-child(3)")
-    assert names_shown(browser) == [], "nobody is afraid with a confidence of a half"
+    assert names_shown(browser) == [], "no face shows fear with a confidence of a half"
     opacities = "return [...document.querySelectorAll('.strip rect')].map((each) => each.getAttribute('fill-opacity'))"
     browser.click(".chip:nth-child(3)")
     assert set(browser.run(opacities)) == {"1"}
     choose(browser, "Confidence", "90")
-    assert set(browser.run(opacities)) == {"1", "0.45"}, "all were 80 to 90 % sure that somebody was sad"
+    assert set(browser.run(opacities)) == {"1", "0.45"}, "all sad faces have a confidence of 80 to 90 %"
     browser.click(".chip:nth-child(3)")
     choose(browser, "Confidence", "40")
     assert set(names_shown(browser)) == {readable_name(name) for name in HOSTILE}
@@ -214,7 +214,7 @@ def test_a_row_is_a_link_and_media_lead_to_the_next(browser: Browser, page: str)
     browser.wait(f"{title} === arguments[0]", names[0])
     place = "return document.querySelector('.pager').innerText.replace(/\\s+/g, ' ')"
     assert browser.run(place) == f"Previous 1 of {len(names)} Next"
-    assert browser.run("return document.querySelectorAll('.pager a').length") == 1, "nothing comes before the first"
+    assert browser.run("return document.querySelectorAll('.pager a').length") == 1, "the first has no previous one"
     browser.click(".pager a[rel=next]")
     browser.wait(f"{title} === arguments[0]", names[1])
     browser.click(".pager a[rel=prev]")
@@ -233,10 +233,10 @@ def test_filters_within_a_medium(browser: Browser, page: str) -> None:
     assert browser.run(titles) == ["Person 1"], "the other is never sad"
     before = browser.run("return document.querySelector('.chart canvas').toDataURL()")
     browser.click("#medium .check input")
-    assert browser.run("return document.querySelector('.chart canvas').toDataURL()") != before, "every value is drawn, too"
+    assert browser.run("return document.querySelector('.chart canvas').toDataURL()") != before, "raw values are drawn, too"
 
 
-def test_screen_readers_get_words_and_tables(browser: Browser, page: str) -> None:
+def test_accessible_names_and_tables(browser: Browser, page: str) -> None:
     open_medium(browser, page, HOSTILE[0])
     browser.tell("Accessibility.enable")
     nodes = [node for node in browser.tell("Accessibility.getFullAXTree")["nodes"] if not node["ignored"]]
@@ -301,7 +301,7 @@ def test_names_of_emotions_are_not_broken(browser: Browser, page: str, width: in
     assert len(set(heights)) == 1
 
 
-def test_a_page_that_keeps_means_alone_says_so(browser: Browser, results: Path) -> None:
+def test_an_averaged_page_says_so(browser: Browser, results: Path) -> None:
     told = "return document.querySelector('.hint').textContent"
     site = write_site(results)
     open_medium(browser, site.page.as_uri(), HOSTILE[0])

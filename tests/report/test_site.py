@@ -1,4 +1,4 @@
-"""The page of results: what stands in it, how large it is, and that names of files stay text."""
+"""The page: its data, its size, its policy, and that file names stay text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.made_results import FRAMES, HOSTILE, PICTURE, RATE, hostile_results, 
 
 
 class Page(HTMLParser):
-    """Its tags, and the text of each script by its id."""
+    """The tags of a page, and the text of each script by its id."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ def test_the_script_makes_no_markup_of_text(page: Page) -> None:
         assert forbidden not in page.scripts[""].replace("http://www.w3.org/2000/svg", "")
 
 
-def test_the_policy_lets_in_what_the_page_holds_and_nothing_else(page: Page, results: Path) -> None:
+def test_the_policy_allows_only_what_the_page_holds(page: Page, results: Path) -> None:
     assert page.policy.startswith("default-src 'none'; script-src 'sha256-")
     for forbidden in ("unsafe", "http", "*", "strict-dynamic", "data:"):
         assert forbidden not in page.policy
@@ -206,7 +206,7 @@ def test_the_last_run_is_compared_with_the_one_before(page: Page) -> None:
     run = index_of(page)["run"]
     assert (run["run_ids"], run["job"], run["how"], run["analysed"]) == (["20260102T020000Z-b"], "nightly", "done", 1)
     assert (run["failing"], run["mended"], run["vanished"]) == (["<b>empty</b>.mp4"], ["angry.mp4"], ["g<o>ne.mp4"])
-    assert run["before"].startswith("2026-01-01T02:00"), "the run by hand in between looked at other media"
+    assert run["before"].startswith("2026-01-01T02:00"), "the manual run in between had other media"
     assert run["drift"] == ["share of <i>angry</i> faces: 90%, usually 10% (5% to 15% in 9 runs)"]
     assert [medium["name"] for medium in index_of(page)["media"] if medium["run"] in run["run_ids"]] == ["angry.mp4"]
 
@@ -229,7 +229,7 @@ def test_shards_of_one_night_are_one_run(tmp_path: Path) -> None:
     shard("20260103T020000Z-e", "1/2", failures=["a.mp4", "d.mp4"])
     late = read_last_run(tmp_path, done=["c.mp4"])
     assert late
-    assert (late.shards, late.failing, late.mended) == (1, (), ()), "what the other shard still lacks is not mended"
+    assert (late.shards, late.failing, late.mended) == (1, (), ()), "media of a shard that has not run are not counted as done"
 
 
 def test_runs_by_hand_on_other_media_are_not_compared(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_run_that_did_not_end_is_compared_with_no_other(tmp_path: Path, how: d
     write_account(tmp_path, "20260103T020000Z-c", failures=["a.mp4"])
     last = read_last_run(tmp_path)
     assert last
-    assert (last.before[:10], last.failing) == ("2026-01-01", ()), "compared with the last one that ended"
+    assert (last.before[:10], last.failing) == ("2026-01-01", ()), "compared with the last finished run"
 
 
 def test_what_is_broken_costs_only_itself(tmp_path: Path) -> None:

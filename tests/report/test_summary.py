@@ -1,4 +1,4 @@
-"""The summary counts, orders and draws what is in the tables, whole lines where nobody's terminal folds them."""
+"""The summary counts, sorts and draws the rows of the tables; lines are cut only for terminals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def results_of(folder: Path, media: dict[str, list[FrameResult]], **more: MediaR
 
 @pytest.fixture
 def found(tmp_path: Path) -> Summary:
-    """Two seconds of joy, then of sorrow; nobody, then fear that is uncertain; a medium that failed."""
+    """Two seconds happy, then two sad; no face, then uncertain fear; a failed medium."""
     return summarise(
         results_of(
             tmp_path,
@@ -62,7 +62,7 @@ def test_figures_of_each_medium_and_of_all(found: Summary) -> None:
     assert sum(found.total.shares.values()) == pytest.approx(1)
 
 
-def test_the_course_of_a_medium(found: Summary) -> None:
+def test_the_timeline_of_a_medium(found: Summary) -> None:
     a, b, _ = (medium.course for medium in found.media)
     assert b.emotions == ("happy",) * 12 + ("sad",) * 12
     assert b.probabilities == pytest.approx([0.9] * STEPS, abs=0.001)
@@ -78,7 +78,7 @@ def test_a_frame_on_the_border_of_a_step_is_in_it(tmp_path: Path, frames: int) -
     assert course.emotions == ("happy",) * frames
 
 
-def test_a_picture_and_a_short_clip_have_short_courses(tmp_path: Path) -> None:
+def test_a_picture_and_a_short_clip_have_short_timelines(tmp_path: Path) -> None:
     short = [reading_of(i, [sure_of("sad")]) for i in range(3)]
     (course,) = (medium.course for medium in summarise(results_of(tmp_path, {"a.mp4": short})).media)
     assert course.emotions == ("sad",) * 3
@@ -161,7 +161,7 @@ def test_a_terminal_is_not_flooded(tmp_path: Path, terminal: Callable[[int], io.
 
 
 def test_many_media_take_a_moment(tmp_path: Path) -> None:
-    """Each medium costs about a millisecond; the limit is far from that, for machines that do much else."""
+    """Each medium takes about a millisecond; the limit leaves room for busy machines."""
     import time
 
     readings = [reading_of(0, [sure_of("sad")])]

@@ -1,4 +1,4 @@
-"""Results of older versions, whose tables lack columns: they are read, with missing values, and what reads them goes on."""
+"""Results of older versions, whose tables lack columns, are read with missing values, and every command works on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from batchemo.verify.audit import verify
 from tests.made_results import HOSTILE, hostile_results, turn_into_version, write_media, write_medium
 
 LARGE = 2**62 + 1
-"""No float64 is this number."""
+"""An integer that float64 cannot represent."""
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_all_tables_are_loaded(old: Path, table: Table) -> None:
         assert load(old, table="media", columns=["media", "starts_s"]).shape == (len(rows), 2)
         assert load(old, table="media", where=[("starts_s", ">", 1)]).empty
     else:
-        assert len(load(old / table)) == len(rows), "the folder of one table, too"
+        assert len(load(old / table)) == len(rows), "the folder of one table is read, too"
 
 
 def test_summary_page_and_exports_are_made(old: Path) -> None:
@@ -54,7 +54,7 @@ def test_summary_page_and_exports_are_made(old: Path) -> None:
     assert "00:00:00.000 --> " in caption.read_text()
 
 
-def test_verify_says_of_which_version_they_are(old: Path) -> None:
+def test_verify_names_the_schema(old: Path) -> None:
     found = [problem.message for problem in verify(old).problems if problem.kind == "metadata" and "schema" in problem.message]
     assert len(found) == len(HOSTILE) + 2
     assert all("is of schema 1, and this batchemo writes" in message for message in found)
@@ -71,7 +71,7 @@ def test_the_index_keeps_what_is_not_known(old: Path) -> None:
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """One medium of an older version without `n_faces`, and one of this."""
+    """One medium of an older version without `n_faces`, and one of this version."""
     rows = []
     for name, old in (("a.mp4", True), ("b.mp4", False)):
         rows.append(write_medium(tmp_path, Medium(Path(f"/{name}"), name, name, "video"), [[("happy", 0.9)]], run_id="r", frames=3))

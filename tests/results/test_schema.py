@@ -1,4 +1,4 @@
-"""Tables: the promised columns, plain types, whole files only, and readers that find them."""
+"""Tables have the documented columns and plain types, appear only when complete, and are loaded by `load`."""
 
 from __future__ import annotations
 

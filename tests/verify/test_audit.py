@@ -1,4 +1,4 @@
-"""`batchemo verify`: results that were damaged in one way are found to be damaged in that way, and whole ones to be whole."""
+"""`batchemo verify` finds each kind of damage, and no problem in whole results."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write_clip(path: Path, *, frames: int = FRAMES, faststart: bool = False) -> 
 
 
 def reading(index: int, time_s: float) -> FrameResult:
-    """Two faces, the second of them only in the later frames; the first half out of the picture."""
+    """Two faces: the first is half outside the frame, the second is only in later frames."""
     count = 1 + (index >= 5)
     boxes = np.array([[-10, 5, 30, 45], [30, 5, 60, 44]], np.float32)[:count]
     faces = Faces(boxes, np.zeros((count, 5, 2), np.float32), np.full(count, 0.9, np.float32))
@@ -97,7 +97,7 @@ def write_tables(results: Path, medium: Medium, readings: list[FrameResult], *, 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder `media`, and its `results` as a run writes them, but for what was seen in the pictures."""
+    """A folder `media`, and its `results` as a run writes them, with made-up faces."""
     place = tmp_path_factory.mktemp("whole")
     (place / "media" / "folder").mkdir(parents=True)
     write_clip(place / "media" / CLIP)
@@ -133,7 +133,7 @@ def source(whole: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def results(whole: Path, tmp_path: Path) -> Path:
-    """A copy to spoil."""
+    """A copy to damage."""
     return Path(shutil.copytree(whole / "results", tmp_path / "results"))
 
 
@@ -340,7 +340,7 @@ def test_media_parquet(results: Path) -> None:
         path.write_bytes(kept)
     spoil(path, lambda rows: pd.concat([rows, rows[:1].assign(media="killer.mp4", status="failed", error="crashed")]))
     looked = verify(results)
-    assert (looked.problems, looked.media, looked.failed) == ((), 3, 1), "what kills its worker has a row and no tables"
+    assert (looked.problems, looked.media, looked.failed) == ((), 3, 1), "a medium that killed its worker has a row and no tables"
     path.unlink()
     assert found(results) == {("missing", "media.parquet")}
 
@@ -368,7 +368,7 @@ def test_only_deep_sees_a_change_that_size_and_time_hide(results: Path, source: 
 
 
 def test_deep_finds_frames_that_nobody_decoded(results: Path, source: Path) -> None:
-    """The packets are as many as the rows, but one was written down as undecodable that is not."""
+    """There are as many packets as rows, but one row is marked undecodable wrongly."""
 
     def lose(rows: pd.DataFrame) -> pd.DataFrame:
         rows.loc[FRAMES - 1, ["frame_index", "n_faces", "status"]] = [-1, 0, "undecodable"]
@@ -400,7 +400,7 @@ def test_annotated_copies(results: Path) -> None:
     (results / "annotated" / "nobody.mp4.mp4").write_bytes(kept)
     assert ("orphan", "annotated/nobody.mp4") in found(results)
     shutil.rmtree(results / "annotated")
-    assert not verify(results).problems, "who removes the whole folder means to"
+    assert not verify(results).problems, "the whole folder was removed on purpose"
 
 
 def test_what_a_killed_run_left(results: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`verify --deep` proves by another way of reading that each row is about the frame of its time."""
+"""`verify --deep` proves by a second decoder that each row belongs to the frame of its time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ both = pytest.mark.parametrize("reader", ["pyav", pytest.param("ffmpeg", marks=p
 
 
 def scene(index: int) -> NDArray[np.uint8]:
-    """Blurred noise that rolls on by 16 pixels a frame."""
+    """Blurred noise that moves by 16 pixels a frame."""
     noise = np.random.default_rng(7).integers(0, 255, (SIZE[1], 2 * SIZE[0], 3), np.uint8)
     return np.roll(cv2.GaussianBlur(noise, (0, 0), 8) * 3, -16 * index, 1)[:, : SIZE[0]].astype(np.uint8)
 
@@ -79,13 +79,13 @@ def kinds(results: Path, reader: Reader) -> list[str]:
 
 @both
 @pytest.mark.parametrize("options", [{}, {"decoder": "pyav"}, {"sample_fps": 5.0}], ids=["whole", "pyav", "sampled"])
-def test_what_a_run_has_seen_is_found_again(tmp_path: Path, reader: Reader, options: dict[str, object]) -> None:
+def test_results_of_a_run_have_no_problems(tmp_path: Path, reader: Reader, options: dict[str, object]) -> None:
     assert kinds(analysed(write_film(tmp_path / "a.mp4"), tmp_path / "out", **options), reader) == []
 
 
 @both
 @pytest.mark.parametrize("rotation", [None, 90])
-def test_cropped_films_are_found_again(tmp_path: Path, reader: Reader, rotation: int | None) -> None:
+def test_cropped_videos_have_no_problems(tmp_path: Path, reader: Reader, rotation: int | None) -> None:
     path = write_film(tmp_path / "a.mp4", rotation=rotation, aspect=Fraction(4, 3))
     movie = Movie(path)
     movie.set_clean_aperture(*SIZE, (16, 5, 33, 24))
@@ -95,7 +95,7 @@ def test_cropped_films_are_found_again(tmp_path: Path, reader: Reader, rotation:
 
 @both
 @pytest.mark.parametrize("name", ["together.ts", "bare.h264"])
-def test_films_without_a_clock_of_their_own_are_found_again(name: str, tmp_path: Path, reader: Reader) -> None:
+def test_videos_without_times_have_no_problems(name: str, tmp_path: Path, reader: Reader) -> None:
     """The ffmpeg command gives frames of concatenated files, and of elementary streams, other times."""
     path = remux(write_film(tmp_path / "a.mp4"), tmp_path / name)
     if name.startswith("together"):
@@ -105,7 +105,7 @@ def test_films_without_a_clock_of_their_own_are_found_again(name: str, tmp_path:
 
 @both
 @pytest.mark.parametrize("rotation", [90, 180, 270])
-def test_turned_films_are_found_again(tmp_path: Path, reader: Reader, rotation: int) -> None:
+def test_rotated_videos_have_no_problems(tmp_path: Path, reader: Reader, rotation: int) -> None:
     assert kinds(analysed(write_film(tmp_path / "a.mp4", rotation=rotation), tmp_path / "out"), reader) == []
 
 
@@ -124,7 +124,7 @@ def test_turned_films_are_found_again(tmp_path: Path, reader: Reader, rotation: 
     ],
     ids=["half a second off", "one row of another frame", "mirrored", "rotated"],
 )
-def test_a_row_of_another_picture_is_a_finding(tmp_path: Path, reader: Reader, change: Callable[[list[int]], list[int]]) -> None:
+def test_a_row_of_another_frame_is_a_problem(tmp_path: Path, reader: Reader, change: Callable[[list[int]], list[int]]) -> None:
     results = analysed(write_film(tmp_path / "a.mp4"), tmp_path / "out")
     with_fingerprints(results, change)
     assert kinds(results, reader) == ["picture"]
@@ -135,8 +135,8 @@ def test_a_row_of_another_picture_is_a_finding(tmp_path: Path, reader: Reader, c
 
 
 @both
-def test_what_a_careless_run_would_see_is_a_finding(tmp_path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that knows nothing of orientations or of the shape of pixels."""
+def test_ignored_presentation_is_a_problem(tmp_path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ignores orientation or the pixel aspect ratio."""
     turned = write_film(tmp_path / "turned.mp4", rotation=180)
     wide = write_film(tmp_path / "wide.mp4", aspect=Fraction(4, 3))
     with monkeypatch.context() as careless:
@@ -149,7 +149,7 @@ def test_what_a_careless_run_would_see_is_a_finding(tmp_path: Path, reader: Read
     assert "is 256 x 128 pixels, its row says 192 x 128" in problem.message
 
 
-def test_pictures_are_read_again_by_pillow(tmp_path: Path) -> None:
+def test_pictures_are_decoded_by_pillow(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     cv2.imwrite(str(path), scene(0))
     results = analysed(path, tmp_path / "out")
@@ -158,7 +158,7 @@ def test_pictures_are_read_again_by_pillow(tmp_path: Path) -> None:
     assert kinds(results, "pyav") == ["picture"]
 
 
-def test_a_reader_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_reader_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = analysed(write_film(tmp_path / "a.mp4"), tmp_path / "out")
     monkeypatch.setattr("shutil.which", lambda _name: None)
     with pytest.raises(UsageError, match="needs the ffmpeg command; on Debian: sudo apt-get install ffmpeg"):
@@ -167,7 +167,7 @@ def test_a_reader_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.needs("ffmpeg")
 def test_each_medium_is_counted_for_the_reader_that_decoded_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The ffmpeg command reads no pictures here, and no video whose frames have no times of their own."""
+    """The ffmpeg command decodes neither pictures nor videos whose frames have no times of their own."""
     folder = tmp_path / "in"
     folder.mkdir()
     remux(write_film(folder / "a.mp4"), folder / "bare.h264")
@@ -176,6 +176,6 @@ def test_each_medium_is_counted_for_the_reader_that_decoded_it(tmp_path: Path, c
     (folder / "empty.mp4").touch()
     found = verify(analysed(folder, tmp_path / "out"), deep=True, reader="ffmpeg")
     assert (found.problems, found.media, found.reader) == ((), 5, "ffmpeg")
-    assert found.decoded_by == {"ffmpeg": 2, "pyav": 1, "pillow": 1}, "and nothing could be read of the empty one"
+    assert found.decoded_by == {"ffmpeg": 2, "pyav": 1, "pillow": 1}, "the empty file is not decoded"
     print_verification(found)
     assert "Media decoded again: 2 by the ffmpeg command, 1 by PyAV, 1 by Pillow." in " ".join(capsys.readouterr().err.split())

@@ -1,4 +1,4 @@
-"""Each export is read back by its format's own library, and says what the tables say; names and labels stay text."""
+"""Each export, read back by its format's own library, holds the values of the tables; names and labels stay text."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_writing_again_leaves_no_copies(results: Path) -> None:
 
 
 def test_mot(results: Path) -> None:
-    """By a reader of the MOT Challenge's files; a second look at the columns that it leaves out."""
+    """Read back by motrics, and once more as text for the columns that it leaves out."""
     found = export_results(results, "mot")
     frames = motrics.load_motchallenge(found.files[0])
     faces = batchemo.load(table_path(results, "faces", "deep/a.mp4"))
