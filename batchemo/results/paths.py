@@ -1,4 +1,4 @@
-"""Where each file of a results folder stands."""
+"""The path of each file of a results folder."""
 
 from __future__ import annotations
 
