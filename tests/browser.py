@@ -53,15 +53,11 @@ class Browser(webdriver.Chrome):
         """What the console holds: errors, warnings, breaches of the policy."""
         return [entry["message"] for entry in self.get_log("browser")]
 
-    def use_new_tab(self) -> None:
-        """Leaves what tests before have opened, emulated and stored."""
+    def clear(self) -> None:
+        """Leaves nothing of what the test before has emulated or stored. A new tab would take five times as long."""
         self.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
-        before = self.current_window_handle
-        self.switch_to.new_window("tab")
-        after = self.current_window_handle
-        self.switch_to.window(before)
-        self.close()
-        self.switch_to.window(after)
+        self.execute_cdp_cmd("Emulation.setEmulatedMedia", {})
+        self.execute_cdp_cmd("Accessibility.disable", {})
         self.resize(1280, 900)
 
 

@@ -60,8 +60,8 @@ def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(_chromium: Browser) -> Iterator[Browser]:
-    """An empty tab of 1280 x 900, whose console must stay empty."""
-    _chromium.use_new_tab()
+    """A window of 1280 x 900, whose console must stay empty."""
+    _chromium.clear()
     yield _chromium
     assert _chromium.complaints() == []
 
