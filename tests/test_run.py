@@ -16,12 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
-import cv2
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
+from made_media import silence, write_clip, write_face_clip
 from PIL import Image
 
 import batchemo
@@ -41,24 +40,6 @@ SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 def run(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **more}
     return subprocess.run([*BATCHEMO, *map(str, arguments)], capture_output=True, text=True, timeout=TIMEOUT, env=environment, check=False)
-
-
-def write_clip(path: Path, *, frames: int = 6, sound: bool = False) -> None:
-    """A small clip of a face that moves a little."""
-    face = cv2.resize(cv2.imread(str(SAMPLES / "eileen_collins.jpg")), (160, 160))
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 160, 160, "yuv420p"
-        heard = container.add_stream("aac", rate=16000, layout="mono") if sound else None
-        for index in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.roll(face, index, axis=1), format="bgr24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-        if heard is not None:
-            silence = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
-            silence.sample_rate = 16000
-            container.mux(heard.encode(silence))
-            container.mux(heard.encode(None))
 
 
 @pytest.fixture
@@ -116,26 +97,16 @@ def write_black_png(path: Path, side: int) -> None:
 
 def bad_media(folder: Path) -> dict[str, str]:
     """Broken files in `folder`, and the error that each must give."""
-    write_clip(folder / "whole.mp4", frames=20)
+    write_face_clip(folder / "whole.mp4", frames=20)
     content = (folder / "whole.mp4").read_bytes()
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "text.mp4").write_text("this is no video\n" * 50)
     (folder / "text.jpg").write_text("this is no picture\n" * 50)
     (folder / "cut_before_index.mp4").write_bytes(content[: len(content) // 2])
-    with av.open(str(folder / "only_sound.mp4"), "w") as container:
-        stream = container.add_stream("aac", rate=16000, layout="mono")
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
-        silence.sample_rate = 16000
-        container.mux(stream.encode(silence))
-        container.mux(stream.encode(None))
+    write_clip(folder / "only_sound.mp4", [], sound=silence(1))
     faststart = folder / "faststart.mp4"
-    with av.open(str(folder / "whole.mp4")) as source, av.open(str(faststart), "w", options={"movflags": "faststart"}) as target:
-        copied = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = copied
-                target.mux(packet)
+    write_face_clip(faststart, frames=20, muxer={"movflags": "faststart"})
     whole = faststart.read_bytes()
     (folder / "truncated.mp4").write_bytes(whole[: len(whole) * 14 // 15])
     (folder / "no_frames.mp4").write_bytes(whole[: whole.index(b"mdat") + 4])
@@ -182,7 +153,7 @@ def test_bad_input_becomes_rows_and_the_rest_is_analysed(videos: Path, tmp_path:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_unreadable_permissions_are_a_row(videos: Path, tmp_path: Path) -> None:
-    write_clip(videos / "secret.mp4")
+    write_face_clip(videos / "secret.mp4")
     (videos / "secret.mp4").chmod(0)
     assert run("run", videos, "--out", tmp_path / "results").returncode == 3
     assert rows(tmp_path / "results").loc["secret.mp4", "error"] == "unreadable"
@@ -191,7 +162,7 @@ def test_unreadable_permissions_are_a_row(videos: Path, tmp_path: Path) -> None:
 def test_a_medium_that_cannot_be_opened_is_a_row(videos: Path, tmp_path: Path) -> None:
     # As unreadable as missing permissions, and that for root too.
     (videos / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
-    write_clip(videos / "good.mp4")
+    write_face_clip(videos / "good.mp4")
     report = run_here(videos, out=tmp_path / "results", follow_symlinks=True, annotate=False)
     assert [row.media for row in report.failed] == ["gone.mp4"]
     assert rows(tmp_path / "results")["error"].to_dict() == {"gone.mp4": "unreadable", "good.mp4": ""}
@@ -269,7 +240,7 @@ def test_any_name_works(videos: Path, tmp_path: Path) -> None:
     (videos / "_sub=folder").mkdir()
     names = [*NAMES, "_sub=folder/_x.mp4", os.fsdecode(b"latin-\xe9.mp4")]
     for name in names:
-        write_clip(videos / name, frames=2)
+        write_face_clip(videos / name, frames=2)
     out = tmp_path / "results"
     run_here(videos, out=out)
     found = rows(out)
@@ -291,8 +262,8 @@ def test_any_name_works(videos: Path, tmp_path: Path) -> None:
 
 def test_only_what_changed_is_done_again(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    write_clip(videos / "a.mp4")
-    write_clip(videos / "b.mp4")
+    write_face_clip(videos / "a.mp4")
+    write_face_clip(videos / "b.mp4")
     (videos / "bad.mp4").write_bytes(b"no video at all")
 
     def again(**flags: object) -> list[str]:
@@ -304,7 +275,7 @@ def test_only_what_changed_is_done_again(videos: Path, tmp_path: Path) -> None:
     assert again() == ["a.mp4", "b.mp4"], "annotated copies were missing"
     os.utime(videos / "a.mp4", (1, 1))
     assert again() == [], "touched, but the same content"
-    write_clip(videos / "b.mp4", frames=4)
+    write_face_clip(videos / "b.mp4", frames=4)
     assert again() == ["b.mp4"]
     assert rows(out).loc["b.mp4", "n_frames"] == 4
     assert again(uncertain_below=0.9) == ["a.mp4", "b.mp4", "bad.mp4"]
@@ -368,14 +339,14 @@ def test_pictures_that_are_not_read_here_are_named_once(videos: Path, tmp_path: 
 
 
 def test_dry_run_writes_nothing(videos: Path, tmp_path: Path) -> None:
-    write_clip(videos / "a.mp4")
+    write_face_clip(videos / "a.mp4")
     ended = run("run", videos, "--out", tmp_path / "results", "--dry-run", "--json")
     assert json.loads(ended.stdout) == {"todo": ["a.mp4"], "redrawn": [], "done": [], "vanished": [], "passed_over": []}
     assert not (tmp_path / "results").exists()
 
 
 def test_options_from_environment_and_file(videos: Path, tmp_path: Path) -> None:
-    write_clip(videos / "a.mp4", frames=10)
+    write_face_clip(videos / "a.mp4", frames=10)
     config = tmp_path / "options.toml"
     config.write_text("sample-fps = 5\nannotate = false\n")
     run_media([videos], tmp_path / "one", merge_options({"workers": 1}, environment={}, config=config), SILENT)
@@ -404,7 +375,7 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]
 @pytest.fixture
 def several(videos: Path) -> Path:
     for index in range(4):
-        write_clip(videos / f"{index}.mp4", frames=12, sound=index == 0)
+        write_face_clip(videos / f"{index}.mp4", frames=12, sound=silence(1) if index == 0 else ())
     return videos
 
 
@@ -450,7 +421,7 @@ def test_ends_at_once_when_told_to(several: Path, tmp_path: Path, sent: signal.S
 
 
 def test_a_second_run_on_the_same_folder_is_refused(videos: Path, tmp_path: Path) -> None:
-    write_clip(videos / "a.mp4")
+    write_face_clip(videos / "a.mp4")
     out = tmp_path / "results"
     out.mkdir()
     with FileLock(out / ".batchemo.lock"):
@@ -464,7 +435,7 @@ def test_a_second_run_on_the_same_folder_is_refused(videos: Path, tmp_path: Path
 
 
 def test_results_inside_the_input_are_not_analysed(videos: Path) -> None:
-    write_clip(videos / "a.mp4")
+    write_face_clip(videos / "a.mp4")
     for _ in range(2):
         run_here(videos, out=videos / "results")
     assert list(rows(videos / "results").index) == ["a.mp4"]
@@ -477,7 +448,7 @@ def test_nothing_to_do_says_so(videos: Path, tmp_path: Path) -> None:
 
 
 def test_stdout_is_for_data_and_quiet_is_quiet(videos: Path, tmp_path: Path) -> None:
-    write_clip(videos / "a.mp4")
+    write_face_clip(videos / "a.mp4")
     ended = run("run", videos, "--out", tmp_path / "results")
     assert ended.stdout == ""
     assert "batchemo summary" in ended.stderr
@@ -486,7 +457,7 @@ def test_stdout_is_for_data_and_quiet_is_quiet(videos: Path, tmp_path: Path) -> 
 
 
 def test_the_account_of_a_run(videos: Path, tmp_path: Path) -> None:
-    write_clip(videos / "a.mp4")
+    write_face_clip(videos / "a.mp4")
     (videos / "bad.mp4").write_bytes(b"")
     out = tmp_path / "results"
     assert run("run", videos, "--out", out).returncode == 3

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
+from made_media import shades, write_clip
 
 import batchemo
 from batchemo import assembly
@@ -47,15 +47,6 @@ SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 def write_still(path: Path, shade: int = 90) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full((32, 32, 3), shade, np.uint8))
-
-
-def write_clip(path: Path, *, frames: int = 6) -> None:
-    with av.open(str(path), "w", format="mp4") as output:
-        stream = output.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
-        for index in range(frames):
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), 6 * index, np.uint8), "rgb24")))
-        output.mux(stream.encode(None))
 
 
 def run_here(*inputs: Path, out: Path, **flags: Any) -> Report:
@@ -185,7 +176,7 @@ def test_what_kills_every_worker_is_not_tried_every_night(media: Path, tmp_path:
 def test_who_was_in_work_when_a_worker_died_has_the_rows_that_nobody_disturbed(media: Path, tmp_path: Path) -> None:
     """The two decoders' greys differ: only what has ended a worker alone, too, is read by the other one."""
     out, weights = tmp_path / "out", read_weights_file(SHIPPED)
-    write_clip(media / "clip.mp4")
+    write_clip(media / "clip.mp4", shades(6, (32, 32), step=6), rate=10)
     clip, still = (next(each for each in find_media([media], out=out) if each.kind == kind) for kind in ("video", "image"))
 
     def task(**flags: Any) -> Analysis:
@@ -324,7 +315,7 @@ def test_a_clock_that_goes_back(media: Path, tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_medium_that_vanishes_before_it_is_opened(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_clip(media / "clip.mp4")
+    write_clip(media / "clip.mp4", shades(6, (32, 32), step=6), rate=10)
     take = assembly.identity_of
 
     def taken(path: Path) -> dict[str, Any]:
@@ -374,7 +365,7 @@ def test_a_run_outlives_the_shell_that_started_it(media: Path, tmp_path: Path) -
     """As after a logout, in the midst of a medium."""
     out = tmp_path / "out"
     for index in range(3):
-        write_clip(media / f"{index}.mp4", frames=40)
+        write_clip(media / f"{index}.mp4", shades(40, (32, 32), step=6), rate=10)
     typed = shlex.join(command("run", media, "--out", out, "--workers", 1))
     until = f"until ls {shlex.quote(str(out))}/runs/*/.pulses/*; do sleep 0.02; done"
     subprocess.run(["sh", "-c", f"{typed} & {until}"], check=True, start_new_session=True, capture_output=True)
@@ -390,7 +381,7 @@ def test_sigterm_as_systemd_sends_it(tmp_path: Path) -> None:
     folder, out = tmp_path / "media", tmp_path / "out"
     folder.mkdir()
     for index in range(4):
-        write_clip(folder / f"{index}.mp4", frames=40)
+        write_clip(folder / f"{index}.mp4", shades(40, (32, 32), step=6), rate=10)
     process = subprocess.Popen(command("run", folder, "--out", out, "--workers", 2), stderr=subprocess.PIPE, start_new_session=True)
     wait_for(lambda: list(out.glob("runs/*/.pulses/*")), process)
     os.killpg(process.pid, signal.SIGTERM)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_run import rows, run_here, write_clip
+from made_media import write_face_clip
+from test_run import rows, run_here
 
 import batchemo
 from batchemo.atomic import temporary_name
@@ -59,7 +60,7 @@ def media(tmp_path: Path) -> Path:
     folder = tmp_path / "videos"
     folder.mkdir()
     for index in range(5):
-        write_clip(folder / f"{index}.mp4", frames=2)
+        write_face_clip(folder / f"{index}.mp4", frames=2)
     return folder
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from made_media import write_face_clip
 
 import batchemo
 from batchemo import pipeline
@@ -29,16 +30,6 @@ SAMPLES = Path(__file__).parents[1] / "sample_media"
 SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 CLIP, PICTURE = "clip.mp4", "eileen_collins.jpg"
 COPY = f"annotated/{CLIP}.mp4"
-
-
-def write_clip(path: Path, *, frames: int = 8) -> None:
-    face = cv2.resize(cv2.imread(str(SAMPLES / "eileen_collins.jpg")), (160, 160))
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 160, 160, "yuv420p"
-        for index in range(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(face, index, axis=1), format="bgr24")))
-        container.mux(stream.encode(None))
 
 
 def go(media: Path, out: Path, **flags: object) -> Report:
@@ -64,7 +55,7 @@ def size(path: Path) -> tuple[int, int]:
 def media(tmp_path: Path) -> Path:
     folder = tmp_path / "media"
     folder.mkdir()
-    write_clip(folder / CLIP)
+    write_face_clip(folder / CLIP, frames=8)
     cv2.imwrite(str(folder / PICTURE), cv2.resize(cv2.imread(str(SAMPLES / PICTURE)), (200, 200)))
     return folder
 

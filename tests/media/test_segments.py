@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from made_media import face, write_clip
 
 import batchemo
 from batchemo import parts, pipeline, reading
@@ -49,17 +50,11 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_film(path: Path, *, options: dict[str, str], codec: str = "libx264") -> Path:
     """One face that moves before a wall, a cut after two of the four seconds, and the time written into each frame."""
-    face = cv2.cvtColor(cv2.resize(cv2.imread(str(SAMPLES / "eileen_collins.jpg")), (140, 140)), cv2.COLOR_BGR2RGB)
     walls = [cv2.GaussianBlur(np.random.default_rng(i).integers(60 * i, 120 + 60 * i, (192, 256, 3), np.uint8), (0, 0), 5) for i in (0, 1)]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=FPS, options={"g": "12", **options})
-        stream.width, stream.height, stream.pix_fmt = 256, 192, "yuv420p"
-        for index in range(FRAMES):
-            scene = walls[index >= 2 * FPS].copy()
-            scene[30 : 30 + 140, 10 + index : 150 + index] = face
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(scene, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    scenes = [walls[index >= 2 * FPS].copy() for index in range(FRAMES)]
+    for index, scene in enumerate(scenes):
+        scene[30 : 30 + 140, 10 + index : 150 + index] = face(140)
+    return write_clip(path, scenes, codec=codec, rate=FPS, options={"g": "12", **options}).path
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from facenet_pytorch import MTCNN
+from made_media import write_clip
 from numpy.typing import NDArray
 
 import batchemo
@@ -57,14 +58,7 @@ def scene(width: int = 320, height: int = 240, **places: tuple[int, int, int]) -
 
 
 def write_film(path: Path, scenes: list[NDArray[np.uint8]], *, gop: int = 30) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"g": str(gop), "crf": "12"})
-        stream.height, stream.width = scenes[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for pixels in scenes:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    return write_clip(path, scenes, rate=FPS, options={"g": str(gop), "crf": "12"}).path
 
 
 def write_picture(path: Path, pixels: NDArray[np.uint8]) -> Path:

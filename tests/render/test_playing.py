@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from browser import Browser
+from made_media import shades, write_clip
 
 from batchemo.planes import Planes
 from batchemo.render.encoders import encoder_of
@@ -37,13 +37,7 @@ window.colour = () => {
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("source") / "source.mp4"
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("mpeg4", rate=FPS)
-        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for _ in range(FRAMES):
-            container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8), format="rgb24")))
-        container.mux(video.encode(None))
-    return path
+    return write_clip(path, shades(FRAMES, (WIDTH, HEIGHT), step=0), codec="mpeg4", rate=FPS).path
 
 
 def write(path: Path, source: Path, codec: Codec, frames: range, *, whole: bool) -> Path:

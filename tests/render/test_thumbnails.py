@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
+from made_media import shades, write_clip
 from made_results import CLIP, PICTURE, write_medium
 from numpy.typing import NDArray
 
@@ -24,21 +24,6 @@ FRAMES = 112
 UNSURE, SURE = ("happy", 0.6), ("happy", 0.9)
 
 
-def grey_of(index: int) -> int:
-    return 20 + 2 * index
-
-
-def write_clip(path: Path, *, codec: str) -> None:
-    """Each frame has a grey of its own; key frames lie far apart."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=24, options={"g": "50", "bf": "2"})
-        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
-        for index in range(FRAMES):
-            pixels = np.full((360, 640, 3), grey_of(index), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
-
-
 def thumbnail(results: Path, medium: Medium, track_id: int) -> NDArray[np.uint8]:
     found = cv2.imread(str(thumbnails_folder(results, medium.output) / f"{track_id}.jpg"))
     assert found is not None
@@ -48,7 +33,8 @@ def thumbnail(results: Path, medium: Medium, track_id: int) -> NDArray[np.uint8]
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.mov", "mpeg4"), ("a.ts", "mpeg2video")])
 def test_the_best_frame_is_the_one_that_is_cut(tmp_path: Path, name: str, codec: str) -> None:
     medium = Medium(tmp_path / name, name, name, "video")
-    write_clip(medium.path, codec=codec)
+    # Each frame has a grey of its own; key frames lie far apart.
+    clip = write_clip(medium.path, shades(FRAMES, (640, 360), first=20, step=2), codec=codec, rate=24, options={"g": "50", "bf": "2"})
     times = [frame.time_s for frame in open_source(medium, decoder="pyav").frames()]
     people = [[UNSURE, UNSURE, UNSURE, SURE], [SURE, UNSURE], [UNSURE, UNSURE, UNSURE, UNSURE, UNSURE, UNSURE, UNSURE, SURE]]
     write_medium(tmp_path / "results", medium, people, run_id="x", frames=len(times), times=times)
@@ -56,7 +42,7 @@ def test_the_best_frame_is_the_one_that_is_cut(tmp_path: Path, name: str, codec:
     for track_id, best in ((1, 84), (2, 0), (3, 98)):
         face = thumbnail(tmp_path / "results", medium, track_id)
         assert face.shape == (SIDE_PX, SIDE_PX, 3)
-        assert face.mean() == pytest.approx(grey_of(best), abs=1.5), "its frame"
+        assert face.mean() == pytest.approx(clip.pictures[best].mean(), abs=1.5), "its frame"
 
 
 def test_the_face_is_cut_where_it_is(tmp_path: Path) -> None:
