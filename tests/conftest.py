@@ -12,10 +12,10 @@ import pytest
 from needs import need, required
 
 if TYPE_CHECKING:
-    from browser import Browser
     from patterns import Done
 
     from batchemo.network import ExpressionNet
+    from tests.browser import Browser
     from training.recipe import Recipe
 
 
@@ -52,7 +52,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """One for all tests: starting it takes a second."""
-    from browser import browsing
+    from tests.browser import browsing
 
     with browsing(tmp_path_factory.mktemp("profile")) as found:
         yield found

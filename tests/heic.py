@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from made_media import write_clip
 from numpy.typing import NDArray
+
+from tests.made_media import write_clip
 
 
 def box(name: bytes, *parts: bytes) -> bytes:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_media import write_clip
 from numpy.typing import NDArray
 
 from batchemo.media.decode import open_source
@@ -18,6 +17,7 @@ from batchemo.planes import SRGB, Colours, Planes
 from batchemo.records import EMOTIONS, Frame, Marks, Medium
 from batchemo.render.layout import Layout
 from batchemo.render.overlay import Brush, draw
+from tests.made_media import write_clip
 
 BT709 = Colours(1, 1, 1)
 MATRICES = [Colours(matrix, 1, 1) for matrix in (1, 2, 5, 6, 9)]

@@ -13,7 +13,6 @@ import numpy as np
 import pympi
 import pytest
 import webvtt
-from browser import Browser
 from numpy.typing import NDArray
 from selenium.webdriver.common.keys import Keys
 
@@ -23,6 +22,7 @@ from batchemo.options import merge_options
 from batchemo.run import Watch
 from batchemo.run import run as run_media
 from batchemo.verify.audit import verify
+from tests.browser import Browser
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 FPS, FRAMES, BITS = 12, 24, 8

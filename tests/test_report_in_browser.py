@@ -9,7 +9,6 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 import pytest
-from browser import Browser
 from made_results import FRAMES, HOSTILE, RATE, hostile_results
 from selenium.webdriver.common.keys import Keys
 
@@ -17,6 +16,7 @@ from batchemo.palette import as_hex, colours
 from batchemo.records import EMOTIONS
 from batchemo.report.page import readable
 from batchemo.report.site import write_site
+from tests.browser import Browser
 
 pytestmark = pytest.mark.needs("chromium")
 

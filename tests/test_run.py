@@ -20,7 +20,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
-from made_media import silence, write_clip, write_face_clip
 from PIL import Image
 
 import batchemo
@@ -30,6 +29,7 @@ from batchemo.run import Report, Watch, plan
 from batchemo.run import run as run_media
 from batchemo.tables import PER_MEDIUM
 from batchemo.weights import SHIPPED
+from tests.made_media import silence, write_clip, write_face_clip
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 BATCHEMO = [sys.executable, "-m", "batchemo"]

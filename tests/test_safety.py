@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
-from made_media import shades, write_clip
 
 import batchemo
 from batchemo import assembly
@@ -40,6 +39,7 @@ from batchemo.tables import PER_MEDIUM
 from batchemo.verify.audit import verify
 from batchemo.weights import SHIPPED, load_weights, read_weights_file, save_weights
 from batchemo.work import Analysis, Job
+from tests.made_media import shades, write_clip
 
 SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_media import write_face_clip
 from test_run import rows, run_here
 
 import batchemo
@@ -23,6 +22,7 @@ from batchemo.records import MediaRow
 from batchemo.run import plan
 from batchemo.shard import Shard
 from batchemo.summary import summarise
+from tests.made_media import write_face_clip
 
 names = st.text(st.characters(exclude_categories=[]), max_size=30)  # lone surrogates too: names of files may hold them
 

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from made_media import write_face_clip
 
 import batchemo
 from batchemo import pipeline
@@ -25,6 +24,7 @@ from batchemo.report.timelines import read_timeline
 from batchemo.run import Report, Watch, plan
 from batchemo.run import run as run_media
 from batchemo.tables import PER_MEDIUM
+from tests.made_media import write_face_clip
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)

@@ -16,7 +16,6 @@ from typing import Any
 
 import av
 import cv2
-import made_media
 import numpy as np
 import pytest
 from needs import need
@@ -29,6 +28,7 @@ from batchemo.media.container import read_index
 from batchemo.media.decode import Decoder, open_source
 from batchemo.media.source import Found, Sampler
 from batchemo.records import Frame, Medium
+from tests import made_media
 
 TICK = Fraction(1, 12_800)
 STEADY = tuple(512 * i for i in range(30))  # 25 frames a second

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from made_media import shades, write_clip
 from PIL import Image
 
 from batchemo.errors import UsageError
@@ -25,6 +24,7 @@ from batchemo.media.discover import PassedOver, find_media
 from batchemo.media.output_names import decode_output_name, output_name
 from batchemo.media.sniff import sniff
 from batchemo.records import Medium
+from tests.made_media import shades, write_clip
 
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
 MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isommp41"

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from made_media import face, write_clip
 
 import batchemo
 from batchemo import parts, pipeline, reading
@@ -37,6 +36,7 @@ from batchemo.tables import table_path, thumbnails_folder
 from batchemo.verify.audit import verify
 from batchemo.weights import SHIPPED, read_weights_file
 from batchemo.work import Analysis, Job
+from tests.made_media import face, write_clip
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 TABLES = ("faces", "frames", "tracks", "episodes")

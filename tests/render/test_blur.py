@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import pytest
 from facenet_pytorch import MTCNN
-from made_media import write_clip
 from numpy.typing import NDArray
 
 import batchemo
@@ -32,6 +31,7 @@ from batchemo.report.site import write_site
 from batchemo.run import Report, Watch
 from batchemo.run import run as run_media
 from batchemo.verify.audit import verify
+from tests.made_media import write_clip
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)

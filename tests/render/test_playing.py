@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import Browser
-from made_media import shades, write_clip
 
 from batchemo.planes import Planes
 from batchemo.render.encoders import encoder_of
 from batchemo.render.video_writer import VideoWriter, join_videos
 from batchemo.style import Codec
+from tests.browser import Browser
+from tests.made_media import shades, write_clip
 
 pytestmark = pytest.mark.needs("chromium")
 

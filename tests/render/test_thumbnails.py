@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_media import shades, write_clip
 from made_results import CLIP, PICTURE, write_medium
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from batchemo.records import Faces, Medium
 from batchemo.render.thumbnails import MOST_TRACKS, SIDE_PX, _cut, cut_portraits, write_thumbnails
 from batchemo.run import Report, Watch, run
 from batchemo.tables import thumbnails_folder
+from tests.made_media import shades, write_clip
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 FRAMES = 112

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from made_media import shades, silence, write_clip
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError
@@ -24,6 +23,7 @@ from batchemo.render.encoders import Encoder
 from batchemo.render.overlay import draw
 from batchemo.render.timeline_strip import Strip, read_courses
 from batchemo.render.video_writer import VideoWriter, write_picture
+from tests.made_media import shades, silence, write_clip
 
 RATE = 48_000
 WIDTH, HEIGHT = 64, 48

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
-from made_media import shades, write_clip
 
 import batchemo
 from batchemo.display import print_verification
@@ -38,6 +37,7 @@ from batchemo.verify import tables as consistency
 from batchemo.verify.audit import Verification, verify
 from batchemo.verify.media import check_annotated
 from batchemo.verify.tables import check_tables, read_frames
+from tests.made_media import shades, write_clip
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 FRAMES, SIZE, RATE = 20, (64, 48), 10

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_media import write_clip
 from numpy.typing import NDArray
 
 from batchemo.errors import UsageError
@@ -24,6 +23,7 @@ from batchemo.run import run as run_media
 from batchemo.verify.audit import verify
 from batchemo.verify.second_reading import Reader
 from checks.corpus.patches import Movie
+from tests.made_media import write_clip
 
 FRAMES, SIZE = 24, (192, 128)
 
