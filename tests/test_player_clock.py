@@ -18,11 +18,9 @@ from selenium.webdriver.common.keys import Keys
 
 import batchemo
 from batchemo.exporting import export
-from batchemo.options import merge_options
-from batchemo.run import Watch
-from batchemo.run import run as run_media
 from batchemo.verify.audit import verify
 from tests.browser import Browser
+from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 FPS, FRAMES, BITS = 12, 24, 8
@@ -67,11 +65,6 @@ def shown_at(path: Path) -> float:
     return starts["video"] - min(starts.values())
 
 
-def run_here(inputs: list[Path], out: Path, **flags: Any) -> Path:
-    run_media(inputs, out, merge_options({"workers": 1, **flags}, environment={}), Watch(lambda _plan, _pulses: None, lambda _row: None))
-    return out
-
-
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, pixels = tmp_path_factory.mktemp("films"), numbered()
@@ -83,13 +76,17 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_here([films], tmp_path_factory.mktemp("all"))
+    out = tmp_path_factory.mktemp("all")
+    run_here(films, out=out)
+    return out
 
 
 @pytest.fixture(scope="module")
 def sampled(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four frames a second."""
-    return run_here([films / "empty_edit.mp4"], tmp_path_factory.mktemp("sampled"), sample_fps=4)
+    out = tmp_path_factory.mktemp("sampled")
+    run_here(films / "empty_edit.mp4", out=out, sample_fps=4)
+    return out
 
 
 def row_of(results: Path, name: str) -> dict[str, Any]:
@@ -158,7 +155,8 @@ def test_pictures_have_no_clock_and_what_cannot_be_read_has_no_start(tmp_path: P
     (folder / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
     pictures = "testsrc=size=64x48:rate=10:duration=1"
     subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", pictures, folder / "moving.gif"], check=True, timeout=60)
-    out = run_here([folder], tmp_path / "out", report=False)
+    out = tmp_path / "out"
+    run_here(folder, out=out, report=False)
     starts = batchemo.load(out, table="media").set_index("media")["starts_s"]
     assert (starts["still.png"], starts["moving.gif"]) == (0, 0)
     assert np.isnan(starts["broken.mp4"])

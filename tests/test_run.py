@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -25,21 +24,15 @@ from PIL import Image
 import batchemo
 from batchemo.engine import usable_cores
 from batchemo.options import merge_options
-from batchemo.run import Report, Watch, plan
+from batchemo.run import plan
 from batchemo.run import run as run_media
 from batchemo.tables import PER_MEDIUM
 from batchemo.weights import SHIPPED
 from tests.made_media import silence, write_clip, write_face_clip
+from tests.running import BATCHEMO, SILENT, run_command, run_here
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
-BATCHEMO = [sys.executable, "-m", "batchemo"]
 TIMEOUT = 240
-SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
-
-
-def run(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **more}
-    return subprocess.run([*BATCHEMO, *map(str, arguments)], capture_output=True, text=True, timeout=TIMEOUT, env=environment, check=False)
 
 
 @pytest.fixture
@@ -47,11 +40,6 @@ def videos(tmp_path: Path) -> Path:
     folder = tmp_path / "videos"
     folder.mkdir()
     return folder
-
-
-def run_here(*inputs: Path, out: Path, **flags: object) -> Report:
-    """The same as the command without its start, which takes seconds."""
-    return run_media(inputs, out, merge_options({"workers": 1, **flags}, environment={}), SILENT)
 
 
 def rows(results: Path) -> pd.DataFrame:
@@ -133,7 +121,7 @@ def bad_media(folder: Path) -> dict[str, str]:
 def test_bad_input_becomes_rows_and_the_rest_is_analysed(videos: Path, tmp_path: Path) -> None:
     expected = bad_media(videos)
     out = tmp_path / "results"
-    ended = run("run", videos, "--out", out, "--json")
+    ended = run_command("run", videos, "--out", out, "--json")
     assert ended.returncode == 3, ended.stderr
     found = rows(out)
     assert found.loc[list(expected), "error"].to_dict() == expected
@@ -155,7 +143,7 @@ def test_bad_input_becomes_rows_and_the_rest_is_analysed(videos: Path, tmp_path:
 def test_unreadable_permissions_are_a_row(videos: Path, tmp_path: Path) -> None:
     write_face_clip(videos / "secret.mp4")
     (videos / "secret.mp4").chmod(0)
-    assert run("run", videos, "--out", tmp_path / "results").returncode == 3
+    assert run_command("run", videos, "--out", tmp_path / "results").returncode == 3
     assert rows(tmp_path / "results").loc["secret.mp4", "error"] == "unreadable"
 
 
@@ -191,7 +179,7 @@ def test_wrong_commands_start_nothing(tmp_path: Path, arguments: list[str], word
     folder = tmp_path / "media"
     folder.mkdir()
     inputs = [str(folder) if a == "." else a for a in arguments]
-    ended = run("run", *inputs, "--out", out)
+    ended = run_command("run", *inputs, "--out", out)
     assert ended.returncode == 2, ended.stderr
     assert word in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -199,13 +187,13 @@ def test_wrong_commands_start_nothing(tmp_path: Path, arguments: list[str], word
 
 
 def test_missing_out_is_a_usage_error(tmp_path: Path) -> None:
-    ended = run("run", tmp_path)
+    ended = run_command("run", tmp_path)
     assert ended.returncode == 2
     assert "--out" in ended.stderr
 
 
 def test_results_that_are_not_there(tmp_path: Path) -> None:
-    ended = run("summary", tmp_path)
+    ended = run_command("summary", tmp_path)
     assert ended.returncode == 2
     assert "batchemo run" in ended.stderr
 
@@ -251,7 +239,7 @@ def test_any_name_works(videos: Path, tmp_path: Path) -> None:
     assert len(list((out / "annotated").rglob("*.mp4"))) == len(names)
     assert not list(tmp_path.rglob("owned"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "videos"], "nothing is written elsewhere"
-    shown = run("summary", out)
+    shown = run_command("summary", out)
     assert shown.returncode == 0
     firsts = [line.split("  ")[0] for line in shown.stdout.splitlines()]
     assert firsts[1:-1] == [name.replace("\n", "\\n").replace("\x1b", "\\x1b") for name in sorted(found.index)]
@@ -290,7 +278,7 @@ def test_only_what_changed_is_done_again(videos: Path, tmp_path: Path) -> None:
 def test_failed_before_is_still_a_failure(videos: Path, tmp_path: Path) -> None:
     (videos / "bad.mp4").write_bytes(b"")
     for _ in range(2):
-        ended = run("run", videos, "--out", tmp_path / "results")
+        ended = run_command("run", videos, "--out", tmp_path / "results")
         assert ended.returncode == 3
         assert "bad.mp4" in ended.stderr
     assert "--retry-failed" in ended.stderr
@@ -300,7 +288,7 @@ def test_a_picture_that_breaks_off_is_done_and_says_so(videos: Path, tmp_path: P
     picture = (SAMPLES / "grace_hopper.jpg").read_bytes()
     (videos / "cut.jpg").write_bytes(picture[: len(picture) * 2 // 3])
     Image.open(SAMPLES / "grace_hopper.jpg").save(videos / "pages.tif", save_all=True, append_images=[Image.new("RGB", (9, 9))])
-    ended = run("run", videos, "--out", tmp_path / "results", "--no-report")
+    ended = run_command("run", videos, "--out", tmp_path / "results", "--no-report")
     assert ended.returncode == 0
     assert all("cut.jpg" in line for line in ended.stderr.splitlines() if "Corrupt JPEG" in line)
     found = rows(tmp_path / "results")
@@ -311,7 +299,7 @@ def test_a_picture_that_breaks_off_is_done_and_says_so(videos: Path, tmp_path: P
     for name in ("cut.jpg", "pages.tif"):
         told = f"{name}: {found.loc[name, 'message']}"
         assert f"in part {told}" in ended.stderr
-        assert told in run("summary", tmp_path / "results").stdout
+        assert told in run_command("summary", tmp_path / "results").stdout
 
 
 def test_pictures_that_are_not_read_here_are_named_once(videos: Path, tmp_path: Path) -> None:
@@ -320,7 +308,7 @@ def test_pictures_that_are_not_read_here_are_named_once(videos: Path, tmp_path: 
         (videos / name).write_bytes(b"\xff\x0a" if name.endswith("jxl") else b"II*\0\x10\0\0\0CR\2\0")
     shutil.copy(SAMPLES / "grace_hopper.jpg", videos)
     out = tmp_path / "results"
-    ended = run("run", videos, "--out", out, "--json", "--no-annotate")
+    ended = run_command("run", videos, "--out", out, "--json", "--no-annotate")
     assert ended.returncode == 0
     told = "Passed over: 3 JPEG XL (.jxl), 1 raw photograph (.cr2); convert them to JPEG or PNG first, for example with: djxl a.jxl a.png."
     assert ended.stderr.count(told) == 1
@@ -331,16 +319,16 @@ def test_pictures_that_are_not_read_here_are_named_once(videos: Path, tmp_path: 
     assert json.loads(ended.stdout)["passed_over"] == expected
     assert json.loads(next(out.glob("runs/*/run.json")).read_text())["passed_over"] == expected
     assert list(rows(out).index) == ["grace_hopper.jpg"]
-    planned = run("run", videos, "--out", out, "--dry-run")
+    planned = run_command("run", videos, "--out", out, "--dry-run")
     assert told[:-1] in planned.stderr
-    given = run("run", videos / "a.jxl", "--out", tmp_path / "given")
+    given = run_command("run", videos / "a.jxl", "--out", tmp_path / "given")
     assert given.returncode == 3
     assert "a.jxl cannot be read here (JPEG XL); convert it first, for example with: djxl" in given.stderr
 
 
 def test_dry_run_writes_nothing(videos: Path, tmp_path: Path) -> None:
     write_face_clip(videos / "a.mp4")
-    ended = run("run", videos, "--out", tmp_path / "results", "--dry-run", "--json")
+    ended = run_command("run", videos, "--out", tmp_path / "results", "--dry-run", "--json")
     assert json.loads(ended.stdout) == {"todo": ["a.mp4"], "redrawn": [], "done": [], "vanished": [], "passed_over": []}
     assert not (tmp_path / "results").exists()
 
@@ -352,7 +340,7 @@ def test_options_from_environment_and_file(videos: Path, tmp_path: Path) -> None
     run_media([videos], tmp_path / "one", merge_options({"workers": 1}, environment={}, config=config), SILENT)
     assert rows(tmp_path / "one").loc["a.mp4", "n_frames_analysed"] == 5
     assert not (tmp_path / "one" / "annotated").exists()
-    ended = run("run", videos, "--out", tmp_path / "two", "--config", config, BATCHEMO_SAMPLE_FPS="2")
+    ended = run_command("run", videos, "--out", tmp_path / "two", "--config", config, BATCHEMO_SAMPLE_FPS="2")
     assert ended.returncode == 0, ended.stderr
     assert rows(tmp_path / "two").loc["a.mp4", "n_frames_analysed"] == 2
 
@@ -425,7 +413,7 @@ def test_a_second_run_on_the_same_folder_is_refused(videos: Path, tmp_path: Path
     out = tmp_path / "results"
     out.mkdir()
     with FileLock(out / ".batchemo.lock"):
-        ended = run("run", videos, "--out", out)
+        ended = run_command("run", videos, "--out", out)
     assert ended.returncode == 75
     assert "another run" in ended.stderr
     assert not (out / "media.parquet").exists()
@@ -442,25 +430,25 @@ def test_results_inside_the_input_are_not_analysed(videos: Path) -> None:
 
 
 def test_nothing_to_do_says_so(videos: Path, tmp_path: Path) -> None:
-    ended = run("run", videos, "--out", tmp_path / "results")
+    ended = run_command("run", videos, "--out", tmp_path / "results")
     assert ended.returncode == 0
     assert "No pictures or videos" in ended.stderr
 
 
 def test_stdout_is_for_data_and_quiet_is_quiet(videos: Path, tmp_path: Path) -> None:
     write_face_clip(videos / "a.mp4")
-    ended = run("run", videos, "--out", tmp_path / "results")
+    ended = run_command("run", videos, "--out", tmp_path / "results")
     assert ended.stdout == ""
     assert "batchemo summary" in ended.stderr
     assert "\x1b" not in ended.stderr
-    assert run("run", videos, "--out", tmp_path / "results", "-q").stderr == ""
+    assert run_command("run", videos, "--out", tmp_path / "results", "-q").stderr == ""
 
 
 def test_the_account_of_a_run(videos: Path, tmp_path: Path) -> None:
     write_face_clip(videos / "a.mp4")
     (videos / "bad.mp4").write_bytes(b"")
     out = tmp_path / "results"
-    assert run("run", videos, "--out", out).returncode == 3
+    assert run_command("run", videos, "--out", out).returncode == 3
     (folder,) = (out / "runs").iterdir()
     facts = json.loads((folder / "run.json").read_text())
     assert facts["how"] == "done"
@@ -474,7 +462,7 @@ def test_the_account_of_a_run(videos: Path, tmp_path: Path) -> None:
 
 
 def test_doctor_finds_this_machine_able() -> None:
-    ended = run("doctor", "--json")
+    ended = run_command("doctor", "--json")
     assert ended.returncode == 0, ended.stderr
     findings = {finding["part"]: finding for finding in json.loads(ended.stdout)}
     assert all(finding["ok"] for finding in findings.values() if finding["needed"])

@@ -33,24 +33,18 @@ from batchemo.media.discover import find_media
 from batchemo.options import merge_options
 from batchemo.parts import Divide
 from batchemo.render import annotated_copy as annotation
-from batchemo.run import Report, Watch, plan
-from batchemo.run import run as run_media
+from batchemo.run import plan
 from batchemo.tables import PER_MEDIUM
 from batchemo.verify.audit import verify
 from batchemo.weights import SHIPPED, load_weights, read_weights_file, save_weights
 from batchemo.work import Analysis, Job
 from tests.made_media import shades, write_clip
-
-SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+from tests.running import run_here
 
 
 def write_still(path: Path, shade: int = 90) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full((32, 32, 3), shade, np.uint8))
-
-
-def run_here(*inputs: Path, out: Path, **flags: Any) -> Report:
-    return run_media(inputs, out, merge_options({"workers": 1, **flags}, environment={}), SILENT)
 
 
 def names(out: Path) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_run import rows, run_here
+from test_run import rows
 
 import batchemo
 from batchemo.atomic import temporary_name
@@ -23,6 +23,7 @@ from batchemo.run import plan
 from batchemo.shard import Shard
 from batchemo.summary import summarise
 from tests.made_media import write_face_clip
+from tests.running import run_here
 
 names = st.text(st.characters(exclude_categories=[]), max_size=30)  # lone surrogates too: names of files may hold them
 

@@ -21,19 +21,14 @@ from batchemo.records import EMOTIONS
 from batchemo.render import encoders
 from batchemo.report.runs import read_last_run
 from batchemo.report.timelines import read_timeline
-from batchemo.run import Report, Watch, plan
-from batchemo.run import run as run_media
+from batchemo.run import plan
 from batchemo.tables import PER_MEDIUM
 from tests.made_media import write_face_clip
+from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
-SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 CLIP, PICTURE = "clip.mp4", "eileen_collins.jpg"
 COPY = f"annotated/{CLIP}.mp4"
-
-
-def go(media: Path, out: Path, **flags: object) -> Report:
-    return run_media([media], out, merge_options({"workers": 1, **flags}, environment={}), SILENT)
 
 
 def planned(media: Path, out: Path, **flags: object) -> tuple[list[str], list[str]]:
@@ -64,7 +59,7 @@ def media(tmp_path: Path) -> Path:
 def results(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """After a usual run; whoever analyses again from here on fails."""
     out = tmp_path / "results"
-    go(media, out)
+    run_here(media, out=out)
 
     def refuse(*_: object) -> None:
         raise AssertionError("analysed again")
@@ -79,7 +74,7 @@ def test_another_style_draws_again_and_analyses_nothing(media: Path, results: Pa
     assert planned(media, results) == ([], [])
     assert planned(media, results, timeline=True) == ([CLIP], [CLIP]), "a picture has no timeline"
     assert planned(media, results, blur_faces=True) == ([CLIP, PICTURE], [CLIP, PICTURE])
-    report = go(media, results, timeline=True, codec="vp9", quality="low")
+    report = run_here(media, out=results, timeline=True, codec="vp9", quality="low")
     assert (report.analysed, report.redrawn) == ((), (CLIP,))
     assert not report.failed
     last = read_last_run(results)
@@ -95,12 +90,12 @@ def test_another_style_draws_again_and_analyses_nothing(media: Path, results: Pa
 
 def test_a_copy_that_is_gone_is_drawn_again(media: Path, results: Path) -> None:
     (results / COPY).unlink()
-    go(media, results)
+    run_here(media, out=results)
     assert size(results / COPY) == (160, 160)
 
 
 def test_copies_of_results_without_any(media: Path, tmp_path: Path) -> None:
-    go(media, tmp_path / "results", annotate=False)
+    run_here(media, out=tmp_path / "results", annotate=False)
     assert planned(media, tmp_path / "results") == ([CLIP, PICTURE], [CLIP, PICTURE])
 
 
@@ -110,7 +105,7 @@ def test_a_copy_that_cannot_be_drawn_costs_no_table(media: Path, results: Path, 
 
     before = tables(results)
     monkeypatch.setattr(pipeline, "annotate", refuse)
-    report = go(media, results, blur_faces=True)
+    report = run_here(media, out=results, blur_faces=True)
     assert [row.error for row in report.failed] == ["not_encodable"] * 2
     assert not list((results / "annotated").rglob("*.*")), "what shows faces is gone all the same"
     for name in PER_MEDIUM:
@@ -146,11 +141,11 @@ def likenesses(media: Path, out: Path) -> list[float]:
 def test_hidden_faces_are_hidden_in_every_frame_and_on_the_page(media: Path, results: Path) -> None:
     assert min(likenesses(media, results)) > 0.9
     assert list((results / "report" / "thumbnails").rglob("*.jpg"))
-    go(media, results, blur_faces=True)
+    run_here(media, out=results, blur_faces=True)
     assert max(likenesses(media, results)) < 0.3
     assert not list((results / "report").rglob("*.jpg"))
     assert not any(track.thumbnail for track in read_timeline(results, CLIP, EMOTIONS).tracks), "the page gets them from there"
-    go(media, results, blur_faces=False)
+    run_here(media, out=results, blur_faces=False)
     assert min(likenesses(media, results)) > 0.9
     assert list((results / "report" / "thumbnails").rglob("*.jpg")), "shown again when they may be"
 
@@ -158,8 +153,8 @@ def test_hidden_faces_are_hidden_in_every_frame_and_on_the_page(media: Path, res
 @pytest.mark.parametrize("flags", [{"annotate": False}, {"annotate": False, "report": False}, {"force": True, "annotate": False}])
 def test_nothing_is_left_that_shows_faces(media: Path, tmp_path: Path, flags: dict[str, bool]) -> None:
     out = tmp_path / "results"
-    go(media, out)
-    go(media, out, blur_faces=True, **flags)
+    run_here(media, out=out)
+    run_here(media, out=out, blur_faces=True, **flags)
     assert not [path for path in out.rglob("*") if path.suffix in {".jpg", ".mp4"}]
     assert (out / "report" / "index.html").exists() == flags.get("report", True)
     assert planned(media, out, blur_faces=True, annotate=False) == ([], [])
@@ -167,7 +162,7 @@ def test_nothing_is_left_that_shows_faces(media: Path, tmp_path: Path, flags: di
 
 def test_media_of_other_runs_are_named(media: Path, results: Path, caplog: pytest.LogCaptureFixture) -> None:
     (media / PICTURE).rename(media.parent / PICTURE)
-    go(media, results, blur_faces=True)
+    run_here(media, out=results, blur_faces=True)
     assert "1 media that this run was not about still show faces, among them eileen_collins.jpg" in caplog.text
 
 
@@ -179,15 +174,15 @@ def test_hardware_that_is_not_there_is_told_once(
 ) -> None:
     monkeypatch.setattr(encoders, "_works", lambda _: False)
     encoders.find_hardware.cache_clear()
-    go(media, results, hardware=True)
+    run_here(media, out=results, hardware=True)
     assert [record.message.split(";")[0] for record in caplog.records] == ["no encoder in hardware for H.264 works on this machine"]
     assert size(results / COPY) == (160, 160)
 
 
 def test_a_look_without_copies_is_told(media: Path, results: Path, caplog: pytest.LogCaptureFixture) -> None:
-    go(media, results, annotate=False, blur_faces=True)
+    run_here(media, out=results, annotate=False, blur_faces=True)
     assert not caplog.records, "the page heeds it"
-    go(media, results, annotate=False, timeline=True, quality="high")
+    run_here(media, out=results, annotate=False, timeline=True, quality="high")
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["--timeline, --quality"]
 
 

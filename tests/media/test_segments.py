@@ -21,15 +21,13 @@ from batchemo.engine import InProcess, Workers
 from batchemo.errors import MediaError
 from batchemo.media import decode
 from batchemo.media.decode import open_source, segments_of
-from batchemo.options import RunOptions, merge_options
+from batchemo.options import RunOptions
 from batchemo.parts import Done, Read, load_part, part_path, remove_parts
 from batchemo.planes import Planes
 from batchemo.pulse import Wanted
 from batchemo.records import EMOTIONS, Frame, MediaRow, Medium, Outcome, Segment
 from batchemo.render import annotated_copy as annotation
 from batchemo.render.annotated_copy import annotate
-from batchemo.run import Watch
-from batchemo.run import run as run_media
 from batchemo.stopwatch import Stopwatch
 from batchemo.style import Style
 from batchemo.tables import table_path, thumbnails_folder
@@ -37,6 +35,7 @@ from batchemo.verify.audit import verify
 from batchemo.weights import SHIPPED, read_weights_file
 from batchemo.work import Analysis, Job
 from tests.made_media import face, write_clip
+from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 TABLES = ("faces", "frames", "tracks", "episodes")
@@ -118,8 +117,7 @@ def test_no_segment_begins_with_a_key_frame_that_is_damaged(film: Medium, tmp_pa
     assert in_parts == seen(open_source(medium, decoder="pyav").frames())
     with monkeypatch.context() as patch:
         patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
-        options = merge_options({"workers": 1, "decoder": "pyav", "annotate": False, "report": False}, environment={})
-        run_media([path], tmp_path / "out", options, Watch(lambda _plan, _pulses: None, lambda _row: None))
+        run_here(path, out=tmp_path / "out", decoder="pyav", annotate=False, report=False)
     assert verify(tmp_path / "out", deep=True).problems == ()
 
 

@@ -12,12 +12,12 @@ from made_results import CLIP, PICTURE, write_medium
 from numpy.typing import NDArray
 
 from batchemo.media.decode import open_source
-from batchemo.options import merge_options
 from batchemo.records import Faces, Medium
 from batchemo.render.thumbnails import MOST_TRACKS, SIDE_PX, _cut, cut_portraits, write_thumbnails
-from batchemo.run import Report, Watch, run
+from batchemo.run import Report
 from batchemo.tables import thumbnails_folder
 from tests.made_media import shades, write_clip
+from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 FRAMES = 112
@@ -96,10 +96,9 @@ def test_faces_are_shown_only_while_they_are_wanted(tmp_path: Path) -> None:
     media.mkdir()
     for name in ("a.jpg", "b.jpg"):
         shutil.copyfile(PICTURE, media / name)
-    silent = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 
     def run_again(**flags: object) -> Report:
-        return run([media], out, merge_options({"workers": 1, "annotate": False, **flags}, environment={}), silent)
+        return run_here(media, out=out, annotate=False, **flags)
 
     assert run_again(report=False).page is None
     assert not (out / "report").exists()
@@ -124,7 +123,7 @@ def test_portraits_of_a_picture_are_what_its_tables_would_have_cut(tmp_path: Pat
     other = cv2.resize(other, (round(other.shape[1] * len(people) / len(other)), len(people)), interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(folder / "both.png"), np.concatenate([people, np.asarray(other)], axis=1))
     cv2.imwrite(str(folder / "nobody.png"), np.zeros((200, 300, 3), np.uint8))
-    run([folder], tmp_path / "out", merge_options({"annotate": False, "workers": 1}), Watch(lambda *_: None, lambda _: None))
+    run_here(folder, out=tmp_path / "out", annotate=False)
     medium = Medium(folder / "both.png", "both.png", "both.png", "image")
     written = {path.name: path.read_bytes() for path in thumbnails_folder(tmp_path / "out", medium.output).iterdir()}
     assert set(written) == {"1.jpg", "2.jpg"}

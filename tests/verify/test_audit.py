@@ -25,12 +25,9 @@ from batchemo.errors import LockedError, UsageError
 from batchemo.inventory import read_inventory
 from batchemo.media.discover import find_media
 from batchemo.media.identity import identity_of
-from batchemo.options import merge_options
 from batchemo.planes import Planes
 from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
 from batchemo.render.video_writer import VideoWriter, write_picture
-from batchemo.run import Watch
-from batchemo.run import run as run_media
 from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
 from batchemo.timeline import TimelineWriter
 from batchemo.verify import tables as consistency
@@ -38,6 +35,7 @@ from batchemo.verify.audit import Verification, verify
 from batchemo.verify.media import check_annotated
 from batchemo.verify.tables import check_tables, read_frames
 from tests.made_media import shades, write_clip
+from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 FRAMES, SIZE, RATE = 20, (64, 48), 10
@@ -179,8 +177,7 @@ def test_results_of_a_real_run_are_whole(tmp_path: Path) -> None:
     content = (folder / "cut.mp4").read_bytes()
     (folder / "cut.mp4").write_bytes(content[: len(content) - 300])
     (folder / "none.mp4").write_bytes(b"")
-    options = merge_options({"workers": 1, "sample_fps": 4}, environment={})
-    run_media([folder], tmp_path / "out", options, Watch(lambda _plan, _pulses: None, lambda _row: None))
+    run_here(folder, out=tmp_path / "out", sample_fps=4)
     for deep in (False, True):
         looked = verify(tmp_path / "out", deep=deep)
         assert not looked.problems
@@ -203,9 +200,7 @@ def test_a_frame_that_claims_to_last_for_days_has_a_whole_copy(tmp_path: Path) -
     lasts = content.index(b"stts") + 16
     content[lasts : lasts + 4] = b"\x7f\xff\xff\xff"
     (folder / "days.mp4").write_bytes(content)
-    run_media(
-        [folder], tmp_path / "out", merge_options({"workers": 1}, environment={}), Watch(lambda _plan, _pulses: None, lambda _row: None)
-    )
+    run_here(folder, out=tmp_path / "out")
     looked = verify(tmp_path / "out")
     assert (looked.problems, looked.failed) == ((), 0)
 
@@ -428,8 +423,7 @@ def test_frames_are_counted_with_those_that_are_lost(tmp_path: Path) -> None:
     write_shades(folder / "cut.mp4", faststart=True)
     content = (folder / "cut.mp4").read_bytes()
     (folder / "cut.mp4").write_bytes(content[: len(content) - 300])
-    options = merge_options({"workers": 1, "report": False, "annotate": False}, environment={})
-    report = run_media([folder], tmp_path / "out", options, Watch(lambda _plan, _pulses: None, lambda _row: None))
+    report = run_here(folder, out=tmp_path / "out", report=False, annotate=False)
     looked = verify(tmp_path / "out")
     assert looked.frames_analysed == report.rows[0].n_frames_analysed < looked.frames == report.rows[0].n_frames
 

@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 from batchemo.errors import UsageError
 from batchemo.media import presentation
 from batchemo.media.fingerprint import fingerprint_of_grey
-from batchemo.options import merge_options
-from batchemo.run import Watch
-from batchemo.run import run as run_media
 from batchemo.verify.audit import verify
 from batchemo.verify.second_reading import Reader
 from checks.corpus.patches import Movie
 from tests.made_media import write_clip
+from tests.running import run_here
 
 FRAMES, SIZE = 24, (192, 128)
 
@@ -41,8 +39,7 @@ def write_film(path: Path, *, rotation: int = 0, **context: object) -> Path:
 
 
 def analysed(path: Path, out: Path, **options: object) -> Path:
-    chosen = {"workers": 1, "annotate": False, "report": False, **options}
-    run_media([path], out, merge_options(chosen, environment={}), Watch(lambda _plan, _pulses: None, lambda _row: None))
+    run_here(path, out=out, annotate=False, report=False, **options)
     return out
 
 
