@@ -11,7 +11,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,7 +38,7 @@ from batchemo.verify.audit import verify
 from batchemo.weights import SHIPPED, load_weights, read_weights_file, save_weights
 from batchemo.work import Analysis, Job
 from tests.made_media import shades, write_clip
-from tests.running import run_here
+from tests.running import BATCHEMO, run_command, run_here
 
 
 def write_still(path: Path, shade: int = 90) -> None:
@@ -246,8 +245,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on(media: Path, small_disk: Path, 
     with filler.open("wb") as file:
         file.truncate(300_000)
         os.posix_fallocate(file.fileno(), 0, 300_000)
-    command = [sys.executable, "-m", "batchemo", "run", str(media), "--out", str(out), "--workers", "2"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = run_command("run", media, "--out", out, "--workers", 2)
     assert ended.returncode == 74, ended.stderr
     assert f"no space is left for {out} (look with: df -h {out})" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -329,7 +327,7 @@ def test_a_medium_that_vanishes_before_it_is_opened(media: Path, tmp_path: Path,
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "batchemo", *map(str, arguments)]
+    return [*BATCHEMO, *map(str, arguments)]
 
 
 def test_of_two_runs_at_once_one_works_and_the_other_waits_or_goes(media: Path, tmp_path: Path) -> None:

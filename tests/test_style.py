@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -24,7 +22,7 @@ from batchemo.report.timelines import read_timeline
 from batchemo.run import plan
 from batchemo.tables import PER_MEDIUM
 from tests.made_media import write_face_clip
-from tests.running import run_here
+from tests.running import run_command, run_here
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 CLIP, PICTURE = "clip.mp4", "eileen_collins.jpg"
@@ -187,14 +185,14 @@ def test_a_look_without_copies_is_told(media: Path, results: Path, caplog: pytes
 
 
 def test_a_run_tells_what_it_drew_again(media: Path, results: Path) -> None:
-    command = [sys.executable, "-m", "batchemo", "run", str(media), "--out", str(results), "--timeline", "--no-report"]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stderr
-    assert "2 media (1 drawn again, 1 done before) in " in told
+    ended = run_command("run", media, "--out", results, "--timeline", "--no-report")
+    assert ended.returncode == 0
+    assert "2 media (1 drawn again, 1 done before) in " in ended.stderr
 
 
 def test_dry_run_tells_what_is_drawn_again(media: Path, results: Path) -> None:
-    command = [sys.executable, "-m", "batchemo", "run", str(media), "--out", str(results), "--blur-faces", "--dry-run"]
-    ended = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60, check=True)
+    command = ("run", media, "--out", results, "--blur-faces", "--dry-run")
+    ended = run_command(*command, "--json")
     assert json.loads(ended.stdout) == {"todo": [CLIP, PICTURE], "redrawn": [CLIP, PICTURE], "done": [], "vanished": [], "passed_over": []}
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stderr
+    told = run_command(*command).stderr
     assert "0 media would be analysed, 2 drawn again, 0 are done" in told
