@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import torch
 
+from batchemo import engine
 from batchemo.engine import InProcess, Workers, choose_engine
 from batchemo.errors import MediaError
 from batchemo.film import Film
@@ -24,6 +24,15 @@ from batchemo.parts import Divide, Done, Read, Step
 from batchemo.pulse import Pulse, Wanted, read_pulses
 from batchemo.records import Kind, MediaRow, Medium, Outcome, Segment
 from batchemo.work import Job, Outcomes, together
+
+
+def begin(_parent: int, _device: str) -> None:
+    """How workers begin here: without torch, which takes seconds to load and which nothing here uses."""
+
+
+@pytest.fixture(autouse=True)
+def quick_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_become_worker", begin)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,6 +283,8 @@ def test_videos_that_workers_share_each_have_a_pulse(tmp_path: Path) -> None:
 
 
 def test_in_this_process_too_one_thread_works_and_the_others_come_back(tmp_path: Path) -> None:
+    import torch
+
     seen: list[int] = []
 
     def work(job: Job) -> Outcomes:
