@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from needs import need, required
+
+from tests.needs import need, required
 
 if TYPE_CHECKING:
-    from patterns import Done
-
-    from batchemo.network import ExpressionNet
+    from batchemo.emotion.model import ExpressionNet
     from tests.browser import Browser
+    from tests.patterns import Done
     from training.recipe import Recipe
 
 
@@ -68,15 +68,14 @@ def browser(_chromium: Browser) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from patterns import rows, write_csv
+    from tests.patterns import rows, write_csv
 
     return write_csv(tmp_path_factory.mktemp("data") / "fer2013.csv", rows())
 
 
 @pytest.fixture(scope="session")
 def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from patterns import RECIPE
-
+    from tests.patterns import RECIPE
     from training.recipe import to_toml
 
     path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
@@ -94,8 +93,7 @@ def recipe(recipe_file: Path) -> Recipe:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """`python -m training ARGUMENTS` within this process."""
-    from patterns import Done
-
+    from tests.patterns import Done
     from training import cli
 
     def call(*arguments: object) -> Done:
@@ -110,7 +108,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture(scope="session")
 def fitted(recipe: Recipe, data: Path, tmp_path_factory: pytest.TempPathFactory) -> ExpressionNet:
     import torch
-    from patterns import train
+
+    from tests.patterns import train
 
     torch.set_num_threads(1)
     return train(recipe, data, tmp_path_factory.mktemp("run"))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from batchemo.network import ExpressionNet, NetworkSpec
+from batchemo.emotion.model import ExpressionNet, NetworkSpec
 from training.dataset import VOTES, FaceSet, read_split
 from training.fitting import Epoch, fit
 from training.recipe import Augmentation, Recipe

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from batchemo.options import merge_options
-from batchemo.run import Report, Watch
-from batchemo.run import run as run_media
+from batchemo.run.run import RunCallbacks, RunResult, run_media
 
 BATCHEMO = [sys.executable, "-m", "batchemo"]
-SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+SILENT = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 
 
-def run_here(*inputs: Path, out: Path, **flags: Any) -> Report:
+def run_here(*inputs: Path, out: Path, **flags: Any) -> RunResult:
     """By one worker, and without options of the environment, unless `flags` say otherwise."""
     return run_media(inputs, out, merge_options({"workers": 1, **flags}, environment={}), SILENT)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from patterns import CPU, QUICK, Done, write_csv
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from batchemo.emotion.model import ExpressionNet
+from batchemo.emotion.weights import load_weights
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
-from batchemo.weights import load_weights
+from tests.patterns import CPU, QUICK, Done, write_csv
 from training import runs
 from training.dataset import VOTES, FaceSet
 from training.duplicates import group_alike

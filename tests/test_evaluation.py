@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from patterns import Done, pattern, write_votes
 from sklearn.metrics import f1_score
 
+from batchemo.emotion.model import ExpressionNet
+from batchemo.emotion.weights import save_weights
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
 from batchemo.records import EMOTIONS
-from batchemo.weights import save_weights
+from tests.patterns import Done, pattern, write_votes
 from training.calibration import calibrate, cross_calibrate, expected_calibration_error, fit_temperature
 from training.dataset import read_splits
 from training.degradation import DEGRADATIONS, degrade

@@ -10,18 +10,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from patterns import QUICK, Done
 from sklearn.linear_model import LogisticRegression
 
 import batchemo
-from batchemo.crops import cut_crops
-from batchemo.detect import Detector
+from batchemo.emotion.model import ExpressionNet, NetworkSpec
+from batchemo.emotion.weights import Weights, load_weights, save_weights
 from batchemo.errors import DataError
+from batchemo.faces.align import align_faces
+from batchemo.faces.detector import MtcnnDetector
 from batchemo.media.picture import read_picture
-from batchemo.network import ExpressionNet, NetworkSpec
 from batchemo.records import EMOTIONS
-from batchemo.summary import summarise
-from batchemo.weights import Weights, load_weights, save_weights
+from batchemo.report.summary import summarise
+from tests.patterns import QUICK, Done
 from tests.running import run_here
 from training.dataset import FaceSet
 from training.drawings import draw_face
@@ -127,8 +127,8 @@ def test_faces_in_photographs_are_cut_as_a_run_cuts_them(run: Callable[..., Done
     crops = sorted(path.relative_to(out / "crops").as_posix() for path in (out / "crops").rglob("*.png"))
     assert crops == [f"{label}/{index}.png.png" for label in ("in space", "on earth") for index in range(5)]
     picture = read_picture(mine / "on earth" / "3.png")
-    (found,) = Detector(device=CPU).detect([picture])
-    expected = cut_crops(picture, found).pixels[0]
+    (found,) = MtcnnDetector(device=CPU).detect([picture])
+    expected = align_faces(picture, found).pixels[0]
     assert np.array_equal(cv2.imread(str(out / "crops" / "on earth" / "3.png.png"), cv2.IMREAD_GRAYSCALE), expected)
 
 
@@ -231,7 +231,7 @@ def test_a_label_without_any_face_is_named(tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         cv2.imwrite(str(tmp_path / label / "black.png"), np.zeros((64, 64), np.uint8))
     with pytest.raises(DataError, match="a: no face was found in any of its 1 pictures"):
-        read_folders(tmp_path, known=EMOTIONS, detector=Detector(device=CPU))
+        read_folders(tmp_path, known=EMOTIONS, detector=MtcnnDetector(device=CPU))
 
 
 def test_pictures_that_are_no_crops_are_remarked_upon(run: Callable[..., Done], start: Path, recipe: Path, tmp_path: Path) -> None:

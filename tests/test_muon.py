@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from patterns import train
 from torch import nn
 
+from batchemo.emotion.model import ExpressionNet, NetworkSpec
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet, NetworkSpec
+from tests.patterns import train
 from training.fitting import CHECKPOINT, Epoch
 from training.muon import Muon, hidden_convolutions, orthogonal
 from training.recipe import Recipe

@@ -9,9 +9,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from batchemo.analysis.export.formats import export_results
 from batchemo.errors import UsageError
-from batchemo.exporting import export
-from batchemo.tables import FRAMES, write_table
+from batchemo.results.schema import FRAMES, write_table
 from tests.running import run_here
 
 REPOSITORY = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ def test_an_analysis_opens_on_the_users_results(monkeypatch: pytest.MonkeyPatch,
     media = [SAMPLES / name for name in names]
     run_here(*media, out=results, sample_fps=4.0, annotate=False)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    (notebook,) = export(results, "notebook").files
+    (notebook,) = export_results(results, "notebook").files
     found = execute(notebook)
     assert found["shown"].count("image/png") == 4
     assert found["shown"].count("text/html") == 6
@@ -63,10 +63,10 @@ def test_an_analysis_opens_on_the_users_results(monkeypatch: pytest.MonkeyPatch,
 def test_a_notebook_with_somebodys_work_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     write_table(FRAMES.empty_table(), tmp_path / "frames" / "a.mp4.parquet")
-    (notebook,) = export(tmp_path, "notebook").files
+    (notebook,) = export_results(tmp_path, "notebook").files
     notebook.write_text("my work")
     with pytest.raises(UsageError, match="may hold your work"):
-        export(tmp_path, "notebook")
+        export_results(tmp_path, "notebook")
     assert notebook.read_text() == "my work"
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from selenium.webdriver.common.keys import Keys
 
 import batchemo
-from batchemo.exporting import export
+from batchemo.analysis.export.formats import export_results
 from batchemo.verify.audit import verify
 from tests.browser import Browser
 from tests.running import run_here
@@ -119,7 +119,7 @@ def test_frames_of_copies_are_shown_at_their_times(results: Path, sampled: Path,
 
 def test_exports_are_on_the_players_clock(results: Path) -> None:
     """Captions of the copies, and annotations of the sources."""
-    captions, annotations = export(results, "webvtt"), export(results, "eaf")
+    captions, annotations = export_results(results, "webvtt"), export_results(results, "eaf")
     assert len(captions.files) == 3
     for caption, annotation in zip(captions.files, annotations.files, strict=True):
         name = caption.name.removesuffix(".vtt")

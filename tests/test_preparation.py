@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from patterns import Done, as_set, pattern, row, write_csv, write_votes
 
 from batchemo.records import EMOTIONS
+from tests.patterns import Done, as_set, pattern, row, write_csv, write_votes
 from training.dataset import PUBLISHED_CLASS_COUNTS, FaceSet, read_splits
 from training.duplicates import count_duplicates, find_duplicates
 from training.preparation import describe

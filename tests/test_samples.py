@@ -15,7 +15,7 @@ import pytest
 
 import batchemo
 from batchemo.records import EMOTIONS
-from batchemo.summary import summarise
+from batchemo.report.summary import summarise
 from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from patterns import train
 from torch import nn
 
+from tests.patterns import train
 from training.fitting import Epoch
 from training.norms import momentum
 from training.recipe import Recipe

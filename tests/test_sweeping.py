@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from patterns import QUICK, Done
 
+from batchemo.emotion.model import NetworkSpec
+from batchemo.emotion.weights import load_weights
 from batchemo.errors import DataError
-from batchemo.network import NetworkSpec
-from batchemo.weights import load_weights
+from tests.patterns import QUICK, Done
 from training.drawings import write_drawings
 from training.fitting import CHECKPOINT
 from training.recipe import RECIPES, Recipe, read_recipe, to_toml

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from patterns import CPU, Done, row, rows, train, write_csv
 
+from batchemo.emotion.model import ExpressionNet, NetworkSpec
+from batchemo.emotion.weights import load_weights, save_weights
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet, NetworkSpec
-from batchemo.weights import load_weights, save_weights
+from tests.patterns import CPU, Done, row, rows, train, write_csv
 from training import cli, runs
 from training.dataset import VOTES, read_split
 from training.fitting import CHECKPOINT, Epoch, fit, predict

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from batchemo.emotion.model import ExpressionNet
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
 from training.augmentation import augment
 from training.norms import momentum
 from training.recipe import METHODS, Augmentation

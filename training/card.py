@@ -11,9 +11,9 @@ import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from batchemo.atomic import write_text
+from batchemo.emotion.weights import Weights, WeightsFile, read_weights_file
 from batchemo.errors import DataError
 from batchemo.options import RunOptions
-from batchemo.weights import Weights, WeightsFile, read_weights_file
 from training.dataset import choose_split, clean_part, read_splits
 from training.measurement import measure
 from training.precision import compare

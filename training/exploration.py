@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from batchemo.emotion.weights import Weights
 from batchemo.errors import DataError
 from batchemo.records import EMOTIONS
-from batchemo.weights import Weights
 from training.calibration import calibrate
 from training.dataset import VOTES, FaceSet
 from training.evaluation import evaluate

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from batchemo.detect import Detector
+from batchemo.emotion.model import ExpressionNet
+from batchemo.emotion.weights import Weights
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
-from batchemo.weights import Weights
+from batchemo.faces.detector import MtcnnDetector
 from training.dataset import FaceSet, hold_out
 from training.folders import HELD_BACK_SHARE, Labelled, check_enough, read_folders
 from training.recipe import Recipe
@@ -80,7 +80,7 @@ def read_material(
     With `crops` the pictures are photographs, whose faces are found and written there. Without `held_back`, a folder like
     `folder`, a part of `folder` is held back. Raises DataError where labels have too few pictures, or the two have other labels.
     """
-    detector = None if crops is None else Detector(device=device)
+    detector = None if crops is None else MtcnnDetector(device=device)
     pictures = read_folders(folder, known=known, detector=detector, crops=crops)
     if held_back is None:
         check_enough(pictures, folder)

@@ -19,9 +19,9 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from batchemo.atomic import replacing
-from batchemo.classify import has_bfloat16
+from batchemo.emotion.classifier import has_bfloat16
+from batchemo.emotion.model import ExpressionNet
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
 from training.augmentation import augment, mix, resize
 from training.dataset import VOTES, FaceSet
 from training.growing import grown

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
-from batchemo.crops import cut_crops
-from batchemo.detect import Detector
+from batchemo.emotion.model import INPUT_PX
 from batchemo.errors import DataError
+from batchemo.faces.align import align_faces
+from batchemo.faces.detector import MtcnnDetector
 from batchemo.media.picture import read_picture
-from batchemo.network import INPUT_PX
 from training.dataset import FaceSet
 
 HELD_BACK_SHARE = 0.2
@@ -43,7 +43,7 @@ class Labelled:
         return dict(zip(self.labels, self.faces.labels.bincount(minlength=len(self.labels)).tolist(), strict=True))
 
 
-def read_folders(folder: Path, *, known: Sequence[str], detector: Detector | None = None, crops: Path | None = None) -> Labelled:
+def read_folders(folder: Path, *, known: Sequence[str], detector: MtcnnDetector | None = None, crops: Path | None = None) -> Labelled:
     """The pictures in `folder`/<label>/, each one a face's crop: made grey and 48 x 48.
 
     With a `detector` they are whole photographs instead: the largest face of each is cut out as `batchemo run` cuts it, and
@@ -109,9 +109,9 @@ def _grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     )
 
 
-def _largest_face(picture: NDArray[np.uint8], detector: Detector) -> NDArray[np.uint8] | None:
+def _largest_face(picture: NDArray[np.uint8], detector: MtcnnDetector) -> NDArray[np.uint8] | None:
     (faces,) = detector.detect([picture])
-    return cut_crops(picture, faces).pixels[0] if len(faces) else None
+    return align_faces(picture, faces).pixels[0] if len(faces) else None
 
 
 def _write(path: Path, crop: NDArray[np.uint8]) -> None:

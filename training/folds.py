@@ -14,8 +14,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 from torch.nn import functional
 
+from batchemo.emotion.model import ExpressionNet
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
 from batchemo.records import EMOTIONS
 from training.augmentation import resize
 from training.console import say

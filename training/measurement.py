@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from batchemo.weights import Weights
+from batchemo.emotion.weights import Weights
 from training.dataset import FaceSet, clean_part
 from training.degradation import DEGRADATIONS, degrade
 from training.evaluation import evaluate, evaluate_against_votes

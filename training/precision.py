@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from batchemo.integers import IntegerNetwork, integers_pay, measure_ranges
+from batchemo.emotion.int8 import Int8Net, calibrate_ranges, int8_is_faster
+from batchemo.emotion.weights import Weights
 from batchemo.options import RunOptions
-from batchemo.weights import Weights
 from training.calibration import calibrate
 from training.console import say
 from training.dataset import FaceSet
@@ -28,7 +28,7 @@ def with_ranges(weights: Weights, training: FaceSet, held_back: FaceSet) -> Weig
     """The same with ranges, measured on `training`; without, where with them more than a few of the pictures in `held_back` of which
     float32 is confident would be read otherwise. Only a processor that calculates so can tell: others leave it untested.
     """
-    measured = dataclasses.replace(weights, ranges=measure_ranges(weights.network, training.pixels))
+    measured = dataclasses.replace(weights, ranges=calibrate_ranges(weights.network, training.pixels))
     figures = compare(measured, held_back, clean=None)
     if figures is not None and figures["agreement"] < LEAST_AGREEMENT:
         say(
@@ -46,10 +46,10 @@ def compare(weights: Weights, faces: FaceSet, *, clean: NDArray[np.bool_] | None
     whose emotion is the same; `change_mean` and `change_largest` are of the probability that moves most of each picture.
     None where the weights have no ranges, or the processor does not calculate so.
     """
-    if weights.ranges is None or not integers_pay():
+    if weights.ranges is None or not int8_is_faster():
         return None
     labels, cpu = faces.labels.numpy(), torch.device("cpu")
-    network = IntegerNetwork(weights.network.to(cpu), weights.ranges)
+    network = Int8Net(weights.network.to(cpu), weights.ranges)
     with torch.inference_mode():
         logits = torch.cat([network(crops) for crops in faces.pixels.split(_BATCH)])  # type: ignore[no-untyped-call]
     found = calibrate(logits.numpy(), weights.temperature)

@@ -15,10 +15,10 @@ import torch
 import typer
 
 from batchemo.atomic import replacing, write_text
+from batchemo.emotion.model import ExpressionNet, multiply_adds
+from batchemo.emotion.weights import SHIPPED, Weights, half_precision, load_weights, save_weights, sha256_path
 from batchemo.errors import WeightsError
-from batchemo.network import ExpressionNet, multiply_adds
 from batchemo.records import EMOTIONS
-from batchemo.weights import SHIPPED, Weights, half_precision, load_weights, save_weights, sidecar
 from training.calibration import fit_temperature
 from training.console import say
 from training.evaluation import evaluate
@@ -138,7 +138,7 @@ def place(source: Path, target: Path, sha256: str) -> None:
     """Copies a weights file and writes its hash. Stopped in between, the two disagree and `load_weights` refuses them."""
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
-    write_text(sidecar(target), f"{sha256}  {target.name}\n")
+    write_text(sha256_path(target), f"{sha256}  {target.name}\n")
 
 
 def progress(recipe: Recipe, done: Epoch) -> str:

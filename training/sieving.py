@@ -1,4 +1,4 @@
-"""Teaches the sieve (`batchemo.sieve`) from the proposal network of MTCNN: where that sees a face in pictures of many, and where not."""
+"""Teaches the sieve (`batchemo.faces.prefilter`) from the proposal network of MTCNN: where it sees a face, and where not."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from batchemo.atomic import replacing
-from batchemo.convolution import normalised
 from batchemo.errors import DataError
+from batchemo.faces.convolution import normalize_pixels
+from batchemo.faces.mtcnn import ProposalNet, load_networks
+from batchemo.faces.prefilter import BLOCK_CELLS, PrefilterNet
 from batchemo.media.decode import open_source
 from batchemo.media.discover import find_media
 from batchemo.media.resize import halved
-from batchemo.mtcnn import ProposeNet, load_networks
-from batchemo.sieve import BLOCK_CELLS, SieveNet
 
 RECALL = 0.98
 """Share of the blocks in which the proposal network is sure of a face that are let through, or are beside such a one that is, in scenes of
@@ -65,12 +65,12 @@ def read_backdrops(path: Path) -> list[Pixels]:
 
 def fit_sieve(
     faces: Pixels, held_back: Pixels, backdrops: Sequence[Pixels], *, steps: int, seed: int, report: Callable[[int, float], None]
-) -> tuple[SieveNet, float]:
+) -> tuple[PrefilterNet, float]:
     """A sieve taught with `faces` (N x 48 x 48), its threshold set with those `held_back`, so that `RECALL` of the blocks with a face are
     let through, and the share of all blocks that is. `report` gets steps and the loss. Raises DataError where the teacher sees none of
     those."""
     torch.manual_seed(seed)
-    teacher, sieve = load_networks()[0], SieveNet()
+    teacher, sieve = load_networks()[0], PrefilterNet()
     optimizer = torch.optim.Adam(sieve.parameters(), lr=_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps, pct_start=0.1)
     lessons = _lessons(faces, backdrops, teacher, seed=seed)
@@ -91,13 +91,13 @@ def fit_sieve(
     return sieve, _set_threshold(sieve, _lessons(held_back, backdrops, teacher, seed=seed + 1))
 
 
-def write_sieve(sieve: SieveNet, path: Path) -> None:
+def write_sieve(sieve: PrefilterNet, path: Path) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(save({name: value.contiguous() for name, value in sieve.state_dict().items()}))
 
 
 @torch.no_grad()
-def _set_threshold(sieve: SieveNet, lessons: Iterator[tuple[Tensor, Tensor]], *, batches: int = 40) -> float:
+def _set_threshold(sieve: PrefilterNet, lessons: Iterator[tuple[Tensor, Tensor]], *, batches: int = 40) -> float:
     """Moves the scores so that `RECALL` of the blocks with a face have one above 0, or one beside them; gives the share of all that do."""
     best, scores = [], []
     for features, odds in (next(lessons) for _ in range(batches)):
@@ -122,7 +122,7 @@ def _count_beside(seen: Tensor) -> Tensor:
     return functional.avg_pool2d(seen.float(), _BESIDE, stride=1, padding=_BESIDE // 2) * _BESIDE**2
 
 
-def _lessons(faces: Pixels, backdrops: Sequence[Pixels], teacher: ProposeNet, *, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _lessons(faces: Pixels, backdrops: Sequence[Pixels], teacher: ProposalNet, *, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Features B x 10 x rows x columns and the highest log-odds of a face in each block, B x rows x columns, without end."""
     random = np.random.default_rng(seed)
     while True:
@@ -132,13 +132,13 @@ def _lessons(faces: Pixels, backdrops: Sequence[Pixels], teacher: ProposeNet, *,
 
 
 @torch.no_grad()
-def first_features(network: ProposeNet, pixels: Tensor) -> Tensor:
+def first_features(network: ProposalNet, pixels: Tensor) -> Tensor:
     """Those of pixels of 0 to 255, B x 3 x H x W, after the first maxima of the proposal network."""
-    return functional.max_pool2d(network.prelu1(network.conv1(normalised(pixels))), 2, 2, ceil_mode=True)
+    return functional.max_pool2d(network.prelu1(network.conv1(normalize_pixels(pixels))), 2, 2, ceil_mode=True)
 
 
 @torch.no_grad()
-def propose(network: ProposeNet, features: Tensor) -> Tensor:
+def propose(network: ProposalNet, features: Tensor) -> Tensor:
     """The log-odds of a face in each cell of the proposal network, B x rows x columns, by its first features."""
     scores: Tensor = network.conv4_1(network.prelu3(network.conv3(network.prelu2(network.conv2(features)))))
     return scores[:, 1] - scores[:, 0]

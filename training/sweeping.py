@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from batchemo.atomic import replacing, write_text
+from batchemo.emotion.model import multiply_adds
 from batchemo.errors import DataError
-from batchemo.network import multiply_adds
 from training.calibration import fit_temperature
 from training.evaluation import evaluate
 from training.fitting import fit, predict

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from batchemo.network import ExpressionNet
+from batchemo.emotion.model import ExpressionNet
 
 
 class Teachers:

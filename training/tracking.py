@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from batchemo.appearance import describe
-from batchemo.crops import cut_crops
+from batchemo.faces.align import align_faces
+from batchemo.faces.reid import embed_faces
+from batchemo.faces.tracker import TRACK_GAP_SECONDS, Tracker
 from batchemo.options import merge_options
 from batchemo.records import Faces
-from batchemo.results import load
-from batchemo.run import Watch, run
-from batchemo.track import GAP_SECONDS, Tracker
+from batchemo.results.load import load
+from batchemo.run.run import RunCallbacks, run_media
 from training.scenes import HEIGHT, WIDTH, Scene, View, play
 
 
@@ -65,9 +65,9 @@ def watch(scene: Scene) -> tuple[list[Sight], float]:
     """The sights of a scene, and the milliseconds that describing a face took."""
     sights, spent, described = [], 0.0, 0
     for view in play(scene):
-        crops = cut_crops(view.pixels, view.faces)
+        crops = align_faces(view.pixels, view.faces)
         started = time.perf_counter()
-        looks = describe(view.pixels, view.faces, crops)
+        looks = embed_faces(view.pixels, view.faces, crops)
         spent += time.perf_counter() - started
         described += len(looks)
         sights.append(_sight(view, looks))
@@ -129,7 +129,12 @@ def through_pipeline(scene: Scene) -> list[Score]:
         for name, appearance in (("batchemo", True), ("batchemo, no looks", False)):
             out = Path(folder) / name
             given = {"workers": 1, "annotate": False, "appearance": appearance}
-            run([video], out, merge_options(given, environment={}), Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None))
+            run_media(
+                [video],
+                out,
+                merge_options(given, environment={}),
+                RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None),
+            )
             found: list[tuple[Any, NDArray[Any]]] = [((), np.empty((0, 4)))] * len(views)
             for index, rows in load(out).groupby("frame_index"):
                 found[int(str(index))] = rows["track_id"].to_numpy(), rows[["box_x1", "box_y1", "box_x2", "box_y2"]].to_numpy(float)
@@ -169,7 +174,7 @@ class OverlapTracker:
         self._tracks: dict[int, tuple[float, NDArray[np.float64]]] = {}
 
     def update(self, time_s: float, faces: Faces, looks: NDArray[np.float32], *, cut: bool) -> NDArray[np.int32]:  # noqa: ARG002
-        self._tracks = {who: seen for who, seen in self._tracks.items() if not cut and time_s - seen[0] <= GAP_SECONDS}
+        self._tracks = {who: seen for who, seen in self._tracks.items() if not cut and time_s - seen[0] <= TRACK_GAP_SECONDS}
         boxes, ids = faces.boxes.astype(np.float64), np.zeros(len(faces), np.int32)
         names = list(self._tracks)
         if names and len(boxes):
@@ -188,7 +193,7 @@ class NorfairTracker:
     """norfair's Kalman filter with IoU distance, an id at once, and as long a memory as ours without looks; begun anew at cuts."""
 
     def __init__(self, fps: float) -> None:
-        self._frames = max(2, round(GAP_SECONDS * fps))
+        self._frames = max(2, round(TRACK_GAP_SECONDS * fps))
         self._begun = 0
         self._ids: dict[int, int] = {}
         self._tracker: Any = None

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from needs import need
 from PIL import Image
 
 from tests.made_media import shades, write_clip
+from tests.needs import need
 
 SIDE = 60_000
 LIMIT_BYTES = 4 * 2**30

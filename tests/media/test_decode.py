@@ -18,17 +18,17 @@ import av
 import cv2
 import numpy as np
 import pytest
-from needs import need
 from numpy.typing import NDArray
 from PIL import Image
 
 from batchemo.errors import MediaError, UsageError
 from batchemo.media import container, decode
-from batchemo.media.container import read_index
+from batchemo.media.container import read_packet_index
 from batchemo.media.decode import Decoder, open_source
-from batchemo.media.source import Found, Sampler
+from batchemo.media.source import ReadReport, Sampler
 from batchemo.records import Frame, Medium
 from tests import made_media
+from tests.needs import need
 
 TICK = Fraction(1, 12_800)
 STEADY = tuple(512 * i for i in range(30))  # 25 frames a second
@@ -83,7 +83,7 @@ def write_clip(
     return made_media.write_clip(path, pictures, stamps=stamps, tick=tick, rotation=rotation, muxer=muxer, **kind).path  # type: ignore[arg-type]
 
 
-def read(path: Path, decoder: Decoder = "pyav", *, sample_fps: float | None = None, start_index: int = 0) -> tuple[list[Frame], Found]:
+def read(path: Path, decoder: Decoder = "pyav", *, sample_fps: float | None = None, start_index: int = 0) -> tuple[list[Frame], ReadReport]:
     source = open_source(Medium(path, path.name, path.name, "video"), decoder=decoder)
     frames = list(source.frames(sample_fps=sample_fps, start_index=start_index))
     return frames, source.found
@@ -552,7 +552,7 @@ def test_huge_frames_are_refused_before_they_are_decoded(tmp_path: Path, monkeyp
 
 
 def test_the_index_is_of_one_rounding(tmp_path: Path) -> None:
-    index = read_index(write_clip(tmp_path / "a.mp4", UNSTEADY))
+    index = read_packet_index(write_clip(tmp_path / "a.mp4", UNSTEADY))
     assert index.times_s.tolist() == [stamp / 12_800 for stamp in UNSTEADY]
     assert index.size == (96, 64)
     assert "10 frames, 96x64" in repr(index)

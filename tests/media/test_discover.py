@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from batchemo.errors import UsageError
-from batchemo.media.discover import PassedOver, find_media
+from batchemo.media.discover import SkippedFile, find_media
 from batchemo.media.output_names import decode_output_name, output_name
 from batchemo.media.sniff import sniff
 from batchemo.records import Medium
@@ -505,7 +505,7 @@ FOREIGN = [
 def test_pictures_that_are_not_read_here_are_passed_over_and_told(media_dir: Path, name: str, content: bytes, kind: str) -> None:
     put(media_dir, "a.mp4")
     put(media_dir, f"sub/{name}", content=content)
-    told: list[PassedOver] = []
+    told: list[SkippedFile] = []
     assert names(find(media_dir, passed_over=told)) == ["a.mp4"]
     assert [(each.path, each.name, each.foreign.kind) for each in told] == [(media_dir / "sub" / name, f"sub/{name}", kind)]
     assert sniff(media_dir / "sub" / name) is None
@@ -516,7 +516,7 @@ def test_pictures_that_are_not_read_here_are_passed_over_and_told(media_dir: Pat
 
 def test_what_is_passed_over_heeds_patterns_and_is_told_once(media_dir: Path) -> None:
     put(media_dir, "a.jxl", "b.jxl", "sub/c.jxl", content=b"\xff\x0a")
-    told: list[PassedOver] = []
+    told: list[SkippedFile] = []
     find_media([media_dir, media_dir / "sub"], out=media_dir / "results", exclude=["b.*"], passed_over=told)
     assert [each.name for each in told] == ["media/a.jxl", "media/sub/c.jxl"]
 

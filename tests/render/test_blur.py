@@ -18,15 +18,15 @@ from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 
 import batchemo
-from batchemo.blur_state import MARKER, read_blur_state
-from batchemo.faces_left import with_faces_left, without_faces_left
 from batchemo.options import merge_options
-from batchemo.records import EMOTIONS, Faces, Frame, Marks, MediaRow
+from batchemo.records import EMOTIONS, Faces, Frame, MediaRow, OverlayData
 from batchemo.render import blur_check
 from batchemo.render.blur import SOLID
 from batchemo.render.blur_check import BlurCheck
-from batchemo.render.overlay import draw
+from batchemo.render.overlay import draw_overlay
 from batchemo.report.site import write_site
+from batchemo.results.blur_state import MARKER, read_blur_state
+from batchemo.results.faces_left import with_faces_left, without_faces_left
 from batchemo.verify.audit import verify
 from tests.made_media import write_clip
 from tests.running import run_command, run_here
@@ -159,17 +159,17 @@ def test_a_face_that_the_edge_cuts_is_blurred(tmp_path: Path, left: int, top: in
 
 def test_solid_leaves_one_colour() -> None:
     marks = marks_of([(60, 60, 120, 130)])
-    drawn = draw(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8), marks, labels=EMOTIONS, blur_style="solid")
+    drawn = draw_overlay(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8), marks, labels=EMOTIONS, blur_style="solid")
     assert (drawn[40:150, 45:135] == SOLID).all()
 
 
 # The check alone
 
 
-def marks_of(hidden: list[tuple[float, ...]]) -> Marks:
+def marks_of(hidden: list[tuple[float, ...]]) -> OverlayData:
     no = np.empty((0, 4), np.float32)
     ids, shares = np.empty(0, np.int32), np.empty((0, 7), np.float32)
-    return Marks(no, ids, shares, np.empty(0, np.bool_), np.array(hidden, np.float32).reshape(-1, 4))
+    return OverlayData(no, ids, shares, np.empty(0, np.bool_), np.array(hidden, np.float32).reshape(-1, 4))
 
 
 def faces_at(*boxes: tuple[float, ...]) -> Faces:
@@ -178,14 +178,14 @@ def faces_at(*boxes: tuple[float, ...]) -> Faces:
 
 
 @pytest.fixture
-def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Faces], list[Marks]], tuple[list[int], list[float]]]:
+def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Faces], list[OverlayData]], tuple[list[int], list[float]]]:
     """How many places are hidden in each frame, and what is left, where these faces are found in each (in whatever is blurred)."""
 
-    def checked(found: list[Faces], marks: list[Marks]) -> tuple[list[int], list[float]]:
+    def checked(found: list[Faces], marks: list[OverlayData]) -> tuple[list[int], list[float]]:
         checker = BlurCheck(style="pixels", device="cpu")
         monkeypatch.setattr(checker, "_find", lambda pixels: found[int(pixels[0, 0, 0])])
 
-        def frames() -> Iterator[tuple[Frame, Marks]]:
+        def frames() -> Iterator[tuple[Frame, OverlayData]]:
             for index, each in enumerate(marks):
                 yield Frame(index, index / FPS, np.full((100, 100, 3), index, np.uint8)), each
 
@@ -196,7 +196,7 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Faces], list[Marks]
     return checked
 
 
-Check = Callable[[list[Faces], list[Marks]], tuple[list[int], list[float]]]
+Check = Callable[[list[Faces], list[OverlayData]], tuple[list[int], list[float]]]
 
 
 def test_what_belongs_to_a_known_face_is_blurred_and_the_rest_named(check: Check) -> None:
@@ -307,9 +307,9 @@ def test_workers_and_segments_say_and_draw_the_same(tmp_path: Path) -> None:
 
 def blurred(out: Path) -> dict[str, tuple[bool, str]]:
     """Of each copy, as the tables say, whether it is, and by what."""
-    from batchemo.inventory import read_inventory
+    from batchemo.results.catalog import read_catalog
 
-    styles = {entry.row.media: entry.style or {} for entry in read_inventory(out)}
+    styles = {entry.row.media: entry.style or {} for entry in read_catalog(out)}
     return {name: (bool(style.get("blur_faces")), style.get("blur_style", "")) for name, style in styles.items()}
 
 
@@ -347,7 +347,7 @@ def test_it_is_known_before_anything_is_written(
     portrait: Path, tmp_path: Path, flags: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "results"
-    from batchemo import pipeline
+    from batchemo.pipeline import video as pipeline
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
@@ -375,12 +375,12 @@ def test_folders_without_a_marker_are_known_by_their_copies_or_their_last_run(po
 
 
 def test_copies_of_before_there_was_a_check_are_drawn_again(portrait: Path, tmp_path: Path) -> None:
-    from batchemo.inventory import read_entry
-    from batchemo.tables import rewrite_row, table_path
+    from batchemo.results.catalog import read_catalog_entry
+    from batchemo.results.schema import rewrite_row, table_path
 
     out = tmp_path / "results"
     run_here(portrait, out=out, blur_faces=True)
-    entry = read_entry(out, "one.jpg")
+    entry = read_catalog_entry(out, "one.jpg")
     assert entry is not None
     assert entry.style is not None
     old = {name: value for name, value in entry.style.items() if name != "blur_style"}
@@ -392,12 +392,13 @@ def test_a_killed_run_leaves_no_copy_that_is_said_to_be_blurred_and_is_not(
     portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It dies after its copy with faces has appeared, before the tables say so."""
-    from batchemo import assembly, pipeline
+    from batchemo.pipeline import assemble as assembly
+    from batchemo.pipeline import video as pipeline
 
     def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for flags, place in (({}, (pipeline, "rewrite_row")), ({"force": True}, (assembly.Assembly, "finish"))):
+    for flags, place in (({}, (pipeline, "rewrite_row")), ({"force": True}, (assembly.TableAssembler, "finish"))):
         out = tmp_path / f"results{len(flags)}"
         run_here(portrait, out=out, blur_faces=True)
         with monkeypatch.context() as patched:

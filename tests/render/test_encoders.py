@@ -8,11 +8,11 @@ import av
 import numpy as np
 import pytest
 
-from batchemo.planes import Planes
+from batchemo.options import Codec, Quality
 from batchemo.render import encoders
 from batchemo.render.encoders import NAMES, Encoder, encoder_of, find_hardware
 from batchemo.render.video_writer import VideoWriter, join_videos
-from batchemo.style import Codec, Quality
+from batchemo.yuv import Planes
 from tests.made_media import MadeClip, silence, write_clip
 
 WIDTH, HEIGHT, FPS, FRAMES = 128, 96, 25, 12

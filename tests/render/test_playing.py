@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchemo.planes import Planes
+from batchemo.options import Codec
 from batchemo.render.encoders import encoder_of
 from batchemo.render.video_writer import VideoWriter, join_videos
-from batchemo.style import Codec
+from batchemo.yuv import Planes
 from tests.browser import Browser
 from tests.made_media import shades, write_clip
 

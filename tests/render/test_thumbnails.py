@@ -8,15 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_results import CLIP, PICTURE, write_medium
 from numpy.typing import NDArray
 
 from batchemo.media.decode import open_source
 from batchemo.records import Faces, Medium
-from batchemo.render.thumbnails import MOST_TRACKS, SIDE_PX, _cut, cut_portraits, write_thumbnails
-from batchemo.run import Report
-from batchemo.tables import thumbnails_folder
+from batchemo.render.thumbnails import MAX_THUMBNAILS, SIDE_PX, _cut, crop_thumbnails, write_thumbnails
+from batchemo.results.schema import thumbnails_folder
+from batchemo.run.run import RunResult
 from tests.made_media import shades, write_clip
+from tests.made_results import CLIP, PICTURE, write_medium
 from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
@@ -72,14 +72,14 @@ def test_large_faces_are_cut_as_an_area_mean_would(side: int) -> None:
 def test_crowds_cost_no_more_than_the_longest_tracks(tmp_path: Path) -> None:
     medium = Medium(tmp_path / "a.jpg", "a.jpg", "a.jpg", "image")
     cv2.imwrite(str(medium.path), np.zeros((360, 640, 3), np.uint8))
-    write_medium(tmp_path, medium, [[SURE]] * (MOST_TRACKS + 5), run_id="x", frames=1)
-    assert write_thumbnails(medium, tmp_path) == MOST_TRACKS
+    write_medium(tmp_path, medium, [[SURE]] * (MAX_THUMBNAILS + 5), run_id="x", frames=1)
+    assert write_thumbnails(medium, tmp_path) == MAX_THUMBNAILS
     # The first ones, as those that are cut while the picture is at hand.
     written = {path.name for path in thumbnails_folder(tmp_path, medium.output).iterdir()}
-    assert written == {f"{number}.jpg" for number in range(1, MOST_TRACKS + 1)}
-    boxes = np.tile(np.array([[10, 10, 60, 60]], np.float32), (MOST_TRACKS + 5, 1))
+    assert written == {f"{number}.jpg" for number in range(1, MAX_THUMBNAILS + 1)}
+    boxes = np.tile(np.array([[10, 10, 60, 60]], np.float32), (MAX_THUMBNAILS + 5, 1))
     faces = Faces(boxes, np.zeros((len(boxes), 5, 2), np.float32), np.ones(len(boxes), np.float32))
-    assert len(cut_portraits(np.zeros((360, 640, 3), np.uint8), faces)) == MOST_TRACKS
+    assert len(crop_thumbnails(np.zeros((360, 640, 3), np.uint8), faces)) == MAX_THUMBNAILS
 
 
 def test_a_medium_that_cannot_be_read_again_is_no_failure(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_faces_are_shown_only_while_they_are_wanted(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         shutil.copyfile(PICTURE, media / name)
 
-    def run_again(**flags: object) -> Report:
+    def run_again(**flags: object) -> RunResult:
         return run_here(media, out=out, annotate=False, **flags)
 
     assert run_again(report=False).page is None

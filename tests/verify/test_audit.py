@@ -20,20 +20,20 @@ import pytest
 from filelock import FileLock
 
 import batchemo
-from batchemo.display import print_verification
+from batchemo.cli.messages import print_verification
 from batchemo.errors import LockedError, UsageError
-from batchemo.inventory import read_inventory
 from batchemo.media.discover import find_media
 from batchemo.media.identity import identity_of
-from batchemo.planes import Planes
-from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
+from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
 from batchemo.render.video_writer import VideoWriter, write_picture
-from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
-from batchemo.timeline import TimelineWriter
+from batchemo.results.catalog import read_catalog
+from batchemo.results.schema import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
+from batchemo.results.writer import TimelineWriter
 from batchemo.verify import tables as consistency
 from batchemo.verify.audit import Verification, verify
 from batchemo.verify.media import check_annotated
-from batchemo.verify.tables import check_tables, read_frames
+from batchemo.verify.tables import check_tables, read_frame_rows
+from batchemo.yuv import Planes
 from tests.made_media import shades, write_clip
 from tests.running import run_here
 
@@ -48,17 +48,17 @@ def write_shades(path: Path, *, frames: int = FRAMES, rate: int = RATE, faststar
     write_clip(path, shades(frames, SIZE, step=10), codec="mpeg4", rate=rate, container="mp4", muxer=muxer)
 
 
-def reading(index: int, time_s: float) -> Reading:
+def reading(index: int, time_s: float) -> FrameResult:
     """Two faces, the second of them only in the later frames; the first half out of the picture."""
     count = 1 + (index >= 5)
     boxes = np.array([[-10, 5, 30, 45], [30, 5, 60, 44]], np.float32)[:count]
     faces = Faces(boxes, np.zeros((count, 5, 2), np.float32), np.full(count, 0.9, np.float32))
     shares = np.full((count, len(EMOTIONS)), 0.05, np.float32)
     shares[:, 3 if index < 10 else 4] = 0.7
-    return Reading(index, time_s, faces, np.full(count, 40, np.float32), np.full(count, 9, np.float32), shares, None, False, 0)
+    return FrameResult(index, time_s, faces, np.full(count, 40, np.float32), np.full(count, 9, np.float32), shares, None, False, 0)
 
 
-def write_tables(results: Path, medium: Medium, readings: list[Reading], *, duration_s: float, decoder: str) -> MediaRow:
+def write_tables(results: Path, medium: Medium, readings: list[FrameResult], *, duration_s: float, decoder: str) -> MediaRow:
     fingerprint = identity_of(medium.path)
     metadata = {
         "schema_version": SCHEMA_VERSION,
@@ -186,9 +186,9 @@ def test_results_of_a_real_run_are_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("more_s", "kinds"), [(0, []), (1, ["annotated"]), (9, ["annotated"]), (-12, ["annotated"])])
 def test_the_copy_is_as_long_as_its_source(results: Path, more_s: float, kinds: list[str]) -> None:
-    (entry,) = [each for each in read_inventory(results) if each.row.media == CLIP]
+    (entry,) = [each for each in read_catalog(results) if each.row.media == CLIP]
     row = dataclasses.replace(entry.row, duration_s=entry.row.duration_s + more_s)
-    problems = check_annotated(results / "annotated" / f"{CLIP}.mp4", row, read_frames(results, entry), sample_fps=None)
+    problems = check_annotated(results / "annotated" / f"{CLIP}.mp4", row, read_frame_rows(results, entry), sample_fps=None)
     assert [kind for kind, _ in problems] == kinds
 
 
@@ -406,9 +406,9 @@ def test_memory_does_not_grow_with_the_table(results: Path, monkeypatch: pytest.
     def bytes_for(times: int) -> int:
         monkeypatch.setattr(consistency, "BATCH_ROWS", 1000)
         spoil(path_of(results, "faces"), lambda rows: pd.concat([rows] * times))
-        (entry,) = [each for each in read_inventory(results) if each.row.media == CLIP]
+        (entry,) = [each for each in read_catalog(results) if each.row.media == CLIP]
         tracemalloc.start()
-        list(check_tables(results, entry, read_frames(results, entry)))
+        list(check_tables(results, entry, read_frame_rows(results, entry)))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return peak
@@ -434,7 +434,7 @@ def test_what_is_told_keeps_frames_that_were_analysed_apart_from_those_that_ther
 
 
 def test_the_command(results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from batchemo import cli
+    from batchemo.cli import main as cli
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["batchemo", "verify", *map(str, arguments)])

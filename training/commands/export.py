@@ -18,7 +18,7 @@ def export(
     pixels: Annotated[Pixels, typer.Option("--input", help="Type of the crops that the graph takes.")] = "uint8",
 ) -> None:
     """Write the network as ONNX: crops in, calibrated probabilities out, checked against torch. Prints the path."""
-    from batchemo.weights import SHIPPED, load_weights
+    from batchemo.emotion.weights import SHIPPED, load_weights
     from training.exporting import check_installed
     from training.exporting import export as write_onnx
 

@@ -36,7 +36,7 @@ def finetune(
     Stopped at any time, the same command goes on after the last whole epoch. Prints the path of the weights.
     """
     from batchemo.devices import choose_device
-    from batchemo.weights import SHIPPED, load_weights
+    from batchemo.emotion.weights import SHIPPED, load_weights
     from training.finetuning import describe, fitting_recipe, read_material, relabel
     from training.material import checked
     from training.recipe import read_recipe

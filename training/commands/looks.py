@@ -18,7 +18,7 @@ def looks(
     faces: Annotated[int, typer.Option("--faces", min=10, help="How many faces of Training to fit to, from its end.")] = 1000,
 ) -> None:
     """Fit how faces are compared when people are known again. Prints the path of the file."""
-    from batchemo.appearance import PROJECTION
+    from batchemo.faces.reid import PROJECTION
     from training.dataset import read_split
     from training.looks import fit_projection, write_projection
 

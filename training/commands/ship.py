@@ -24,8 +24,8 @@ def ship(
     Where it has no ranges for integers of eight bits, they are measured first, and the file in the package has them.
     """
     from batchemo.devices import choose_device
-    from batchemo.integers import points
-    from batchemo.weights import SHIPPED
+    from batchemo.emotion.int8 import quantization_points
+    from batchemo.emotion.weights import SHIPPED
     from training.card import measure_for_card, write_card
     from training.material import gather
     from training.precision import with_ranges
@@ -34,7 +34,7 @@ def ship(
     loaded = load(weights)
     with tempfile.TemporaryDirectory() as scratch:
         source = weights
-        if loaded.ranges is None and points(loaded.network):
+        if loaded.ranges is None and quantization_points(loaded.network):
             material = gather(data, votes, seed=0)
             ranged = with_ranges(loaded, material.training, material.held_back)
             if ranged.ranges is not None:

@@ -21,14 +21,14 @@ def sieve(
     seed: Annotated[int, typer.Option("--seed", help="Of the first weights and the pictures.")] = 0,
 ) -> None:
     """Teach the network that says where no face can be, so that searching is quicker. Prints the path of the file."""
-    from batchemo.sieve import SIEVE
+    from batchemo.faces.prefilter import PREFILTER
     from training.dataset import read_split
     from training.sieving import RECALL, fit_sieve, read_backdrops, write_sieve
 
     backdrops = read_backdrops(pictures)
     faces, held_back = (read_split(data, split, votes=votes).pixels[:, 0].numpy() for split in ("Training", "PublicTest"))
     say(f"{len(faces)} faces before {len(backdrops)} pictures, {steps} steps")
-    path = SIEVE if out is None else out
+    path = PREFILTER if out is None else out
     net, kept = fit_sieve(
         faces, held_back, backdrops, steps=steps, seed=seed, report=lambda step, loss: say(f"step {step}/{steps}  loss {loss:.3f}")
     )

@@ -27,7 +27,7 @@ def sweep(
     Stopped at any time, the same command goes on where it was.
     """
     from batchemo.devices import choose_device
-    from batchemo.engine import usable_cores
+    from batchemo.run.local import usable_cores
     from training.display import print_trials
     from training.material import gather
     from training.sweeping import RECIPE as RECIPE_OF_TRIAL
