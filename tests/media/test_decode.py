@@ -264,7 +264,7 @@ def test_auto_takes_decord_for_short_clips_only(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(decode, "MAX_DECODED_BYTES", len(STEADY) * 96 * 64 * 3 - 1)
     assert decoder_of(path) == "pyav"
     monkeypatch.setattr(decode, "MAX_DECODED_BYTES", path.stat().st_size - 1)
-    monkeypatch.setattr(decode, "read_index", lambda _: pytest.fail("a large file was read only to choose a decoder"))
+    monkeypatch.setattr(decode, "read_packet_index", lambda _: pytest.fail("a large file was read only to choose a decoder"))
     assert decoder_of(path) == "pyav"
 
 
