@@ -1,4 +1,4 @@
-"""Guards over every test: no process outlives it, no ERROR is logged that it does not expect. (`pytest-socket` keeps it off the network.)"""
+"""Guards over every test: it leaves no process and logs no ERROR that it does not expect. `pytest-socket` keeps it off the network."""
 
 from __future__ import annotations
 
