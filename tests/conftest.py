@@ -14,6 +14,7 @@ from tests.needs import need, required
 
 if TYPE_CHECKING:
     from batchemo.emotion.model import ExpressionNet
+    from tests.browser import Browser
     from tests.patterns import Done
     from training.recipe import Recipe
 
@@ -46,6 +47,23 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One for all tests: starting it takes a second."""
+    from tests.browser import browsing
+
+    with browsing(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture
+def browser(_chromium: Browser) -> Iterator[Browser]:
+    """A window of 1280 x 900, whose console must stay empty."""
+    _chromium.clear()
+    yield _chromium
+    assert _chromium.complaints() == []
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,10 @@ from batchemo.errors import DataError
 from batchemo.faces.align import align_faces
 from batchemo.faces.detector import MtcnnDetector
 from batchemo.media.picture import read_picture
-from batchemo.options import merge_options
 from batchemo.records import EMOTIONS
 from batchemo.report.summary import summarise
-from batchemo.run.run import RunCallbacks, run_media
 from tests.patterns import QUICK, Done
+from tests.running import run_here
 from training.dataset import FaceSet
 from training.drawings import draw_face
 from training.finetuning import relabel
@@ -79,9 +78,8 @@ def test_labels_of_ones_own_reach_every_table(run: Callable[..., Done], start: P
     assert loaded.figures["start_sha256"] == load_weights(start).sha256
 
     results = tmp_path / "results"
-    silent = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
-    options = merge_options({"workers": 1, "weights": weights, "sample_fps": 2.0}, environment={})
-    report = run_media([SAMPLES / "grace_hopper.jpg", SAMPLES / "two_people_and_a_cut.mp4"], results, options, silent)
+    media = [SAMPLES / "grace_hopper.jpg", SAMPLES / "two_people_and_a_cut.mp4"]
+    report = run_here(*media, out=results, weights=weights, sample_fps=2.0)
     assert not report.failed
     faces = batchemo.load(results)
     assert [column for column in faces if column.startswith("p_")] == [f"p_{label}" for label in labels]
@@ -99,14 +97,12 @@ def test_results_of_two_sets_of_labels_are_read_together(start: Path, tmp_path: 
     other = tmp_path / "other.safetensors"
     two = ExpressionNet(NetworkSpec(classes=2, **SHAPE))
     save_weights(other, two, labels=("yes", "no"), temperature=1.0, figures={})
-    silent = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
     results = tmp_path / "results"
     for weights, picture in ((start, "grace_hopper.jpg"), (other, "eileen_collins.jpg")):
         folder = tmp_path / picture
         folder.mkdir()
         (folder / picture).write_bytes((SAMPLES / picture).read_bytes())
-        options = merge_options({"workers": 1, "weights": weights, "annotate": False, "uncertain_below": 0.0}, environment={})
-        run_media([folder], results, options, silent)
+        run_here(folder, out=results, weights=weights, annotate=False, uncertain_below=0.0)
     faces = batchemo.load(results)
     assert {"p_angry", "p_yes"} <= set(faces.columns)
     assert faces[["p_angry", "p_yes"]].isna().sum().tolist() == [1, 1]

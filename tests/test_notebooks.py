@@ -11,9 +11,8 @@ from nbclient import NotebookClient
 
 from batchemo.analysis.export.formats import export_results
 from batchemo.errors import UsageError
-from batchemo.options import merge_options
 from batchemo.results.schema import FRAMES, write_table
-from batchemo.run.run import RunCallbacks, run_media
+from tests.running import run_here
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = REPOSITORY / "training" / "notebooks"
@@ -51,9 +50,8 @@ def test_from_data_to_a_network_that_has_learnt(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("names", [("grace_hopper.jpg", "two_people_and_a_cut.mp4"), ("eileen_collins.jpg",)])
 def test_an_analysis_opens_on_the_users_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: tuple[str, ...]) -> None:
     results = tmp_path / 'the user\'s "results"'
-    silent = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
     media = [SAMPLES / name for name in names]
-    run_media(media, results, merge_options({"workers": 1, "sample_fps": 4.0, "annotate": False}, environment={}), silent)
+    run_here(*media, out=results, sample_fps=4.0, annotate=False)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     (notebook,) = export_results(results, "notebook").files
     found = execute(notebook)

@@ -17,6 +17,7 @@ from batchemo.records import EMOTIONS, Frame, Medium, OverlayData
 from batchemo.render.layout import Layout
 from batchemo.render.overlay import OverlayPainter, draw_overlay
 from batchemo.yuv import SRGB, Colours, Planes
+from tests.made_media import write_clip
 
 BT709 = Colours(1, 1, 1)
 MATRICES = [Colours(matrix, 1, 1) for matrix in (1, 2, 5, 6, 9)]
@@ -126,7 +127,7 @@ def test_brush_refuses_labels_that_do_not_fit() -> None:
         )
 
 
-def write_clip(
+def write_scenes(
     path: Path,
     *,
     size: tuple[int, int] = (64, 48),
@@ -135,22 +136,14 @@ def write_clip(
     full: bool = False,
     told_only: bool = False,
 ) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=5, options={"qp": "1"})
-        stream.width, stream.height = size
-        stream.pix_fmt = form
-        context = stream.codec_context
-        context.color_range = 2 if full else 1
-        if colours is not None:
-            context.colorspace, context.color_primaries, context.color_trc = colours
-        for index in range(5):
-            frame = av.VideoFrame.from_ndarray(scene(*size, seed=index), format="rgb24")
-            made = frame.reformat(
-                format=form, dst_colorspace=None if colours is None or told_only else colours.matrix, dst_color_range=2 if full else 1
-            )
-            container.mux(stream.encode(made))
-        container.mux(stream.encode(None))
-    return path
+    def convert(frame: av.VideoFrame) -> av.VideoFrame:
+        matrix = None if colours is None or told_only else colours.matrix
+        return frame.reformat(format=form, dst_colorspace=matrix, dst_color_range=2 if full else 1)
+
+    told = {} if colours is None else dict(zip(("colorspace", "color_primaries", "color_trc"), colours, strict=True))
+    scenes = [scene(*size, seed=index) for index in range(5)]
+    options = {"qp": "1"}
+    return write_clip(path, scenes, rate=5, pixel_format=form, options=options, convert=convert, color_range=2 if full else 1, **told).path
 
 
 def frames_of(path: Path) -> list[Frame]:
@@ -159,7 +152,7 @@ def frames_of(path: Path) -> list[Frame]:
 
 @pytest.mark.parametrize("colours", [None, BT709, Colours(6, 6, 6)])
 def test_videos_give_their_own_planes(tmp_path: Path, colours: Colours | None) -> None:
-    path = write_clip(tmp_path / "clip.mp4", colours=colours)
+    path = write_scenes(tmp_path / "clip.mp4", colours=colours)
     with av.open(str(path)) as container:
         expected = [frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)]
     for index, frame in enumerate(frames_of(path)):
@@ -181,7 +174,7 @@ def test_videos_give_their_own_planes(tmp_path: Path, colours: Colours | None) -
     ],
 )
 def test_others_give_planes_of_their_pixels(tmp_path: Path, unusual: dict[str, object]) -> None:
-    path = write_clip(tmp_path / "clip.mp4", **unusual)  # type: ignore[arg-type]
+    path = write_scenes(tmp_path / "clip.mp4", **unusual)  # type: ignore[arg-type]
     for frame in frames_of(path):
         assert frame.planes.colours == SRGB
         assert np.array_equal(frame.planes.packed(), Planes.of(frame.pixels).packed())
@@ -189,7 +182,7 @@ def test_others_give_planes_of_their_pixels(tmp_path: Path, unusual: dict[str, o
 
 @pytest.mark.parametrize("matrix", [3, 8, 14])
 def test_a_matrix_that_ffmpeg_does_not_know_is_read_as_none(tmp_path: Path, matrix: int) -> None:
-    plain, unknown = (frames_of(write_clip(tmp_path / f"{of}.mp4", colours=Colours(of, 2, 2), told_only=True)) for of in (2, matrix))
+    plain, unknown = (frames_of(write_scenes(tmp_path / f"{of}.mp4", colours=Colours(of, 2, 2), told_only=True)) for of in (2, matrix))
     for one, other in zip(plain, unknown, strict=True):
         assert np.array_equal(one.pixels, other.pixels)
         assert np.array_equal(one.planes.packed(), other.planes.packed())

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from batchemo.devices import upload
+from batchemo.devices import cpu_has, upload
 from batchemo.emotion.fused import FusedNet, can_fuse
 from batchemo.emotion.int8 import Int8Net, int8_is_faster
 from batchemo.emotion.weights import Weights, WeightsFile
@@ -22,6 +22,9 @@ Precision = Literal["int8", "bfloat16", "float16", "float32"]
 
 BATCH_SIZE = 64
 """Crops a batch unless asked otherwise; on a CPU 8 are as quick as 64, a GPU likes more."""
+
+
+_LIMITS_WITHOUT_BFLOAT16 = frozenset({"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"})
 
 
 class Classifier:
@@ -96,6 +99,5 @@ def _prepare(weights: Weights, device: torch.device, precision: Precision) -> Ca
 
 @functools.cache
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 natively; elsewhere it would be slower than float32. Older torch cannot tell."""
-    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    """Whether the processor multiplies bfloat16 natively; elsewhere it would be slower than float32, or fail."""
+    return cpu_has("avx512_bf16", "amx_bf16", unless_limited_to=_LIMITS_WITHOUT_BFLOAT16)

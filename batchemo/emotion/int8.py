@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from batchemo.devices import cpu_has
 from batchemo.emotion.model import INPUT_PX, ExpressionNet, NetworkSpec, fuse_conv_norm, standardize
 
 CalibrationRanges = dict[str, tuple[float, float]]
@@ -39,8 +40,7 @@ def int8_is_faster() -> bool:
     Without AVX512-VNNI sums of two products are cut off at 16 bits: that happens so seldom that probabilities of PublicTest move no
     farther (.005 on average, .06 at most, the weights in the package), and no reading with a confidence of .5 or more changes.
     """
-    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(found.get("avx2") and torch.backends.mkldnn.is_available() and _works())  # type: ignore[no-untyped-call]
+    return cpu_has("avx2", unless_limited_to={"SSE41", "AVX"}) and torch.backends.mkldnn.is_available() and _works()  # type: ignore[no-untyped-call]
 
 
 def _works() -> bool:

@@ -20,7 +20,7 @@ from batchemo.emotion.weights import SHIPPED, read_weights_file
 from batchemo.errors import MediaError
 from batchemo.media import decode
 from batchemo.media.decode import open_source, segments_of
-from batchemo.options import RunOptions, Style, merge_options
+from batchemo.options import RunOptions, Style
 from batchemo.pipeline import frames as reading
 from batchemo.pipeline import segments as parts
 from batchemo.pipeline import video as pipeline
@@ -31,11 +31,12 @@ from batchemo.render.annotated_copy import annotate
 from batchemo.results.paths import table_path, thumbnails_folder
 from batchemo.run.heartbeat import IsWanted
 from batchemo.run.local import InProcessEngine, ProcessEngine
-from batchemo.run.run import RunCallbacks, run_media
 from batchemo.run.scheduler import Analysis, Job
 from batchemo.timing import Stopwatch
 from batchemo.verify.audit import verify
 from batchemo.yuv import Planes
+from tests.made_media import face, write_clip
+from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 TABLES = ("faces", "frames", "tracks", "episodes")
@@ -49,17 +50,11 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_film(path: Path, *, options: dict[str, str], codec: str = "libx264") -> Path:
     """One face that moves before a wall, a cut after two of the four seconds, and the time written into each frame."""
-    face = cv2.cvtColor(cv2.resize(cv2.imread(str(SAMPLES / "eileen_collins.jpg")), (140, 140)), cv2.COLOR_BGR2RGB)
     walls = [cv2.GaussianBlur(np.random.default_rng(i).integers(60 * i, 120 + 60 * i, (192, 256, 3), np.uint8), (0, 0), 5) for i in (0, 1)]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=FPS, options={"g": "12", **options})
-        stream.width, stream.height, stream.pix_fmt = 256, 192, "yuv420p"
-        for index in range(FRAMES):
-            scene = walls[index >= 2 * FPS].copy()
-            scene[30 : 30 + 140, 10 + index : 150 + index] = face
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(scene, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    scenes = [walls[index >= 2 * FPS].copy() for index in range(FRAMES)]
+    for index, scene in enumerate(scenes):
+        scene[30 : 30 + 140, 10 + index : 150 + index] = face(140)
+    return write_clip(path, scenes, codec=codec, rate=FPS, options={"g": "12", **options}).path
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +118,7 @@ def test_no_segment_begins_with_a_key_frame_that_is_damaged(film: Medium, tmp_pa
     assert in_parts == seen(open_source(medium, decoder="pyav").frames())
     with monkeypatch.context() as patch:
         patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
-        options = merge_options({"workers": 1, "decoder": "pyav", "annotate": False, "report": False}, environment={})
-        run_media([path], tmp_path / "out", options, RunCallbacks(lambda _plan, _pulses: None, lambda _row: None))
+        run_here(path, out=tmp_path / "out", decoder="pyav", annotate=False, report=False)
     assert verify(tmp_path / "out", deep=True).problems == ()
 
 

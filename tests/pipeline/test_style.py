@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -22,26 +20,13 @@ from batchemo.render import encoders
 from batchemo.report.last_run import read_last_run
 from batchemo.report.timelines import read_timeline
 from batchemo.results.schema import PER_MEDIUM
-from batchemo.run.run import RunCallbacks, RunResult, plan_run, run_media
+from batchemo.run.run import plan_run
+from tests.made_media import write_face_clip
+from tests.running import run_command, run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
-SILENT = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 CLIP, PICTURE = "clip.mp4", "eileen_collins.jpg"
 COPY = f"annotated/{CLIP}.mp4"
-
-
-def write_clip(path: Path, *, frames: int = 8) -> None:
-    face = cv2.resize(cv2.imread(str(SAMPLES / "eileen_collins.jpg")), (160, 160))
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 160, 160, "yuv420p"
-        for index in range(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(face, index, axis=1), format="bgr24")))
-        container.mux(stream.encode(None))
-
-
-def go(media: Path, out: Path, **flags: object) -> RunResult:
-    return run_media([media], out, merge_options({"workers": 1, **flags}, environment={}), SILENT)
 
 
 def planned(media: Path, out: Path, **flags: object) -> tuple[list[str], list[str]]:
@@ -63,7 +48,7 @@ def size(path: Path) -> tuple[int, int]:
 def media(tmp_path: Path) -> Path:
     folder = tmp_path / "media"
     folder.mkdir()
-    write_clip(folder / CLIP)
+    write_face_clip(folder / CLIP, frames=8)
     cv2.imwrite(str(folder / PICTURE), cv2.resize(cv2.imread(str(SAMPLES / PICTURE)), (200, 200)))
     return folder
 
@@ -72,7 +57,7 @@ def media(tmp_path: Path) -> Path:
 def results(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """After a usual run; whoever analyses again from here on fails."""
     out = tmp_path / "results"
-    go(media, out)
+    run_here(media, out=out)
 
     def refuse(*_: object) -> None:
         raise AssertionError("analysed again")
@@ -87,7 +72,7 @@ def test_another_style_draws_again_and_analyses_nothing(media: Path, results: Pa
     assert planned(media, results) == ([], [])
     assert planned(media, results, timeline=True) == ([CLIP], [CLIP]), "a picture has no timeline"
     assert planned(media, results, blur_faces=True) == ([CLIP, PICTURE], [CLIP, PICTURE])
-    report = go(media, results, timeline=True, codec="vp9", quality="low")
+    report = run_here(media, out=results, timeline=True, codec="vp9", quality="low")
     assert (report.analysed, report.redrawn) == ((), (CLIP,))
     assert not report.failed
     last = read_last_run(results)
@@ -103,12 +88,12 @@ def test_another_style_draws_again_and_analyses_nothing(media: Path, results: Pa
 
 def test_a_copy_that_is_gone_is_drawn_again(media: Path, results: Path) -> None:
     (results / COPY).unlink()
-    go(media, results)
+    run_here(media, out=results)
     assert size(results / COPY) == (160, 160)
 
 
 def test_copies_of_results_without_any(media: Path, tmp_path: Path) -> None:
-    go(media, tmp_path / "results", annotate=False)
+    run_here(media, out=tmp_path / "results", annotate=False)
     assert planned(media, tmp_path / "results") == ([CLIP, PICTURE], [CLIP, PICTURE])
 
 
@@ -118,7 +103,7 @@ def test_a_copy_that_cannot_be_drawn_costs_no_table(media: Path, results: Path, 
 
     before = tables(results)
     monkeypatch.setattr(pipeline, "annotate", refuse)
-    report = go(media, results, blur_faces=True)
+    report = run_here(media, out=results, blur_faces=True)
     assert [row.error for row in report.failed] == ["not_encodable"] * 2
     assert not list((results / "annotated").rglob("*.*")), "what shows faces is gone all the same"
     for name in PER_MEDIUM:
@@ -154,11 +139,11 @@ def likenesses(media: Path, out: Path) -> list[float]:
 def test_hidden_faces_are_hidden_in_every_frame_and_on_the_page(media: Path, results: Path) -> None:
     assert min(likenesses(media, results)) > 0.9
     assert list((results / "report" / "thumbnails").rglob("*.jpg"))
-    go(media, results, blur_faces=True)
+    run_here(media, out=results, blur_faces=True)
     assert max(likenesses(media, results)) < 0.3
     assert not list((results / "report").rglob("*.jpg"))
     assert not any(track.thumbnail for track in read_timeline(results, CLIP, EMOTIONS).tracks), "the page gets them from there"
-    go(media, results, blur_faces=False)
+    run_here(media, out=results, blur_faces=False)
     assert min(likenesses(media, results)) > 0.9
     assert list((results / "report" / "thumbnails").rglob("*.jpg")), "shown again when they may be"
 
@@ -166,8 +151,8 @@ def test_hidden_faces_are_hidden_in_every_frame_and_on_the_page(media: Path, res
 @pytest.mark.parametrize("flags", [{"annotate": False}, {"annotate": False, "report": False}, {"force": True, "annotate": False}])
 def test_nothing_is_left_that_shows_faces(media: Path, tmp_path: Path, flags: dict[str, bool]) -> None:
     out = tmp_path / "results"
-    go(media, out)
-    go(media, out, blur_faces=True, **flags)
+    run_here(media, out=out)
+    run_here(media, out=out, blur_faces=True, **flags)
     assert not [path for path in out.rglob("*") if path.suffix in {".jpg", ".mp4"}]
     assert (out / "report" / "index.html").exists() == flags.get("report", True)
     assert planned(media, out, blur_faces=True, annotate=False) == ([], [])
@@ -175,7 +160,7 @@ def test_nothing_is_left_that_shows_faces(media: Path, tmp_path: Path, flags: di
 
 def test_media_of_other_runs_are_named(media: Path, results: Path, caplog: pytest.LogCaptureFixture) -> None:
     (media / PICTURE).rename(media.parent / PICTURE)
-    go(media, results, blur_faces=True)
+    run_here(media, out=results, blur_faces=True)
     assert "1 media that this run was not about still show faces, among them eileen_collins.jpg" in caplog.text
 
 
@@ -187,27 +172,27 @@ def test_hardware_that_is_not_there_is_told_once(
 ) -> None:
     monkeypatch.setattr(encoders, "_works", lambda _: False)
     encoders.find_hardware.cache_clear()
-    go(media, results, hardware=True)
+    run_here(media, out=results, hardware=True)
     assert [record.message.split(";")[0] for record in caplog.records] == ["no encoder in hardware for H.264 works on this machine"]
     assert size(results / COPY) == (160, 160)
 
 
 def test_a_look_without_copies_is_told(media: Path, results: Path, caplog: pytest.LogCaptureFixture) -> None:
-    go(media, results, annotate=False, blur_faces=True)
+    run_here(media, out=results, annotate=False, blur_faces=True)
     assert not caplog.records, "the page heeds it"
-    go(media, results, annotate=False, timeline=True, quality="high")
+    run_here(media, out=results, annotate=False, timeline=True, quality="high")
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["--timeline, --quality"]
 
 
 def test_a_run_tells_what_it_drew_again(media: Path, results: Path) -> None:
-    command = [sys.executable, "-m", "batchemo", "run", str(media), "--out", str(results), "--timeline", "--no-report"]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stderr
-    assert "2 media (1 drawn again, 1 done before) in " in told
+    ended = run_command("run", media, "--out", results, "--timeline", "--no-report")
+    assert ended.returncode == 0
+    assert "2 media (1 drawn again, 1 done before) in " in ended.stderr
 
 
 def test_dry_run_tells_what_is_drawn_again(media: Path, results: Path) -> None:
-    command = [sys.executable, "-m", "batchemo", "run", str(media), "--out", str(results), "--blur-faces", "--dry-run"]
-    ended = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60, check=True)
+    command = ("run", media, "--out", results, "--blur-faces", "--dry-run")
+    ended = run_command(*command, "--json")
     assert json.loads(ended.stdout) == {"todo": [CLIP, PICTURE], "redrawn": [CLIP, PICTURE], "done": [], "vanished": [], "passed_over": []}
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stderr
+    told = run_command(*command).stderr
     assert "0 media would be analysed, 2 drawn again, 0 are done" in told

@@ -6,7 +6,6 @@ import base64
 import json
 import re
 import subprocess
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,11 +27,11 @@ from batchemo.render.overlay import draw_overlay
 from batchemo.report.site import write_site
 from batchemo.results.blur_state import MARKER, read_blur_state
 from batchemo.results.faces_left import with_faces_left, without_faces_left
-from batchemo.run.run import RunCallbacks, RunResult, run_media
 from batchemo.verify.audit import verify
+from tests.made_media import write_clip
+from tests.running import run_command, run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
-SILENT = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 FPS = 10
 SMALL_PX = 70
 """Of a head whose face, 23 x 29 px, a run that searches for `LEAST_PX` does not find."""
@@ -56,14 +55,7 @@ def scene(width: int = 320, height: int = 240, **places: tuple[int, int, int]) -
 
 
 def write_film(path: Path, scenes: list[NDArray[np.uint8]], *, gop: int = 30) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"g": str(gop), "crf": "12"})
-        stream.height, stream.width = scenes[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for pixels in scenes:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    return write_clip(path, scenes, rate=FPS, options={"g": str(gop), "crf": "12"}).path
 
 
 def write_picture(path: Path, pixels: NDArray[np.uint8]) -> Path:
@@ -78,14 +70,8 @@ def frames_of(path: Path) -> list[NDArray[np.uint8]]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def go(media: Path, out: Path, **flags: object) -> RunResult:
-    return run_media([media], out, merge_options({"workers": 1, **flags}, environment={}), SILENT)
-
-
 def command(*arguments: object, expect: int) -> subprocess.CompletedProcess[str]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "batchemo", *map(str, arguments)], capture_output=True, text=True, timeout=100, check=False
-    )
+    ended = run_command(*arguments)
     assert ended.returncode == expect, ended.stderr
     return ended
 
@@ -136,7 +122,7 @@ def test_small_faces_that_nobody_knows_are_named_with_their_times(media: Path, t
     assert f"not all blurred film.mp4: {rows['film.mp4']['message']}" in again.stderr
     assert not verify(out).problems
     assert rows["film.mp4"]["message"] in command("summary", out, expect=0).stdout
-    shown = go(media, out, blur_faces=False, min_face_px=LEAST_PX)
+    shown = run_here(media, out=out, blur_faces=False, min_face_px=LEAST_PX)
     assert [(row.error, row.message) for row in shown.rows] == [("", "")] * 2
 
 
@@ -147,7 +133,7 @@ def test_nothing_is_said_where_nothing_is_left(tmp_path: Path, mtcnn: Callable[[
     write_picture(folder / "picture.jpg", scene(one=(130, 20, 60), other=(100, 200, 100)))
     assert mtcnn(frames_of(folder / "picture.jpg")[0]) == 2
     for style in ("pixels", "solid"):
-        report = go(folder, tmp_path / style, blur_faces=True, blur_style=style)
+        report = run_here(folder, out=tmp_path / style, blur_faces=True, blur_style=style)
         assert [(row.status, row.error, row.message) for row in report.rows] == [("done", "", "")] * 2
         copies = [pixels for path in (tmp_path / style / "annotated").iterdir() for pixels in frames_of(path)]
         assert [mtcnn(pixels) for pixels in copies] == [0] * 5
@@ -161,7 +147,7 @@ def test_a_face_that_the_edge_cuts_is_blurred(tmp_path: Path, left: int, top: in
     folder.mkdir()
     write_picture(folder / "picture.jpg", pixels)
     write_film(folder / "film.mp4", [pixels] * 4)
-    report = go(folder, tmp_path / "results", blur_faces=True, blur_style="solid")
+    report = run_here(folder, out=tmp_path / "results", blur_faces=True, blur_style="solid")
     assert [(row.error, row.n_faces) for row in report.rows] == [("", 0)] * 2
     x1, y1, x2, y2 = (round(130 * share) for share in FACE)
     face = np.s_[max(0, top + y1) : top + y2, max(0, left + x1) : left + x2]
@@ -305,7 +291,9 @@ def test_workers_and_segments_say_and_draw_the_same(tmp_path: Path) -> None:
     told, copies = [], []
     for workers in (1, 2):
         out = tmp_path / f"results_{workers}"
-        report = go(film, out, blur_faces=True, workers=workers, decoder="pyav", sample_fps=2.5, min_face_px=LEAST_PX, report=False)
+        report = run_here(
+            film, out=out, blur_faces=True, workers=workers, decoder="pyav", sample_fps=2.5, min_face_px=LEAST_PX, report=False
+        )
         told.append([(each.status, each.error, each.message) for each in report.rows])
         copies.append(np.stack(frames_of(out / "annotated" / "film.mkv.mp4")))
     assert told[0] == told[1]
@@ -335,22 +323,22 @@ def portrait(tmp_path: Path) -> Path:
 
 def test_a_blurred_folder_stays_so(portrait: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     out = tmp_path / "results"
-    go(portrait, out, blur_faces=True, blur_style="solid")
+    run_here(portrait, out=out, blur_faces=True, blur_style="solid")
     write_picture(portrait / "two.jpg", scene(large=(120, 60, 60)))
-    report = go(portrait, out)
+    report = run_here(portrait, out=out)
     assert (report.analysed, report.redrawn) == (("two.jpg",), ())
     assert blurred(out) == {"one.jpg": (True, "solid"), "two.jpg": (True, "solid")}
     assert not list((out / "report").rglob("*.jpg"))
     assert not caplog.records
-    go(portrait, out, blur_faces=False)
+    run_here(portrait, out=out, blur_faces=False)
     assert blurred(out) == {"one.jpg": (False, ""), "two.jpg": (False, "")}
     assert [record.getMessage() for record in caplog.records] == [
         "this results folder was blurred; the run shows the faces of 2 media again, among them one.jpg. To hide them: --blur-faces"
     ]
     caplog.clear()
-    assert not go(portrait, out).redrawn
+    assert not run_here(portrait, out=out).redrawn
     assert not caplog.records, "and stays so"
-    go(portrait, out, blur_faces=True)
+    run_here(portrait, out=out, blur_faces=True)
     assert blurred(out) == {"one.jpg": (True, "pixels"), "two.jpg": (True, "pixels")}
 
 
@@ -367,8 +355,8 @@ def test_it_is_known_before_anything_is_written(
     with monkeypatch.context() as patched:
         patched.setattr(pipeline.Analyst, "pictures", die)
         with pytest.raises(KeyboardInterrupt):
-            go(portrait, out, blur_faces=True, **flags)
-    go(portrait, out)
+            run_here(portrait, out=out, blur_faces=True, **flags)
+    run_here(portrait, out=out)
     assert blurred(out) == {"one.jpg": (True, "pixels")}
     assert not list((out / "report").rglob("*.jpg"))
 
@@ -376,12 +364,12 @@ def test_it_is_known_before_anything_is_written(
 def test_folders_without_a_marker_are_known_by_their_copies_or_their_last_run(portrait: Path, tmp_path: Path) -> None:
     for name, flags in {"copies": {}, "account": {"annotate": False}}.items():
         out = tmp_path / name
-        go(portrait, out, blur_faces=True, **flags)
+        run_here(portrait, out=out, blur_faces=True, **flags)
         (out / MARKER).unlink()
         assert read_blur_state(out).faces, name
     (out / MARKER).write_text("{")
     assert read_blur_state(out).faces, "what cannot be read hides"
-    go(portrait, tmp_path / "plain")
+    run_here(portrait, out=tmp_path / "plain")
     (tmp_path / "plain" / MARKER).unlink()
     assert not read_blur_state(tmp_path / "plain").faces
 
@@ -392,13 +380,13 @@ def test_copies_of_before_there_was_a_check_are_drawn_again(portrait: Path, tmp_
     from batchemo.results.schema import rewrite_row
 
     out = tmp_path / "results"
-    go(portrait, out, blur_faces=True)
+    run_here(portrait, out=out, blur_faces=True)
     entry = read_medium_results(out, "one.jpg")
     assert entry is not None
     assert entry.style is not None
     old = {name: value for name, value in entry.style.items() if name != "blur_style"}
     rewrite_row(table_path(out, "frames", "one.jpg"), entry.row, style=old)
-    assert go(portrait, out).redrawn == ("one.jpg",)
+    assert run_here(portrait, out=out).redrawn == ("one.jpg",)
 
 
 def test_a_killed_run_leaves_no_copy_that_is_said_to_be_blurred_and_is_not(
@@ -413,13 +401,13 @@ def test_a_killed_run_leaves_no_copy_that_is_said_to_be_blurred_and_is_not(
 
     for flags, place in (({}, (pipeline, "rewrite_row")), ({"force": True}, (assembly.TableAssembler, "finish"))):
         out = tmp_path / f"results{len(flags)}"
-        go(portrait, out, blur_faces=True)
+        run_here(portrait, out=out, blur_faces=True)
         with monkeypatch.context() as patched:
             patched.setattr(*place, die)
             with pytest.raises(KeyboardInterrupt):
-                go(portrait, out, blur_faces=False, **flags)
+                run_here(portrait, out=out, blur_faces=False, **flags)
         assert (out / "annotated" / "one.jpg.jpg").exists()
-        assert go(portrait, out, blur_faces=True).redrawn == ("one.jpg",)
+        assert run_here(portrait, out=out, blur_faces=True).redrawn == ("one.jpg",)
 
 
 def pictures_in(out: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -448,14 +436,14 @@ def test_no_file_of_a_blurred_folder_shows_a_face(tmp_path: Path, mtcnn: Callabl
     folder.mkdir()
     write_film(folder / "film.mp4", [scene(large=(130, 60, 60))] * 2)
     write_picture(folder / "one.jpg", scene(large=(130, 60, 60)))
-    go(folder, out)
+    run_here(folder, out=out)
     # What killed runs leave: copies of segments, and files that were not complete.
     (out / ".parts" / "film.mp4").mkdir(parents=True)
     write_film(out / ".parts" / "film.mp4" / "00000.nut", [scene(large=(130, 60, 60))])
     write_picture(out / "annotated" / "left.jpg", scene(large=(130, 60, 60))).rename(out / "annotated" / ".0123456789abcdef-1.part")
     shown = {name for name, pixels in pictures_in(out) if mtcnn(pixels)}
     assert shown == {"film.mp4.mp4", "one.jpg.jpg", "1.jpg", "index.html", "00000.nut", ".0123456789abcdef-1.part"}
-    go(folder, out, blur_faces=True)
+    run_here(folder, out=out, blur_faces=True)
     write_site(out)
     assert {name for name, _ in pictures_in(out)} >= {"film.mp4.mp4", "one.jpg.jpg"}
     assert not {name for name, pixels in pictures_in(out) if mtcnn(pixels)}

@@ -23,6 +23,7 @@ from batchemo.render.overlay import draw_overlay
 from batchemo.render.timeline_strip import TimelineStrip, read_track_timelines
 from batchemo.render.video_writer import VideoWriter, write_picture
 from batchemo.yuv import Colours, Planes
+from tests.made_media import shades, silence, write_clip
 
 RATE = 48_000
 WIDTH, HEIGHT = 64, 48
@@ -256,33 +257,20 @@ def make_source(
     path: Path, *, ticks: list[int] = STEADY, sound: str | None = None, sound_start_s: float = 0.0, video_start_s: float = 0.0
 ) -> Path:
     """A clip whose sound, if any, is silence but for a beep from `BEEP_S` on, on the clock of the container."""
-    with av.open(str(path), "w") as container:
-        codec = "gif" if path.suffix == ".gif" else "ffv1" if path.suffix == ".mkv" else "mpeg4"
-        video = container.add_stream(codec, rate=25)
-        assert isinstance(video, av.VideoStream)
-        video.width, video.height = WIDTH, HEIGHT
-        video.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
-        tick = Fraction(1, 100) if codec == "gif" else TICK
-        video.codec_context.time_base = tick
-        audio = container.add_stream(sound, rate=RATE) if sound else None
-        for number, stamp in enumerate(ticks):
-            frame = av.VideoFrame.from_ndarray(np.full((HEIGHT, WIDTH, 3), 4 * number, np.uint8), format="rgb24")
-            frame.pts, frame.time_base = stamp + round(video_start_s / tick), tick
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        if isinstance(audio, av.AudioStream):
-            for start in range(round(sound_start_s * RATE), 2 * RATE, 960):
-                container.mux(audio.encode(sound_frame(start, audio.codec_context.format.name)))
-            container.mux(audio.encode(None))
-    return path
+    codec, tick = ("gif", Fraction(1, 100)) if path.suffix == ".gif" else ("ffv1" if path.suffix == ".mkv" else "mpeg4", TICK)
+    stamps = [stamp + round(video_start_s / tick) for stamp in ticks]
+    beep = [sound_frame(start) for start in range(round(sound_start_s * RATE), 2 * RATE, 960)] if sound else []
+    kind = {"codec": codec, "pixel_format": "rgb8" if codec == "gif" else "yuv420p", "sound_codec": sound}
+    pictures = shades(len(ticks), (WIDTH, HEIGHT), step=4)
+    return write_clip(path, pictures, stamps=stamps, tick=tick, sound=beep, **kind).path  # type: ignore[arg-type]
 
 
-def sound_frame(start: int, sample_format: str) -> av.AudioFrame:
+def sound_frame(start: int) -> av.AudioFrame:
     seconds = np.arange(start, start + 960) / RATE
     wave = np.where(seconds >= BEEP_S, 0.5 * np.sin(2 * np.pi * 1000 * seconds), 0)
     frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]).astype(np.float32), format="fltp", layout="stereo")
     frame.sample_rate, frame.pts, frame.time_base = RATE, start, Fraction(1, RATE)
-    return av.AudioResampler(format=sample_format, layout="stereo", rate=RATE).resample(frame)[0]
+    return frame
 
 
 def frame_times(path: Path) -> list[Fraction]:
@@ -381,23 +369,8 @@ def test_broken_sound_does_not_cost_the_video(tmp_path: Path, caplog: pytest.Log
 
 
 def test_sound_that_mp4_refuses_becomes_aac(tmp_path: Path) -> None:
-    source = tmp_path / "slow.mkv"
-    with av.open(str(source), "w") as container:
-        video = container.add_stream("mpeg4", rate=25)
-        assert isinstance(video, av.VideoStream)
-        video.width, video.height = WIDTH, HEIGHT
-        video.pix_fmt = "yuv420p"
-        audio = container.add_stream("libmp3lame", rate=8000)
-        assert isinstance(audio, av.AudioStream)
-        for number in range(10):
-            frame = av.VideoFrame.from_ndarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8), format="rgb24")
-            frame.pts = number
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        silence = av.AudioFrame.from_ndarray(np.zeros((2, 1152), np.float32), format="fltp", layout="stereo")
-        silence.sample_rate = 8000
-        container.mux(audio.encode(silence))
-        container.mux(audio.encode(None))
+    pictures, sound = shades(10, (WIDTH, HEIGHT), step=0), silence(0.144, rate=8000, layout="stereo")
+    source = write_clip(tmp_path / "slow.mkv", pictures, codec="mpeg4", sound=sound, sound_codec="libmp3lame").path
     result = copy_through(source, tmp_path / "result.mp4")
     with av.open(str(result), "r") as container:
         context = container.streams.audio[0].codec_context

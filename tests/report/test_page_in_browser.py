@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import cv2
 import numpy as np
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from batchemo.palette import as_hex, colours
 from batchemo.records import EMOTIONS
 from batchemo.report.page import readable_name
 from batchemo.report.site import write_site
-from tests.browser import Browser, browsing
+from tests.browser import Browser
 from tests.made_results import FRAMES, HOSTILE, RATE, hostile_results
 
 pytestmark = pytest.mark.needs("chromium")
 
 LENGTH_S = FRAMES / RATE
-ARROW_LEFT, ARROW_RIGHT, END, TAB, ENTER = "\ue012", "\ue014", "\ue010", "\ue004", "\ue007"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browsing(tmp_path_factory.mktemp("profile")) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +31,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(results: Path) -> str:
     return write_site(results).page.as_uri()
-
-
-@pytest.fixture(autouse=True)
-def _quiet_console(browser: Browser) -> Iterator[None]:
-    browser.resize(1280, 900)
-    yield
-    assert browser.complaints() == []
 
 
 def open_medium(browser: Browser, page: str, name: str, rest: str = "") -> None:
@@ -125,7 +111,7 @@ def test_charts_are_drawn_in_the_colours_of_the_emotions(browser: Browser, page:
         red, green, blue = colours(EMOTIONS)[EMOTIONS.index(name)]
         # Half of the band of 20 pixels, and of the line of two.
         assert drawn[f"{red},{green},{blue},255"] > 2000, name
-    browser.screenshot(tmp_path / "page.png")
+    browser.save_screenshot(tmp_path / "page.png")
     assert len(np.unique(cv2.imread(str(tmp_path / "page.png")).reshape(-1, 3), axis=0)) > 200
 
 
@@ -148,11 +134,12 @@ def test_the_keyboard_moves_along_frames_and_plays(browser: Browser, page: str) 
     browser.run("document.querySelector('.chart').focus()")
     now = "return Number(document.querySelector('video').currentTime.toFixed(3))"
     settled = "return !document.querySelector('video').seeking"
-    for key, frames in ((ARROW_RIGHT, 31), (ARROW_RIGHT, 32), (ARROW_LEFT, 31), (ARROW_LEFT, 30), (ARROW_LEFT, 29)):
+    left, right = Keys.ARROW_LEFT, Keys.ARROW_RIGHT
+    for key, frames in ((right, 31), (right, 32), (left, 31), (left, 30), (left, 29)):
         browser.press(key)
         browser.wait(settled)
         assert browser.run(now) == pytest.approx(frames / RATE, abs=0.005)
-    browser.press(END)
+    browser.press(Keys.END)
     assert browser.run(now) == pytest.approx(LENGTH_S - 1 / RATE, abs=0.005)
     assert "sad" in browser.run("return document.activeElement.getAttribute('aria-valuetext')")
     browser.run("document.querySelector('video').currentTime = 0")
@@ -166,12 +153,12 @@ def test_everything_is_reached_by_tab_and_enter(browser: Browser, page: str) -> 
     browser.open(page)
     reached = set()
     for _ in range(40):
-        browser.press(TAB)
+        browser.press(Keys.TAB)
         reached.add(browser.run("const at = document.activeElement; return at.tagName + (at.type ?? '')"))
         if browser.run("return document.activeElement.closest('.media') !== null"):
             break
     assert {"BUTTONbutton", "INPUTsearch", "INPUTrange", "SELECTselect-one", "A"} <= reached
-    browser.press(ENTER)
+    browser.press(Keys.ENTER)
     browser.wait("return !document.getElementById('medium').hidden && document.activeElement.matches('#medium h1')")
 
 
@@ -238,8 +225,8 @@ def test_filters_within_a_medium(browser: Browser, page: str) -> None:
 
 def test_accessible_names_and_tables(browser: Browser, page: str) -> None:
     open_medium(browser, page, HOSTILE[0])
-    browser.tell("Accessibility.enable")
-    nodes = [node for node in browser.tell("Accessibility.getFullAXTree")["nodes"] if not node["ignored"]]
+    browser.execute_cdp_cmd("Accessibility.enable", {})
+    nodes = [node for node in browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"] if not node["ignored"]]
     named = [
         (node["role"]["value"], node["name"]["value"])
         for node in nodes
@@ -261,14 +248,14 @@ def test_accessible_names_and_tables(browser: Browser, page: str) -> None:
 def test_themes(browser: Browser, page: str) -> None:
     browser.open(page)
     ground = "return getComputedStyle(document.body).backgroundColor"
-    browser.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
     dark = browser.run(ground)
     browser.click("#theme")
     light = browser.run(ground)
     browser.click("#theme")
     assert browser.run(ground) == dark != light
     browser.click("#theme")
-    browser.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
     assert browser.run(ground) == light
 
 

@@ -15,15 +15,24 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import torch
 
 from batchemo.errors import MediaError
 from batchemo.pipeline.segmented_video import SegmentedVideo
 from batchemo.pipeline.segments import AnalyseTask, SegmentTask, SegmentTaskResult, SplitTask
 from batchemo.records import MediaKind, MediaRow, Medium, MediumOutcome, Segment
+from batchemo.run import local
 from batchemo.run.heartbeat import HeartbeatWriter, IsWanted, read_heartbeats
 from batchemo.run.local import InProcessEngine, ProcessEngine, choose_engine
 from batchemo.run.scheduler import Job, Outcomes, group_jobs
+
+
+def begin(_parent: int, _device: str) -> None:
+    """How workers begin here: without torch, which takes seconds to load and which nothing here uses."""
+
+
+@pytest.fixture(autouse=True)
+def quick_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_become_worker", begin)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +286,8 @@ def test_videos_that_workers_share_each_have_a_pulse(tmp_path: Path) -> None:
 
 
 def test_in_this_process_too_one_thread_works_and_the_others_come_back(tmp_path: Path) -> None:
+    import torch
+
     seen: list[int] = []
 
     def work(job: Job) -> Outcomes:

@@ -9,15 +9,12 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import av
-import cv2
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -29,35 +26,12 @@ from batchemo.emotion.weights import SHIPPED
 from batchemo.options import merge_options
 from batchemo.results.schema import PER_MEDIUM
 from batchemo.run.local import usable_cores
-from batchemo.run.run import RunCallbacks, RunResult, plan_run, run_media
+from batchemo.run.run import plan_run, run_media
+from tests.made_media import silence, write_clip, write_face_clip
+from tests.running import BATCHEMO, SILENT, run_command, run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
-BATCHEMO = [sys.executable, "-m", "batchemo"]
 TIMEOUT = 240
-SILENT = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
-
-
-def run(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **more}
-    return subprocess.run([*BATCHEMO, *map(str, arguments)], capture_output=True, text=True, timeout=TIMEOUT, env=environment, check=False)
-
-
-def write_clip(path: Path, *, frames: int = 6, sound: bool = False) -> None:
-    """A small clip of a face that moves a little."""
-    face = cv2.resize(cv2.imread(str(SAMPLES / "eileen_collins.jpg")), (160, 160))
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 160, 160, "yuv420p"
-        heard = container.add_stream("aac", rate=16000, layout="mono") if sound else None
-        for index in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.roll(face, index, axis=1), format="bgr24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-        if heard is not None:
-            silence = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
-            silence.sample_rate = 16000
-            container.mux(heard.encode(silence))
-            container.mux(heard.encode(None))
 
 
 @pytest.fixture
@@ -65,11 +39,6 @@ def videos(tmp_path: Path) -> Path:
     folder = tmp_path / "videos"
     folder.mkdir()
     return folder
-
-
-def run_here(*inputs: Path, out: Path, **flags: object) -> RunResult:
-    """The same as the command without its start, which takes seconds."""
-    return run_media(inputs, out, merge_options({"workers": 1, **flags}, environment={}), SILENT)
 
 
 def rows(results: Path) -> pd.DataFrame:
@@ -115,26 +84,16 @@ def write_black_png(path: Path, side: int) -> None:
 
 def bad_media(folder: Path) -> dict[str, str]:
     """Broken files in `folder`, and the error that each must give."""
-    write_clip(folder / "whole.mp4", frames=20)
+    write_face_clip(folder / "whole.mp4", frames=20)
     content = (folder / "whole.mp4").read_bytes()
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "text.mp4").write_text("this is no video\n" * 50)
     (folder / "text.jpg").write_text("this is no picture\n" * 50)
     (folder / "cut_before_index.mp4").write_bytes(content[: len(content) // 2])
-    with av.open(str(folder / "only_sound.mp4"), "w") as container:
-        stream = container.add_stream("aac", rate=16000, layout="mono")
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
-        silence.sample_rate = 16000
-        container.mux(stream.encode(silence))
-        container.mux(stream.encode(None))
+    write_clip(folder / "only_sound.mp4", [], sound=silence(1))
     faststart = folder / "faststart.mp4"
-    with av.open(str(folder / "whole.mp4")) as source, av.open(str(faststart), "w", options={"movflags": "faststart"}) as target:
-        copied = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = copied
-                target.mux(packet)
+    write_face_clip(faststart, frames=20, muxer={"movflags": "faststart"})
     whole = faststart.read_bytes()
     (folder / "truncated.mp4").write_bytes(whole[: len(whole) * 14 // 15])
     (folder / "no_frames.mp4").write_bytes(whole[: whole.index(b"mdat") + 4])
@@ -161,7 +120,7 @@ def bad_media(folder: Path) -> dict[str, str]:
 def test_bad_input_becomes_rows_and_the_rest_is_analysed(videos: Path, tmp_path: Path) -> None:
     expected = bad_media(videos)
     out = tmp_path / "results"
-    ended = run("run", videos, "--out", out, "--json")
+    ended = run_command("run", videos, "--out", out, "--json")
     assert ended.returncode == 3, ended.stderr
     found = rows(out)
     assert found.loc[list(expected), "error"].to_dict() == expected
@@ -181,16 +140,16 @@ def test_bad_input_becomes_rows_and_the_rest_is_analysed(videos: Path, tmp_path:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_unreadable_permissions_are_a_row(videos: Path, tmp_path: Path) -> None:
-    write_clip(videos / "secret.mp4")
+    write_face_clip(videos / "secret.mp4")
     (videos / "secret.mp4").chmod(0)
-    assert run("run", videos, "--out", tmp_path / "results").returncode == 3
+    assert run_command("run", videos, "--out", tmp_path / "results").returncode == 3
     assert rows(tmp_path / "results").loc["secret.mp4", "error"] == "unreadable"
 
 
 def test_a_medium_that_cannot_be_opened_is_a_row(videos: Path, tmp_path: Path) -> None:
     # As unreadable as missing permissions, and that for root too.
     (videos / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
-    write_clip(videos / "good.mp4")
+    write_face_clip(videos / "good.mp4")
     report = run_here(videos, out=tmp_path / "results", follow_symlinks=True, annotate=False)
     assert [row.media for row in report.failed] == ["gone.mp4"]
     assert rows(tmp_path / "results")["error"].to_dict() == {"gone.mp4": "unreadable", "good.mp4": ""}
@@ -219,7 +178,7 @@ def test_wrong_commands_start_nothing(tmp_path: Path, arguments: list[str], word
     folder = tmp_path / "media"
     folder.mkdir()
     inputs = [str(folder) if a == "." else a for a in arguments]
-    ended = run("run", *inputs, "--out", out)
+    ended = run_command("run", *inputs, "--out", out)
     assert ended.returncode == 2, ended.stderr
     assert word in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -227,13 +186,13 @@ def test_wrong_commands_start_nothing(tmp_path: Path, arguments: list[str], word
 
 
 def test_missing_out_is_a_usage_error(tmp_path: Path) -> None:
-    ended = run("run", tmp_path)
+    ended = run_command("run", tmp_path)
     assert ended.returncode == 2
     assert "--out" in ended.stderr
 
 
 def test_results_that_are_not_there(tmp_path: Path) -> None:
-    ended = run("summary", tmp_path)
+    ended = run_command("summary", tmp_path)
     assert ended.returncode == 2
     assert "batchemo run" in ended.stderr
 
@@ -268,7 +227,7 @@ def test_any_name_works(videos: Path, tmp_path: Path) -> None:
     (videos / "_sub=folder").mkdir()
     names = [*NAMES, "_sub=folder/_x.mp4", os.fsdecode(b"latin-\xe9.mp4")]
     for name in names:
-        write_clip(videos / name, frames=2)
+        write_face_clip(videos / name, frames=2)
     out = tmp_path / "results"
     run_here(videos, out=out)
     found = rows(out)
@@ -279,7 +238,7 @@ def test_any_name_works(videos: Path, tmp_path: Path) -> None:
     assert len(list((out / "annotated").rglob("*.mp4"))) == len(names)
     assert not list(tmp_path.rglob("owned"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "videos"], "nothing is written elsewhere"
-    shown = run("summary", out)
+    shown = run_command("summary", out)
     assert shown.returncode == 0
     firsts = [line.split("  ")[0] for line in shown.stdout.splitlines()]
     assert firsts[1:-1] == [name.replace("\n", "\\n").replace("\x1b", "\\x1b") for name in sorted(found.index)]
@@ -290,8 +249,8 @@ def test_any_name_works(videos: Path, tmp_path: Path) -> None:
 
 def test_only_what_changed_is_done_again(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    write_clip(videos / "a.mp4")
-    write_clip(videos / "b.mp4")
+    write_face_clip(videos / "a.mp4")
+    write_face_clip(videos / "b.mp4")
     (videos / "bad.mp4").write_bytes(b"no video at all")
 
     def again(**flags: object) -> list[str]:
@@ -303,7 +262,7 @@ def test_only_what_changed_is_done_again(videos: Path, tmp_path: Path) -> None:
     assert again() == ["a.mp4", "b.mp4"], "annotated copies were missing"
     os.utime(videos / "a.mp4", (1, 1))
     assert again() == [], "touched, but the same content"
-    write_clip(videos / "b.mp4", frames=4)
+    write_face_clip(videos / "b.mp4", frames=4)
     assert again() == ["b.mp4"]
     assert rows(out).loc["b.mp4", "n_frames"] == 4
     assert again(uncertain_below=0.9) == ["a.mp4", "b.mp4", "bad.mp4"]
@@ -318,7 +277,7 @@ def test_only_what_changed_is_done_again(videos: Path, tmp_path: Path) -> None:
 def test_failed_before_is_still_a_failure(videos: Path, tmp_path: Path) -> None:
     (videos / "bad.mp4").write_bytes(b"")
     for _ in range(2):
-        ended = run("run", videos, "--out", tmp_path / "results")
+        ended = run_command("run", videos, "--out", tmp_path / "results")
         assert ended.returncode == 3
         assert "bad.mp4" in ended.stderr
     assert "--retry-failed" in ended.stderr
@@ -328,7 +287,7 @@ def test_a_picture_that_breaks_off_is_done_and_says_so(videos: Path, tmp_path: P
     picture = (SAMPLES / "grace_hopper.jpg").read_bytes()
     (videos / "cut.jpg").write_bytes(picture[: len(picture) * 2 // 3])
     Image.open(SAMPLES / "grace_hopper.jpg").save(videos / "pages.tif", save_all=True, append_images=[Image.new("RGB", (9, 9))])
-    ended = run("run", videos, "--out", tmp_path / "results", "--no-report")
+    ended = run_command("run", videos, "--out", tmp_path / "results", "--no-report")
     assert ended.returncode == 0
     assert all("cut.jpg" in line for line in ended.stderr.splitlines() if "Corrupt JPEG" in line)
     found = rows(tmp_path / "results")
@@ -339,7 +298,7 @@ def test_a_picture_that_breaks_off_is_done_and_says_so(videos: Path, tmp_path: P
     for name in ("cut.jpg", "pages.tif"):
         told = f"{name}: {found.loc[name, 'message']}"
         assert f"in part {told}" in ended.stderr
-        assert told in run("summary", tmp_path / "results").stdout
+        assert told in run_command("summary", tmp_path / "results").stdout
 
 
 def test_pictures_that_are_not_read_here_are_named_once(videos: Path, tmp_path: Path) -> None:
@@ -348,7 +307,7 @@ def test_pictures_that_are_not_read_here_are_named_once(videos: Path, tmp_path: 
         (videos / name).write_bytes(b"\xff\x0a" if name.endswith("jxl") else b"II*\0\x10\0\0\0CR\2\0")
     shutil.copy(SAMPLES / "grace_hopper.jpg", videos)
     out = tmp_path / "results"
-    ended = run("run", videos, "--out", out, "--json", "--no-annotate")
+    ended = run_command("run", videos, "--out", out, "--json", "--no-annotate")
     assert ended.returncode == 0
     told = "Passed over: 3 JPEG XL (.jxl), 1 raw photograph (.cr2); convert them to JPEG or PNG first, for example with: djxl a.jxl a.png."
     assert ended.stderr.count(told) == 1
@@ -359,28 +318,28 @@ def test_pictures_that_are_not_read_here_are_named_once(videos: Path, tmp_path: 
     assert json.loads(ended.stdout)["passed_over"] == expected
     assert json.loads(next(out.glob("runs/*/run.json")).read_text())["passed_over"] == expected
     assert list(rows(out).index) == ["grace_hopper.jpg"]
-    planned = run("run", videos, "--out", out, "--dry-run")
+    planned = run_command("run", videos, "--out", out, "--dry-run")
     assert told[:-1] in planned.stderr
-    given = run("run", videos / "a.jxl", "--out", tmp_path / "given")
+    given = run_command("run", videos / "a.jxl", "--out", tmp_path / "given")
     assert given.returncode == 3
     assert "a.jxl cannot be read here (JPEG XL); convert it first, for example with: djxl" in given.stderr
 
 
 def test_dry_run_writes_nothing(videos: Path, tmp_path: Path) -> None:
-    write_clip(videos / "a.mp4")
-    ended = run("run", videos, "--out", tmp_path / "results", "--dry-run", "--json")
+    write_face_clip(videos / "a.mp4")
+    ended = run_command("run", videos, "--out", tmp_path / "results", "--dry-run", "--json")
     assert json.loads(ended.stdout) == {"todo": ["a.mp4"], "redrawn": [], "done": [], "vanished": [], "passed_over": []}
     assert not (tmp_path / "results").exists()
 
 
 def test_options_from_environment_and_file(videos: Path, tmp_path: Path) -> None:
-    write_clip(videos / "a.mp4", frames=10)
+    write_face_clip(videos / "a.mp4", frames=10)
     config = tmp_path / "options.toml"
     config.write_text("sample-fps = 5\nannotate = false\n")
     run_media([videos], tmp_path / "one", merge_options({"workers": 1}, environment={}, config=config), SILENT)
     assert rows(tmp_path / "one").loc["a.mp4", "n_frames_analysed"] == 5
     assert not (tmp_path / "one" / "annotated").exists()
-    ended = run("run", videos, "--out", tmp_path / "two", "--config", config, BATCHEMO_SAMPLE_FPS="2")
+    ended = run_command("run", videos, "--out", tmp_path / "two", "--config", config, BATCHEMO_SAMPLE_FPS="2")
     assert ended.returncode == 0, ended.stderr
     assert rows(tmp_path / "two").loc["a.mp4", "n_frames_analysed"] == 2
 
@@ -403,7 +362,7 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]
 @pytest.fixture
 def several(videos: Path) -> Path:
     for index in range(4):
-        write_clip(videos / f"{index}.mp4", frames=12, sound=index == 0)
+        write_face_clip(videos / f"{index}.mp4", frames=12, sound=silence(1) if index == 0 else ())
     return videos
 
 
@@ -449,11 +408,11 @@ def test_ends_at_once_when_told_to(several: Path, tmp_path: Path, sent: signal.S
 
 
 def test_a_second_run_on_the_same_folder_is_refused(videos: Path, tmp_path: Path) -> None:
-    write_clip(videos / "a.mp4")
+    write_face_clip(videos / "a.mp4")
     out = tmp_path / "results"
     out.mkdir()
     with FileLock(out / ".batchemo.lock"):
-        ended = run("run", videos, "--out", out)
+        ended = run_command("run", videos, "--out", out)
     assert ended.returncode == 75
     assert "another run" in ended.stderr
     assert not (out / "media.parquet").exists()
@@ -463,32 +422,32 @@ def test_a_second_run_on_the_same_folder_is_refused(videos: Path, tmp_path: Path
 
 
 def test_results_inside_the_input_are_not_analysed(videos: Path) -> None:
-    write_clip(videos / "a.mp4")
+    write_face_clip(videos / "a.mp4")
     for _ in range(2):
         run_here(videos, out=videos / "results")
     assert list(rows(videos / "results").index) == ["a.mp4"]
 
 
 def test_nothing_to_do_says_so(videos: Path, tmp_path: Path) -> None:
-    ended = run("run", videos, "--out", tmp_path / "results")
+    ended = run_command("run", videos, "--out", tmp_path / "results")
     assert ended.returncode == 0
     assert "No pictures or videos" in ended.stderr
 
 
 def test_stdout_is_for_data_and_quiet_is_quiet(videos: Path, tmp_path: Path) -> None:
-    write_clip(videos / "a.mp4")
-    ended = run("run", videos, "--out", tmp_path / "results")
+    write_face_clip(videos / "a.mp4")
+    ended = run_command("run", videos, "--out", tmp_path / "results")
     assert ended.stdout == ""
     assert "batchemo summary" in ended.stderr
     assert "\x1b" not in ended.stderr
-    assert run("run", videos, "--out", tmp_path / "results", "-q").stderr == ""
+    assert run_command("run", videos, "--out", tmp_path / "results", "-q").stderr == ""
 
 
 def test_the_account_of_a_run(videos: Path, tmp_path: Path) -> None:
-    write_clip(videos / "a.mp4")
+    write_face_clip(videos / "a.mp4")
     (videos / "bad.mp4").write_bytes(b"")
     out = tmp_path / "results"
-    assert run("run", videos, "--out", out).returncode == 3
+    assert run_command("run", videos, "--out", out).returncode == 3
     (folder,) = (out / "runs").iterdir()
     facts = json.loads((folder / "run.json").read_text())
     assert facts["how"] == "done"
@@ -502,7 +461,7 @@ def test_the_account_of_a_run(videos: Path, tmp_path: Path) -> None:
 
 
 def test_doctor_finds_this_machine_able() -> None:
-    ended = run("doctor", "--json")
+    ended = run_command("doctor", "--json")
     assert ended.returncode == 0, ended.stderr
     findings = {finding["part"]: finding for finding in json.loads(ended.stdout)}
     assert all(finding["ok"] for finding in findings.values() if finding["needed"])

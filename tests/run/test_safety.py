@@ -11,14 +11,12 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pandas as pd
@@ -36,29 +34,16 @@ from batchemo.pipeline.segments import SplitTask
 from batchemo.render import annotated_copy as annotation
 from batchemo.results.schema import PER_MEDIUM
 from batchemo.run import run as run_module
-from batchemo.run.run import RunCallbacks, RunResult, plan_run, run_media
+from batchemo.run.run import plan_run
 from batchemo.run.scheduler import Analysis, Job
 from batchemo.verify.audit import verify
-
-SILENT = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+from tests.made_media import shades, write_clip
+from tests.running import BATCHEMO, run_command, run_here
 
 
 def write_still(path: Path, shade: int = 90) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full((32, 32, 3), shade, np.uint8))
-
-
-def write_clip(path: Path, *, frames: int = 6) -> None:
-    with av.open(str(path), "w", format="mp4") as output:
-        stream = output.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
-        for index in range(frames):
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), 6 * index, np.uint8), "rgb24")))
-        output.mux(stream.encode(None))
-
-
-def run_here(*inputs: Path, out: Path, **flags: Any) -> RunResult:
-    return run_media(inputs, out, merge_options({"workers": 1, **flags}, environment={}), SILENT)
 
 
 def names(out: Path) -> list[str]:
@@ -184,7 +169,7 @@ def test_what_kills_every_worker_is_not_tried_every_night(media: Path, tmp_path:
 def test_who_was_in_work_when_a_worker_died_has_the_rows_that_nobody_disturbed(media: Path, tmp_path: Path) -> None:
     """The two decoders' greys differ: only what has ended a worker alone, too, is read by the other one."""
     out, weights = tmp_path / "out", read_weights_file(SHIPPED)
-    write_clip(media / "clip.mp4")
+    write_clip(media / "clip.mp4", shades(6, (32, 32), step=6), rate=10)
     clip, still = (next(each for each in find_media([media], out=out) if each.kind == kind) for kind in ("video", "image"))
 
     def task(**flags: Any) -> Analysis:
@@ -260,8 +245,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on(media: Path, small_disk: Path, 
     with filler.open("wb") as file:
         file.truncate(300_000)
         os.posix_fallocate(file.fileno(), 0, 300_000)
-    command = [sys.executable, "-m", "batchemo", "run", str(media), "--out", str(out), "--workers", "2"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = run_command("run", media, "--out", out, "--workers", 2)
     assert ended.returncode == 74, ended.stderr
     assert f"no space is left for {out} (look with: df -h {out})" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -323,7 +307,7 @@ def test_a_clock_that_goes_back(media: Path, tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_medium_that_vanishes_before_it_is_opened(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_clip(media / "clip.mp4")
+    write_clip(media / "clip.mp4", shades(6, (32, 32), step=6), rate=10)
     take = assembly.identity_of
 
     def taken(path: Path) -> dict[str, Any]:
@@ -343,7 +327,7 @@ def test_a_medium_that_vanishes_before_it_is_opened(media: Path, tmp_path: Path,
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "batchemo", *map(str, arguments)]
+    return [*BATCHEMO, *map(str, arguments)]
 
 
 def test_of_two_runs_at_once_one_works_and_the_other_waits_or_goes(media: Path, tmp_path: Path) -> None:
@@ -373,7 +357,7 @@ def test_a_run_outlives_the_shell_that_started_it(media: Path, tmp_path: Path) -
     """As after a logout, in the midst of a medium."""
     out = tmp_path / "out"
     for index in range(3):
-        write_clip(media / f"{index}.mp4", frames=40)
+        write_clip(media / f"{index}.mp4", shades(40, (32, 32), step=6), rate=10)
     typed = shlex.join(command("run", media, "--out", out, "--workers", 1))
     until = f"until ls {shlex.quote(str(out))}/runs/*/.pulses/*; do sleep 0.02; done"
     subprocess.run(["sh", "-c", f"{typed} & {until}"], check=True, start_new_session=True, capture_output=True)
@@ -389,7 +373,7 @@ def test_sigterm_as_systemd_sends_it(tmp_path: Path) -> None:
     folder, out = tmp_path / "media", tmp_path / "out"
     folder.mkdir()
     for index in range(4):
-        write_clip(folder / f"{index}.mp4", frames=40)
+        write_clip(folder / f"{index}.mp4", shades(40, (32, 32), step=6), rate=10)
     process = subprocess.Popen(command("run", folder, "--out", out, "--workers", 2), stderr=subprocess.PIPE, start_new_session=True)
     wait_for(lambda: list(out.glob("runs/*/.pulses/*")), process)
     os.killpg(process.pid, signal.SIGTERM)

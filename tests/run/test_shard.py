@@ -20,7 +20,9 @@ from batchemo.records import MediaRow
 from batchemo.report.summary import summarise
 from batchemo.results.catalog import merge_media_rows
 from batchemo.run.run import plan_run
-from tests.run.test_run import rows, run_here, write_clip
+from tests.made_media import write_face_clip
+from tests.run.test_run import rows
+from tests.running import run_here
 
 names = st.text(st.characters(exclude_categories=[]), max_size=30)  # lone surrogates too: names of files may hold them
 
@@ -58,7 +60,7 @@ def media(tmp_path: Path) -> Path:
     folder = tmp_path / "videos"
     folder.mkdir()
     for index in range(5):
-        write_clip(folder / f"{index}.mp4", frames=2)
+        write_face_clip(folder / f"{index}.mp4", frames=2)
     return folder
 
 

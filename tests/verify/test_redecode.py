@@ -18,11 +18,11 @@ from batchemo.cli.messages import print_verification
 from batchemo.errors import UsageError
 from batchemo.media import presentation
 from batchemo.media.fingerprint import fingerprint_of_grey
-from batchemo.options import merge_options
-from batchemo.run.run import RunCallbacks, run_media
 from batchemo.verify.audit import verify
 from batchemo.verify.redecode import Reader
 from checks.corpus.patches import Movie
+from tests.made_media import write_clip
+from tests.running import run_here
 
 FRAMES, SIZE = 24, (192, 128)
 
@@ -35,18 +35,8 @@ def scene(index: int) -> NDArray[np.uint8]:
     return np.roll(cv2.GaussianBlur(noise, (0, 0), 8) * 3, -16 * index, 1)[:, : SIZE[0]].astype(np.uint8)
 
 
-def write_film(path: Path, *, rotation: int | None = None, aspect: Fraction | None = None) -> Path:
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("libx264", rate=25, options={"bf": "2", "g": "12"})
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
-        if aspect is not None:
-            stream.codec_context.sample_aspect_ratio = aspect
-        if rotation is not None:
-            stream.set_display_rotation(rotation)
-        for index in range(FRAMES):
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(scene(index), "rgb24")))
-        output.mux(stream.encode(None))
-    return path
+def write_noise(path: Path, *, rotation: int = 0, **context: object) -> Path:
+    return write_clip(path, map(scene, range(FRAMES)), options={"bf": "2", "g": "12"}, rotation=rotation, **context).path  # type: ignore[arg-type]
 
 
 def remux(source: Path, path: Path) -> Path:
@@ -60,8 +50,7 @@ def remux(source: Path, path: Path) -> Path:
 
 
 def analysed(path: Path, out: Path, **options: object) -> Path:
-    chosen = {"workers": 1, "annotate": False, "report": False, **options}
-    run_media([path], out, merge_options(chosen, environment={}), RunCallbacks(lambda _plan, _pulses: None, lambda _row: None))
+    run_here(path, out=out, annotate=False, report=False, **options)
     return out
 
 
@@ -80,13 +69,13 @@ def kinds(results: Path, reader: Reader) -> list[str]:
 @both
 @pytest.mark.parametrize("options", [{}, {"decoder": "pyav"}, {"sample_fps": 5.0}], ids=["whole", "pyav", "sampled"])
 def test_results_of_a_run_have_no_problems(tmp_path: Path, reader: Reader, options: dict[str, object]) -> None:
-    assert kinds(analysed(write_film(tmp_path / "a.mp4"), tmp_path / "out", **options), reader) == []
+    assert kinds(analysed(write_noise(tmp_path / "a.mp4"), tmp_path / "out", **options), reader) == []
 
 
 @both
-@pytest.mark.parametrize("rotation", [None, 90])
-def test_cropped_videos_have_no_problems(tmp_path: Path, reader: Reader, rotation: int | None) -> None:
-    path = write_film(tmp_path / "a.mp4", rotation=rotation, aspect=Fraction(4, 3))
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_cropped_videos_have_no_problems(tmp_path: Path, reader: Reader, rotation: int) -> None:
+    path = write_noise(tmp_path / "a.mp4", rotation=rotation, sample_aspect_ratio=Fraction(4, 3))
     movie = Movie(path)
     movie.set_clean_aperture(*SIZE, (16, 5, 33, 24))
     movie.write()
@@ -97,7 +86,7 @@ def test_cropped_videos_have_no_problems(tmp_path: Path, reader: Reader, rotatio
 @pytest.mark.parametrize("name", ["together.ts", "bare.h264"])
 def test_videos_without_times_have_no_problems(name: str, tmp_path: Path, reader: Reader) -> None:
     """The ffmpeg command gives frames of concatenated files, and of elementary streams, other times."""
-    path = remux(write_film(tmp_path / "a.mp4"), tmp_path / name)
+    path = remux(write_noise(tmp_path / "a.mp4"), tmp_path / name)
     if name.startswith("together"):
         path.write_bytes(2 * path.read_bytes())
     assert kinds(analysed(path, tmp_path / "out"), reader) == []
@@ -106,7 +95,7 @@ def test_videos_without_times_have_no_problems(name: str, tmp_path: Path, reader
 @both
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_rotated_videos_have_no_problems(tmp_path: Path, reader: Reader, rotation: int) -> None:
-    assert kinds(analysed(write_film(tmp_path / "a.mp4", rotation=rotation), tmp_path / "out"), reader) == []
+    assert kinds(analysed(write_noise(tmp_path / "a.mp4", rotation=rotation), tmp_path / "out"), reader) == []
 
 
 @both
@@ -125,7 +114,7 @@ def test_rotated_videos_have_no_problems(tmp_path: Path, reader: Reader, rotatio
     ids=["half a second off", "one row of another frame", "mirrored", "rotated"],
 )
 def test_a_row_of_another_frame_is_a_problem(tmp_path: Path, reader: Reader, change: Callable[[list[int]], list[int]]) -> None:
-    results = analysed(write_film(tmp_path / "a.mp4"), tmp_path / "out")
+    results = analysed(write_noise(tmp_path / "a.mp4"), tmp_path / "out")
     with_fingerprints(results, change)
     assert kinds(results, reader) == ["picture"]
     found = verify(results, deep=True, reader=reader)
@@ -137,8 +126,8 @@ def test_a_row_of_another_frame_is_a_problem(tmp_path: Path, reader: Reader, cha
 @both
 def test_ignored_presentation_is_a_problem(tmp_path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that ignores orientation or the pixel aspect ratio."""
-    turned = write_film(tmp_path / "turned.mp4", rotation=180)
-    wide = write_film(tmp_path / "wide.mp4", aspect=Fraction(4, 3))
+    turned = write_noise(tmp_path / "turned.mp4", rotation=180)
+    wide = write_noise(tmp_path / "wide.mp4", sample_aspect_ratio=Fraction(4, 3))
     with monkeypatch.context() as careless:
         careless.setattr(presentation, "orientation_of", lambda _frame: None)
         careless.setattr(presentation, "_square", lambda width, height, _aspect: (width, height))
@@ -159,7 +148,7 @@ def test_pictures_are_decoded_by_pillow(tmp_path: Path) -> None:
 
 
 def test_a_missing_reader_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = analysed(write_film(tmp_path / "a.mp4"), tmp_path / "out")
+    results = analysed(write_noise(tmp_path / "a.mp4"), tmp_path / "out")
     monkeypatch.setattr("shutil.which", lambda _name: None)
     with pytest.raises(UsageError, match="needs the ffmpeg command; on Debian: sudo apt-get install ffmpeg"):
         verify(results, deep=True, reader="ffmpeg")
@@ -170,8 +159,8 @@ def test_each_medium_is_counted_for_the_reader_that_decoded_it(tmp_path: Path, c
     """The ffmpeg command decodes neither pictures nor videos whose frames have no times of their own."""
     folder = tmp_path / "in"
     folder.mkdir()
-    remux(write_film(folder / "a.mp4"), folder / "bare.h264")
-    write_film(folder / "b.mp4")
+    remux(write_noise(folder / "a.mp4"), folder / "bare.h264")
+    write_noise(folder / "b.mp4")
     cv2.imwrite(str(folder / "picture.jpg"), scene(0))
     (folder / "empty.mp4").touch()
     found = verify(analysed(folder, tmp_path / "out"), deep=True, reader="ffmpeg")
