@@ -20,18 +20,18 @@ from batchemo.records import FrameResult, MediaRow
 from batchemo.report.summary import STEPS, Summary, summarise
 from batchemo.results.paths import table_path
 from batchemo.results.schema import MEDIA, write_table
-from tests.results.test_schema import reading_of, sure_of, write
+from tests.made_tables import frame_result, probabilities_of, write_tables
 
 HOSTILE = "[bold]a\n\x1b[31m.mp4"
 
 
 def results_of(folder: Path, media: dict[str, list[FrameResult]], **more: MediaRow) -> Path:
     rows = []
-    for name, readings in media.items():
-        write(folder, name.replace("\n", "_"), readings=readings)
-        faces = sum(len(reading.faces) for reading in readings)
-        facts = {"n_frames": len(readings), "n_frames_analysed": len(readings), "n_faces": faces, "n_tracks": 1}
-        rows.append(MediaRow(name, f"/{name}", "video", "done", duration_s=len(readings) / 25, **facts))
+    for name, frames in media.items():
+        write_tables(folder, name.replace("\n", "_"), frames=frames)
+        faces = sum(len(frame.faces) for frame in frames)
+        facts = {"n_frames": len(frames), "n_frames_analysed": len(frames), "n_faces": faces, "n_tracks": 1}
+        rows.append(MediaRow(name, f"/{name}", "video", "done", duration_s=len(frames) / 25, **facts))
     write_table(pa.Table.from_pylist([row.as_dict() for row in (*rows, *more.values())], schema=MEDIA), table_path(folder, "media"))
     return folder
 
@@ -43,8 +43,9 @@ def found(tmp_path: Path) -> Summary:
         results_of(
             tmp_path,
             {
-                "b.mp4": [reading_of(i, [sure_of("happy" if i < 50 else "sad", 0.9)]) for i in range(100)],
-                "a.mp4": [reading_of(i, []) for i in range(24)] + [reading_of(i, [sure_of("fear", 0.4)]) for i in range(24, 48)],
+                "b.mp4": [frame_result(i, [probabilities_of("happy" if i < 50 else "sad", 0.9)]) for i in range(100)],
+                "a.mp4": [frame_result(i, []) for i in range(24)]
+                + [frame_result(i, [probabilities_of("fear", 0.4)]) for i in range(24, 48)],
             },
             bad=MediaRow("c.mp4", "/c.mp4", "video", "failed", error="empty", message="/c.mp4 is empty"),
         )
@@ -70,16 +71,16 @@ def test_the_timeline_of_a_medium(found: Summary) -> None:
     assert a.emotions == ("",) * 12 + ("fear",) * 12
 
 
-@pytest.mark.parametrize("frames", [2, 3, 7, 8, 13, 23])
-def test_a_frame_on_the_border_of_a_step_is_in_it(tmp_path: Path, frames: int) -> None:
+@pytest.mark.parametrize("count", [2, 3, 7, 8, 13, 23])
+def test_a_frame_on_the_border_of_a_step_is_in_it(tmp_path: Path, count: int) -> None:
     """.28 / .32 * 8 is a little less than 7."""
-    readings = [reading_of(index, [sure_of("happy")]) for index in range(frames)]
-    (course,) = (medium.course for medium in summarise(results_of(tmp_path, {"a.mp4": readings})).media)
-    assert course.emotions == ("happy",) * frames
+    frames = [frame_result(index, [probabilities_of("happy")]) for index in range(count)]
+    (course,) = (medium.course for medium in summarise(results_of(tmp_path, {"a.mp4": frames})).media)
+    assert course.emotions == ("happy",) * count
 
 
 def test_a_picture_and_a_short_clip_have_short_timelines(tmp_path: Path) -> None:
-    short = [reading_of(i, [sure_of("sad")]) for i in range(3)]
+    short = [frame_result(i, [probabilities_of("sad")]) for i in range(3)]
     (course,) = (medium.course for medium in summarise(results_of(tmp_path, {"a.mp4": short})).media)
     assert course.emotions == ("sad",) * 3
 
@@ -142,7 +143,7 @@ def test_sixteen_colours_tell_emotions_apart(found: Summary, terminal: Callable[
 
 
 def test_names_are_data(tmp_path: Path, terminal: Callable[[int], io.StringIO], capsys: pytest.CaptureFixture[str]) -> None:
-    found = summarise(results_of(tmp_path, {HOSTILE: [reading_of(0, [sure_of("sad")])]}))
+    found = summarise(results_of(tmp_path, {HOSTILE: [frame_result(0, [probabilities_of("sad")])]}))
     shown = "[bold]a\\n\\x1b[31m.mp4"
     summary_table.print_summary(found)
     assert capsys.readouterr().out.splitlines()[1].startswith(shown + "  ")
@@ -153,7 +154,7 @@ def test_names_are_data(tmp_path: Path, terminal: Callable[[int], io.StringIO], 
 
 def test_a_terminal_is_not_flooded(tmp_path: Path, terminal: Callable[[int], io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary_table, "_MOST", 2)
-    found = summarise(results_of(tmp_path, {f"{name}.mp4": [reading_of(0, [sure_of("sad")])] for name in "abc"}))
+    found = summarise(results_of(tmp_path, {f"{name}.mp4": [frame_result(0, [probabilities_of("sad")])] for name in "abc"}))
     written = terminal(140)
     summary_table.print_summary(found)
     assert "and 1 media more: --top 3" in written.getvalue()
@@ -164,8 +165,8 @@ def test_many_media_take_a_moment(tmp_path: Path) -> None:
     """Each medium takes about a millisecond; the limit leaves room for busy machines."""
     import time
 
-    readings = [reading_of(0, [sure_of("sad")])]
-    results_of(tmp_path, {f"{number}.mp4": readings for number in range(40)})
+    frames = [frame_result(0, [probabilities_of("sad")])]
+    results_of(tmp_path, {f"{number}.mp4": frames for number in range(40)})
     began = time.process_time()
     summarise(tmp_path)
     assert time.process_time() - began < 2
@@ -174,7 +175,7 @@ def test_many_media_take_a_moment(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from batchemo.cli import main as cli
 
-    results_of(tmp_path, {name: [reading_of(0, [sure_of("sad")])] for name in ("a.mp4", "b.mp4")})
+    results_of(tmp_path, {name: [frame_result(0, [probabilities_of("sad")])] for name in ("a.mp4", "b.mp4")})
     monkeypatch.setattr(sys, "argv", ["batchemo", "summary", str(tmp_path), "--top", "1", "--json"])
     with pytest.raises(SystemExit) as exited:
         cli.main()

@@ -23,7 +23,7 @@ from batchemo.records import EMOTIONS, MediaRow, Medium
 from batchemo.results.paths import table_path
 from batchemo.results.schema import MEDIA, write_table
 from batchemo.results.writer import TimelineWriter
-from tests.results.test_schema import lost, put, reading_of, sure_of
+from tests.made_tables import frame_result, lost_frame, probabilities_of, put
 
 HOSTILE = "=<i>&--> \x01\nWEBVTT ä.mp4"
 LABELS = ("<b>&happy-->\x02", "calm")
@@ -36,8 +36,8 @@ def write_medium(
     medium = Medium(Path(row.path), name, output, kind)
     with TimelineWriter(results, medium, labels=labels, metadata={"labels": list(labels)}, uncertain_below=0.5) as writer:
         for index, emotion in enumerate(emotions):
-            put(writer, reading_of(index, [sure_of(emotion, 0.9, labels)] if emotion else []))
-        writer.write_undecodable(lost(9.0))
+            put(writer, frame_result(index, [probabilities_of(emotion, 0.9, labels)] if emotion else []))
+        writer.write_undecodable(lost_frame(9.0))
         writer.finish(row)
     earlier = [] if not (results / "media.parquet").exists() else pd.read_parquet(results / "media.parquet").to_dict("records")
     write_table(pa.Table.from_pylist([*earlier, row.as_dict()], schema=MEDIA), table_path(results, "media"))

@@ -1,26 +1,22 @@
-"""Tables have the documented columns and plain types, appear only when complete, and are loaded by `load`."""
+"""Tables have the documented columns and plain types, and appear only when they are complete."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from pyarrow import dataset
 
 from batchemo.atomic import remove_temporaries, replacing, write_text
-from batchemo.errors import UsageError
-from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
+from batchemo.records import EMOTIONS, MediaRow, Medium
 from batchemo.results import writer as timeline
-from batchemo.results.load import load, table_files
-from batchemo.results.paths import table_path
-from batchemo.results.schema import MEDIA, PER_MEDIUM, SCHEMA_VERSION, read_metadata
+from batchemo.results.load import load
+from batchemo.results.schema import MEDIA, PER_MEDIUM, read_metadata
 from batchemo.results.writer import TimelineWriter
+from tests.made_tables import METADATA, frame_result, probabilities_of, put, write_tables
 
 PROMISED = {
     "faces": """media str, frame_index int32, time_s float64, face_index int16, track_id int32, box_x1 float32, box_y1 float32,
@@ -38,53 +34,15 @@ PROMISED = {
 }
 MEDIA_COLUMNS = """media path kind status error message decoder width height duration_s starts_s n_frames n_frames_analysed n_faces
     n_tracks sha256 seconds_taken run_id""".split()
-METADATA = {"schema_version": SCHEMA_VERSION, "labels": list(EMOTIONS), "path": "/films/ä.mp4"}
-
-
-def reading_of(index: int, probabilities: list[list[float]], *, sharpness: float = 1.0) -> FrameResult:
-    count = len(probabilities)
-    boxes = np.arange(4 * count, dtype=np.float32).reshape(count, 4)
-    faces = Faces(boxes, np.arange(10 * count, dtype=np.float32).reshape(count, 5, 2), np.full(count, 0.9, np.float32))
-    of_classes = np.array(probabilities, np.float32).reshape(count, len(probabilities[0]) if count else len(EMOTIONS))
-    return FrameResult(
-        index, index / 25, faces, np.full(count, 50, np.float32), np.full(count, sharpness, np.float32), of_classes, None, False, 0
-    )
-
-
-def lost(time_s: float) -> FrameResult:
-    return dataclasses.replace(reading_of(-1, []), time_s=time_s)
-
-
-def put(writer: TimelineWriter, reading: FrameResult) -> None:
-    writer.write(reading, np.arange(1, len(reading.faces) + 1, dtype=np.int32), index=reading.index)
-
-
-def sure_of(emotion: str, share: float = 0.7, labels: tuple[str, ...] = EMOTIONS) -> list[float]:
-    return [share if label == emotion else (1 - share) / (len(labels) - 1) for label in labels]
-
-
-def write(results: Path, name: str = "a.mp4", *, readings: list[FrameResult] | None = None, labels: tuple[str, ...] = EMOTIONS) -> Medium:
-    medium = Medium(Path(name), name, name, "video")
-    if readings is None:
-        readings = [reading_of(i, [sure_of("happy"), sure_of("sad", 0.4)]) for i in range(20)] + [reading_of(20, [])]
-    with TimelineWriter(results, medium, labels=labels, metadata=METADATA, uncertain_below=0.5) as writer:
-        for reading in readings:
-            put(writer, reading)
-        writer.write_undecodable(lost(0.84))
-        writer.finish(MediaRow(media=name, path=f"/{name}", kind="video", status="done", n_faces=writer.n_faces))
-    return medium
 
 
 def files_below(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-# What stands in the files
-
-
 @pytest.mark.parametrize("table", PER_MEDIUM)
 def test_columns_are_as_promised_and_plain(tmp_path: Path, table: str) -> None:
-    write(tmp_path)
+    write_tables(tmp_path)
     promised = dict(part.split() for part in PROMISED[table].split(","))
     frame = pd.read_parquet(tmp_path / table / "a.mp4.parquet")
     assert list(frame.columns) == list(promised)
@@ -99,7 +57,7 @@ def test_media_columns_are_those_of_a_row() -> None:
 
 @pytest.mark.parametrize("table", PER_MEDIUM)
 def test_files_are_zstd_and_carry_their_metadata(tmp_path: Path, table: str) -> None:
-    write(tmp_path)
+    write_tables(tmp_path)
     path = tmp_path / table / "a.mp4.parquet"
     found = pq.ParquetFile(path).metadata
     assert {found.row_group(0).column(i).compression for i in range(found.num_columns)} == {"ZSTD"}
@@ -115,7 +73,7 @@ def test_metadata_of_what_is_no_table_is_empty(tmp_path: Path) -> None:
 
 
 def test_rows_say_what_was_read(tmp_path: Path) -> None:
-    write(tmp_path)
+    write_tables(tmp_path)
     faces, frames = load(tmp_path), load(tmp_path, table="frames")
     assert len(faces) == 40
     assert faces["emotion"].tolist() == ["happy", "sad"] * 20
@@ -129,8 +87,8 @@ def test_rows_say_what_was_read(tmp_path: Path) -> None:
 
 
 def test_tracks_and_episodes_follow_from_the_rows(tmp_path: Path) -> None:
-    readings = [reading_of(i, [sure_of("happy" if i < 15 else "angry")], sharpness=i) for i in range(20)]
-    write(tmp_path, readings=readings)
+    frames = [frame_result(i, [probabilities_of("happy" if i < 15 else "angry")], sharpness=i) for i in range(20)]
+    write_tables(tmp_path, frames=frames)
     (track,) = load(tmp_path, table="tracks").to_dict("records")
     assert (track["track_id"], track["n_frames"], track["emotion"], track["best_frame_index"]) == (1, 20, "happy", 19)
     assert (track["first_s"], track["last_s"]) == (0, 0.76)
@@ -142,7 +100,7 @@ def test_tracks_and_episodes_follow_from_the_rows(tmp_path: Path) -> None:
 
 def test_row_groups_are_bounded_and_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timeline, "ROW_GROUP_ROWS", 7)
-    write(tmp_path)
+    write_tables(tmp_path)
     file = pq.ParquetFile(tmp_path / "faces" / "a.mp4.parquet").metadata
     assert [file.row_group(i).num_rows for i in range(file.num_row_groups)][:-1]
     assert max(file.row_group(i).num_rows for i in range(file.num_row_groups)) <= 7
@@ -167,7 +125,7 @@ def test_nothing_is_visible_before_the_end_and_frames_come_last(tmp_path: Path, 
     monkeypatch.setattr(Path, "replace", noted)
     medium = Medium(Path("a.mp4"), "a.mp4", "a.mp4", "video")
     with TimelineWriter(tmp_path, medium, labels=EMOTIONS, metadata={}, uncertain_below=0.5) as writer:
-        put(writer, reading_of(0, [sure_of("happy")]))
+        put(writer, frame_result(0, [probabilities_of("happy")]))
         writer.finish(MediaRow("a.mp4", "/a.mp4", "video", "done"))
         assert not list(tmp_path.rglob("*.parquet"))
     assert order[-1] == "frames"
@@ -182,7 +140,7 @@ def test_an_exception_leaves_nothing(tmp_path: Path, error: BaseException) -> No
 
     def interrupted() -> None:
         with writer:
-            put(writer, reading_of(0, [sure_of("happy")]))
+            put(writer, frame_result(0, [probabilities_of("happy")]))
             assert len(files_below(tmp_path)) >= 2
             raise error
 
@@ -212,107 +170,3 @@ def test_long_names_and_left_overs(tmp_path: Path) -> None:
     (tmp_path / "sub" / "song.part").write_text("of somebody else")
     remove_temporaries(tmp_path)
     assert files_below(tmp_path) == ["sub/song.part", f"sub/{'ä' * 120}"]
-
-
-# Readers
-
-
-def test_a_folder_is_one_data_set(tmp_path: Path) -> None:
-    write(tmp_path, "a.mp4")
-    write(tmp_path, "deep/er/b.mp4")
-    write(tmp_path, "nobody.mp4", readings=[reading_of(0, [])])
-    write(tmp_path, "odd.parquet/c.mp4")
-    (tmp_path / "faces" / ".x.part").write_bytes(b"half a file")
-    by_pandas = pd.read_parquet(tmp_path / "faces")
-    by_us = load(tmp_path)
-    assert len(by_pandas) == len(by_us) == 120
-    assert sorted(by_us["media"].unique()) == ["a.mp4", "deep/er/b.mp4", "odd.parquet/c.mp4"]
-    assert dict(by_pandas.dtypes) == dict(by_us.dtypes)
-    assert len(list(table_files(tmp_path, "faces"))) == 4
-    assert len(load(tmp_path, table="frames")) == 3 * 22 + 2
-
-
-def test_loading_some_columns_or_one_file(tmp_path: Path) -> None:
-    write(tmp_path)
-    assert list(load(tmp_path, columns=["media", "emotion"]).columns) == ["media", "emotion"]
-    assert len(load(table_path(tmp_path, "tracks", "a.mp4"))) == 2
-
-
-def test_media_of_other_labels_are_loaded_together(tmp_path: Path) -> None:
-    write(tmp_path, "a.mp4")
-    write(tmp_path, "b.mp4", readings=[reading_of(0, [[0.25, 0.75]])], labels=("calm", "happy"))
-    faces = load(tmp_path)
-    assert faces.loc[faces["media"] == "b.mp4", "p_calm"].tolist() == [0.25]
-    assert faces.loc[faces["media"] == "a.mp4", "p_calm"].isna().all()
-    assert faces["p_happy"].notna().all()
-
-
-def test_loading_what_is_not_there(tmp_path: Path) -> None:
-    for folder in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(UsageError, match="batchemo run"):
-            load(folder)
-    (tmp_path / "faces").mkdir()
-    (tmp_path / "faces" / "x.parquet").write_text("no table")
-    with pytest.raises(UsageError, match=r"x\.parquet is damaged, or no Parquet file"):
-        load(tmp_path)
-    wrong: Any = "persons"
-    with pytest.raises(UsageError, match="faces, frames, tracks, episodes, media"):
-        load(tmp_path, table=wrong)
-
-
-# Picking rows and several places
-
-
-def test_where_picks_rows(tmp_path: Path) -> None:
-    write(tmp_path)
-    write(tmp_path, "b.mp4", readings=[reading_of(0, [sure_of("fear")])])
-    assert len(load(tmp_path, where=[("emotion", "==", "happy"), ("frame_index", "<", 5)])) == 5
-    assert len(load(tmp_path, where=("media", "==", "b.mp4"))) == 1
-    assert len(load(tmp_path, where=[[("emotion", "==", "fear")], [("emotion", "in", ["sad", "angry"])]])) == 21
-    assert len(load(tmp_path, columns=["media"], where=dataset.field("confidence") > 0.6)) == 21
-    assert len(load(tmp_path, where=[])) == 41
-    assert load(tmp_path, table="frames", where=[("status", "!=", "ok")])["frame_index"].tolist() == [-1, -1]
-
-
-@pytest.mark.parametrize(
-    ("where", "word"),
-    [
-        ([("emotoin", "==", "sad")], "no column 'emotoin'; did you mean 'emotion'"),
-        (dataset.field("emotoin") == "sad", "no column 'emotoin'; did you mean 'emotion'"),
-        ([("emotion", "=~", "sad")], "=~"),
-        ([("emotion", "sad")], r"write it as where=\[\('emotion', '==', 'happy'\)\]"),
-        ("happy", "write it as"),
-        ([("confidence", ">", "high")], "confidence"),
-    ],
-    ids=str,
-)
-def test_where_that_cannot_be(tmp_path: Path, where: Any, word: str) -> None:
-    write(tmp_path)
-    with pytest.raises(UsageError, match=word):
-        load(tmp_path, where=where)
-
-
-def test_columns_that_are_not_there(tmp_path: Path) -> None:
-    write(tmp_path)
-    with pytest.raises(UsageError, match="no column 'medium'; did you mean 'media'"):
-        load(tmp_path, columns=["medium"])
-
-
-def test_several_results_folders_stay_apart(tmp_path: Path) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    write(one)
-    write(other, readings=[reading_of(0, [[0.25, 0.75]])], labels=("calm", "happy"))
-    faces = load([one, str(other)])
-    assert faces.groupby("results").size().to_dict() == {str(one): 40, str(other): 1}
-    assert faces.columns[0] == "results"
-    assert faces["p_calm"].notna().sum() == 1
-    with pytest.raises(UsageError, match="twice"):
-        load([one, one / "."])
-    with pytest.raises(UsageError, match="empty"):
-        load([])
-
-
-def test_the_folder_of_a_table_stands_for_itself(tmp_path: Path) -> None:
-    write(tmp_path)
-    assert len(load(tmp_path / "faces")) == 40
-    assert "best_frame_index" in load(tmp_path / "tracks").columns
