@@ -109,10 +109,8 @@ def test_a_card_tells_how_weights_were_trained(shipped: dict[str, Any]) -> None:
     assert "The mean of" not in text
     assert "what the votes of FER+ (Barsoum et al. 2016) make likely" in text
     methods = {
-        "unseen_share": "what networks that had not seen a picture made of it",
         "teacher_share": "what other networks made of the same pictures",
         "mirror_weight": "together with its mirror image",
-        "sharpness_radius": "Learnt by sharpness-aware minimisation",
     }
     for name, words in methods.items():
         for value in (0.5, None):

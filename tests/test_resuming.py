@@ -51,7 +51,7 @@ def same(one: ExpressionNet, other: ExpressionNet) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize("changes", [{"squeeze": 4}, {"architecture": "vgg"}, {"architecture": "mini-xception"}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"architecture": "vgg"}], ids=str)
 def test_every_architecture_is_fitted_and_goes_on_after_a_stop(changes: dict[str, Any], faces: FaceSet, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, network=dataclasses.replace(RECIPE.network, **changes))
     whole = learn(recipe, faces, tmp_path / "whole")
@@ -82,12 +82,12 @@ def test_mirror_images_are_learnt_where_the_recipe_says_so(faces: FaceSet, tmp_p
     with pytest.raises(KeyboardInterrupt):
         learn(both, faces, tmp_path / "stopped", stop_after=1)
     assert same(learn(both, faces, tmp_path / "stopped"), together)
-    with pytest.raises(ValueError, match="mirror_weight and sharpness_radius must be 0 or more"):
+    with pytest.raises(ValueError, match="mirror_weight must be 0 or more"):
         dataclasses.replace(RECIPE, mirror_weight=-1.0)
 
 
 def test_mirror_images_may_be_changed_for_themselves(faces: FaceSet) -> None:
-    lessons = fitting._lessons(RECIPE, faces, None)
+    lessons = fitting._lessons(RECIPE, faces)
     for apart in (False, True):
         recipe = dataclasses.replace(RECIPE, mirror_weight=1.0, mirror_apart=apart, augmentation=ERASED)
         for pictures, targets, _ in fitting._batches(recipe, lessons, epoch=0):
@@ -117,7 +117,7 @@ def test_teachers_are_learnt_from_where_the_recipe_says_so(faces: FaceSet, tmp_p
     assert same(learn(guided, faces, tmp_path / "stopped", teachers=[one, other]), taught)
     with pytest.raises(DataError, match="give their weights to python -m training fit with --teacher, or set teacher_share to 0"):
         learn(guided, faces, tmp_path / "none")
-    with pytest.raises(ValueError, match="unseen_share and teacher_share must be 0 to 1"):
+    with pytest.raises(ValueError, match="teacher_share must be 0 to 1"):
         dataclasses.replace(RECIPE, teacher_share=1.5)
 
 
@@ -162,8 +162,9 @@ def test_a_checkpoint_older_than_some_keys_of_the_recipe_goes_on(faces: FaceSet,
         learn(RECIPE, faces, tmp_path / "old", stop_after=1)
     path = tmp_path / "old" / CHECKPOINT
     state = torch.load(path, weights_only=True)
-    for key in ("precision", "votes_share", "optimizer", "muon_rate", "muon_decay"):
+    for key in ("precision", "votes_share"):
         del state["recipe"][key]
+    state["recipe"] |= {"optimizer": "sgd", "muon_rate": 0.02, "muon_decay": 0.1, "unseen_share": 0.0, "sharpness_radius": 0.0}
     for key in ("architecture", "squeeze"):
         del state["recipe"]["network"][key]
     for key in ("mixup_alpha", "jpeg", "jpeg_quality"):
@@ -172,3 +173,6 @@ def test_a_checkpoint_older_than_some_keys_of_the_recipe_goes_on(faces: FaceSet,
     with pytest.raises(DataError, match="another recipe"):  # a key that it lacks had the default, not anything
         learn(dataclasses.replace(RECIPE, precision="float32"), faces, tmp_path / "old")
     assert same(learn(RECIPE, faces, tmp_path / "old"), whole)
+    torch.save(state | {"recipe": state["recipe"] | {"optimizer": "muon"}}, path)
+    with pytest.raises(DataError, match="another recipe"):  # what it was trained by is no longer there
+        learn(RECIPE, faces, tmp_path / "old")

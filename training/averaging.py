@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from batchemo.errors import DataError
 from batchemo.network import ExpressionNet
 from training.augmentation import augment
-from training.norms import momentum
 from training.recipe import METHODS, Augmentation
 
 _BATCH = 256
@@ -47,12 +46,16 @@ def refresh_norms(network: ExpressionNet, batches: Iterable[Tensor], device: tor
     The activations of an averaged network are not the average of the networks' (Izmailov et al. 2018, section 3.2).
     """
     network.to(device).eval()
-    with momentum(network, None) as norms:
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.train()
-        for batch in batches:
-            network(batch.to(device).contiguous(memory_format=torch.channels_last))
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+        norm.train()
+    for batch in batches:
+        network(batch.to(device).contiguous(memory_format=torch.channels_last))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     network.cpu().eval()
 
 

@@ -25,10 +25,7 @@ from batchemo.network import ExpressionNet
 from training.augmentation import augment, mix, resize
 from training.dataset import VOTES, FaceSet
 from training.growing import grown
-from training.muon import Muon, hidden_convolutions
-from training.norms import momentum
 from training.recipe import Recipe, complete
-from training.sharpness import climbed
 from training.teachers import Teachers
 from training.votes import label_probabilities, vote_shares
 
@@ -60,7 +57,6 @@ def fit(
     device: torch.device,
     report: Callable[[Epoch], None],
     start: ExpressionNet | None = None,
-    unseen: Tensor | None = None,
     teachers: Sequence[ExpressionNet] = (),
 ) -> ExpressionNet:
     """Trains on `faces` and returns the network with averaged weights of the last epoch, on the CPU.
@@ -68,14 +64,13 @@ def fit(
     After each epoch the whole state is written to `folder`; called again with the same recipe, it goes on from there and
     ends with the same weights as if it had never stopped. No epoch is picked: `validation` only informs. With `start` its
     weights are the first ones, instead of random ones; where the recipe's network is larger, it grows (`training.growing`).
-    `unseen` are out-of-fold probabilities of `faces` (float32 N x 7, `training.unseen`), which a recipe with an `unseen_share` takes, and
-    `teachers` networks for one with a `teacher_share`.
+    `teachers` are networks for a recipe with a `teacher_share`.
     Raises DataError where `folder` holds the checkpoint of another recipe, of other pictures, first weights or teachers, where the recipe
-    wants readings or teachers that are not given, where there are too few pictures for a batch, and where the loss is no longer a number.
+    wants teachers that are not given, where there are too few pictures for a batch, and where the loss is no longer a number.
     """
     if len(faces) < recipe.batch_size:
         raise DataError(f"{len(faces)} pictures do not fill one batch of {recipe.batch_size}; lower batch_size in the recipe")
-    lessons = _lessons(recipe, faces, unseen)
+    lessons = _lessons(recipe, faces)
     guides = _guides(recipe, teachers, device)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
@@ -155,21 +150,7 @@ class _Lessons:
         return len(self.pixels)
 
 
-def _lessons(recipe: Recipe, faces: FaceSet, unseen: Tensor | None) -> _Lessons:
-    lessons = _labels_and_votes(recipe, faces)
-    if not recipe.unseen_share:
-        return lessons
-    if unseen is None:
-        raise DataError(
-            "the recipe learns from readings of unseen pictures; give the file of them that python -m training cross writes with --unseen, "
-            "or set unseen_share to 0"
-        )
-    if unseen.shape != lessons.targets.shape:
-        raise DataError(f"readings of unseen pictures must be {tuple(lessons.targets.shape)}, not {tuple(unseen.shape)}")
-    return dataclasses.replace(lessons, targets=torch.lerp(lessons.targets, unseen, recipe.unseen_share))
-
-
-def _labels_and_votes(recipe: Recipe, faces: FaceSet) -> _Lessons:
+def _lessons(recipe: Recipe, faces: FaceSet) -> _Lessons:
     one_hot = functional.one_hot(faces.labels, recipe.network.classes).float()
     if not recipe.needs_votes:
         return _Lessons(faces.pixels, one_hot, torch.empty(len(faces), 0))
@@ -199,8 +180,7 @@ def _train_epoch(
     total, steps = 0.0, len(lessons) // recipe.batch_size
     for step, (pictures, known, votes) in enumerate(_batches(recipe, lessons, epoch)):
         for group in learner.optimizer.param_groups:
-            peak = recipe.muon_rate if group.get("orthogonal") else recipe.learning_rate
-            group["lr"] = _learning_rate(recipe, epoch + step / steps, peak=peak)
+            group["lr"] = _learning_rate(recipe, epoch + step / steps)
         targets = known if guides is None else known.lerp(_guidance(guides, recipe, pictures, device=device), recipe.teacher_share)
         learner.optimizer.zero_grad(set_to_none=True)
         loss, whole = _losses(learner, recipe, pictures, targets, votes, device=device)
@@ -210,11 +190,6 @@ def _train_epoch(
             )
         total += loss.item()
         whole.backward()  # type: ignore[no-untyped-call]
-        if recipe.sharpness_radius:
-            with climbed(list(learner.network.parameters()), recipe.sharpness_radius), momentum(learner.network, 0.0):
-                learner.optimizer.zero_grad(set_to_none=True)
-                _, whole = _losses(learner, recipe, pictures, targets, votes, device=device)
-                whole.backward()  # type: ignore[no-untyped-call]
         learner.optimizer.step()
         learner.average.update_parameters(learner.network)
     return total / steps
@@ -273,25 +248,19 @@ def _batches(recipe: Recipe, lessons: _Lessons, epoch: int) -> Iterator[tuple[Te
         yield pictures, targets, votes
 
 
-def _learning_rate(recipe: Recipe, progress_epochs: float, *, peak: float) -> float:
+def _learning_rate(recipe: Recipe, progress_epochs: float) -> float:
     """Linear warm-up, then half a cosine to 0 (Loshchilov & Hutter 2017)."""
     if progress_epochs < recipe.warmup_epochs:
-        return peak * max(progress_epochs, 1e-3) / recipe.warmup_epochs
+        return recipe.learning_rate * max(progress_epochs, 1e-3) / recipe.warmup_epochs
     share = (progress_epochs - recipe.warmup_epochs) / max(1e-9, recipe.epochs - recipe.warmup_epochs)
-    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
 def _optimizer(recipe: Recipe, network: ExpressionNet, vote_head: nn.Linear) -> torch.optim.Optimizer:
     parameters = [*network.parameters(), *vote_head.parameters()]
-    matrices = hidden_convolutions(network) if recipe.optimizer == "muon" else []
-    taken = {id(weight) for weight in matrices}
-    decayed = [p for p in parameters if p.ndim > 1 and id(p) not in taken]
-    plain = [p for p in parameters if p.ndim <= 1]
+    decayed, plain = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
-    groups.insert(0, {"params": matrices, "weight_decay": recipe.muon_decay, "orthogonal": True})
-    return Muon(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
+    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
 
 
 def _precision(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
@@ -341,9 +310,7 @@ def _resume(path: Path, learner: _Learner, *, recipe: Recipe, origin: _Origin) -
     if stored != dataclasses.asdict(recipe):
         raise DataError(f"{path} belongs to another recipe; give another folder with --out, or remove it")
     if state.get("data", origin.data) != origin.data:
-        raise DataError(
-            f"{path} belongs to other pictures or targets; give those with --data, --votes and --unseen, or another folder with --out"
-        )
+        raise DataError(f"{path} belongs to other pictures or targets; give those with --data and --votes, or another folder with --out")
     if state.get("start", origin.start) != origin.start:
         raise DataError(f"{path} began with other weights; give those with --start, or another folder with --out")
     if state.get("teachers", origin.teachers) != origin.teachers:

@@ -1,12 +1,8 @@
-"""Folds of the training pictures, and networks that each learn from all but one of them (cross-fitting).
-
-What a network makes of a picture that it was trained on says what it has memorised. Of a fold that it has not seen, its reading is as
-uncertain as the picture is, and can be learnt from.
-"""
+"""Cross-validation: folds of the training pictures, and the predictions of networks for the fold they were not trained on."""
 
 from __future__ import annotations
 
-import dataclasses
+import csv
 from pathlib import Path
 
 import torch
@@ -14,8 +10,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 from torch.nn import functional
 
+from batchemo.atomic import replacing
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
 from batchemo.records import EMOTIONS
 from training.augmentation import resize
 from training.console import say
@@ -25,10 +21,11 @@ from training.fitting import predict
 from training.material import Material
 from training.recipe import Recipe
 from training.runs import teach
-from training.unseen import UNSEEN, Unseen, hash_pictures
+
+PREDICTIONS = "predictions.csv"
 
 
-def deal(faces: FaceSet, *, folds: int, seed: int) -> Tensor:
+def assign_folds(faces: FaceSet, *, folds: int, seed: int) -> Tensor:
     """The fold of each picture, int64 N from 0: the same for the same seed, about the same share of each label in each.
 
     Copies of a picture (`group_alike`) are in one fold. Raises DataError where an emotion has too few pictures for the folds.
@@ -38,37 +35,46 @@ def deal(faces: FaceSet, *, folds: int, seed: int) -> Tensor:
         distinct = len(set(groups[faces.labels == label].tolist()))
         if distinct < folds:
             raise DataError(f"{distinct} different pictures of {EMOTIONS[label]} do not fill {folds} folds; lower --folds or add pictures")
-    dealt = torch.empty(len(faces), dtype=torch.int64)
+    fold_of = torch.empty(len(faces), dtype=torch.int64)
     parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(faces.labels, faces.labels, groups=groups)
     for number, (_, own) in enumerate(parts):
-        dealt[torch.from_numpy(own)] = number
-    return dealt
+        fold_of[torch.from_numpy(own)] = number
+    return fold_of
 
 
-def cross_fit(recipe: Recipe, faces: FaceSet, *, folds: int, folder: Path, device: torch.device) -> Unseen:
-    """Fits a network to all folds but one, for each, in `folder`/fold1 and so on, and has it read that one; tells how it goes.
+def cross_validate(recipe: Recipe, faces: FaceSet, *, folds: int, folder: Path, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Out-of-fold probabilities (float32 N x 7) and the fold of each picture (int64 N).
 
-    Called again with the same recipe and pictures, it goes on after the last whole epoch. Raises DataError like `deal` and `fit`.
+    Trains one network for each fold, in `folder`/fold1 and so on, on all other folds. Called again with the same recipe and pictures, it
+    resumes after the last whole epoch. Raises DataError as `assign_folds` and `fit` do.
     """
-    dealt = deal(faces, folds=folds, seed=recipe.seed)
+    fold_of = assign_folds(faces, folds=folds, seed=recipe.seed)
     probabilities = torch.empty(len(faces), len(EMOTIONS))
     for number in range(folds):
-        own = dealt == number
-        unseen = faces.subset(own)
-        material = Material(faces.subset(~own), unseen, torch.ones(len(unseen), dtype=torch.bool), f"fold {number + 1} of {folds}")
-        network = teach(recipe, material, folder=folder / f"fold{number + 1}", device=device, start=None)
-        probabilities[own] = _read(network, unseen.pixels, side_px=recipe.size_px(recipe.epochs - 1), device=device)
-        say(f"{material.name}: {quality(probabilities[own], unseen.labels)}")
-    return Unseen(folder / UNSEEN, probabilities, hash_pictures(faces.pixels), dataclasses.asdict(recipe), folds)
+        own = fold_of == number
+        held_out = faces.subset(own)
+        material = Material(faces.subset(~own), held_out, torch.ones(len(held_out), dtype=torch.bool), f"fold {number + 1} of {folds}")
+        network = teach(recipe, material, folder=folder / f"fold{number + 1}", device=device, start=None).to(device)
+        # At the size that the training ended with, averaged over each picture and its mirror image.
+        pixels = resize(held_out.pixels.float() / 255, recipe.size_px(recipe.epochs - 1))
+        probabilities[own] = predict(network, pixels, device, flips=True).softmax(dim=1)
+        say(f"{material.name}: {_quality(probabilities[own], held_out.labels)}")
+    say(f"all {folds} folds: {_quality(probabilities, faces.labels)}")
+    return probabilities, fold_of
 
 
-def quality(probabilities: Tensor, labels: Tensor) -> str:
-    """How well `probabilities` (N x 7) of unseen pictures tell `labels` (N), in words."""
-    right = (probabilities.argmax(dim=1) == labels).float().mean()
+def write_predictions(path: Path, faces: FaceSet, probabilities: Tensor, fold_of: Tensor) -> None:
+    """A csv with one row a picture: `picture`, `label`, `fold` (from 1) and `p_<emotion>` for each emotion."""
+    names = [str(number) for number in range(len(faces))] if faces.names is None else faces.names.tolist()
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["picture", "label", "fold", *(f"p_{emotion}" for emotion in EMOTIONS)])
+        for name, label, fold, row in zip(names, faces.labels.tolist(), fold_of.tolist(), probabilities.tolist(), strict=True):
+            writer.writerow([name, EMOTIONS[label], fold + 1, *(f"{share:.6f}" for share in row)])
+
+
+def _quality(probabilities: Tensor, labels: Tensor) -> str:
+    """Accuracy and negative log-likelihood of out-of-fold `probabilities` (N x 7), as a text."""
+    accuracy = (probabilities.argmax(dim=1) == labels).float().mean()
     nll = functional.nll_loss(probabilities.clamp_min(torch.finfo(torch.float32).tiny).log(), labels)
-    return f"accuracy {right:.2%}, NLL {nll:.4f} on {len(labels)} pictures, each read by a network that has not seen it"
-
-
-def _read(network: ExpressionNet, pixels: Tensor, *, side_px: int, device: torch.device) -> Tensor:
-    """Probabilities N x 7 of uint8 N x 1 x 48 x 48, each with its mirror image, at the size that the network ended its training with."""
-    return predict(network.to(device), resize(pixels.float() / 255, side_px), device, flips=True).softmax(dim=1)
+    return f"out-of-fold accuracy {accuracy:.2%}, NLL {nll:.4f}, {len(labels)} pictures"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 RECIPE = Path(__file__).parent / "recipes" / "shipped.toml"
-TEACHER = RECIPE.with_name("teacher.toml")
+CROSS = RECIPE.with_name("cross.toml")
 VOTING = RECIPE.with_name("votes.toml")
 FINETUNING = RECIPE.with_name("finetune.toml")
 

@@ -57,7 +57,6 @@ def teach(
     folder: Path,
     device: torch.device,
     start: ExpressionNet | None,
-    unseen: torch.Tensor | None = None,
     teachers: Sequence[ExpressionNet] = (),
 ) -> ExpressionNet:
     """Fits and tells how it goes; Ctrl-C is exit 130."""
@@ -72,7 +71,6 @@ def teach(
             device=device,
             report=lambda done: say(progress(recipe, done)),
             start=start,
-            unseen=unseen,
             teachers=teachers,
         )
     except KeyboardInterrupt:

@@ -23,9 +23,6 @@ def fit(
     start: Annotated[
         Path | None, typer.Option("--start", help="Begin with these weights, not with random ones; a larger network grows from them.")
     ] = None,
-    unseen: Annotated[
-        Path | None, typer.Option("--unseen", help="What cross wrote: readings to learn from, as the recipe's unseen_share says.")
-    ] = None,
     teacher: Annotated[
         list[Path] | None,
         typer.Option("--teacher", help="Weights of a network to learn from, as the recipe's teacher_share says; may be given again."),
@@ -40,16 +37,12 @@ def fit(
     from training.material import gather
     from training.recipe import read_recipe
     from training.runs import WEIGHTS, changed, finish, load, origin_of, teach
-    from training.unseen import read_unseen
 
     chosen = changed(read_recipe(recipe), epochs=epochs, seed=seed)
-    if unseen is not None and not chosen.unseen_share:
-        raise DataError(f"{recipe}: its unseen_share is 0: nothing is learnt from {unseen}; set unseen_share = 0.5, or leave out --unseen")
     if teacher and not chosen.teacher_share:
         raise DataError(
             f"{recipe}: its teacher_share is 0: nothing is learnt from {teacher[0]}; set teacher_share = 0.5, or leave out --teacher"
         )
-    readings = read_unseen(unseen) if unseen is not None else None
     folder = out if out is not None else Path("runs") / recipe.stem
     target = choose_device(device)
     started_from = load(start) if start is not None else None
@@ -65,7 +58,6 @@ def fit(
         folder=folder,
         device=target,
         start=started_from.network if started_from else None,
-        unseen=readings.of(material.training) if readings else None,
         teachers=[each.network for each in teachers],
     )
     path = folder / WEIGHTS
