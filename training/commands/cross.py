@@ -8,37 +8,35 @@ from typing import Annotated
 import typer
 
 from batchemo.errors import DataError
-from training.options import CROSS, Data, Device, TrainingVotes
+from training.commands.options import CROSS, Data, Device, TrainingVotes
 
 
 def cross(
     *,
     data: Data,
-    recipe: Annotated[
-        Path, typer.Argument(help="TOML file of hyperparameters of each network.", show_default="training/recipes/cross.toml")
-    ] = CROSS,
+    recipe: Annotated[Path, typer.Argument(help="TOML file of hyperparameters.", show_default="training/recipes/cross.toml")] = CROSS,
     votes: TrainingVotes = None,
-    folds: Annotated[int, typer.Option("--folds", min=2, help="How many networks; each learns from all folds but its own.")] = 3,
+    folds: Annotated[int, typer.Option("--folds", min=2, help="Number of folds, and of networks.")] = 3,
     out: Annotated[Path, typer.Option("--out", help="Folder of the networks and of predictions.csv.")] = Path("runs/cross"),
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's; deals the folds as well.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's; also of the folds.")] = None,
     device: Device = "auto",
 ) -> None:
     """Cross-validate a recipe on Training, and write the out-of-fold predictions to OUT/predictions.csv.
 
-    Stopped at any time, the same command goes on after the last whole epoch. Prints the path of the file.
+    If it is stopped, the same command resumes after the last whole epoch. Prints the path of the file.
     """
     from batchemo.devices import choose_device
-    from training.folds import PREDICTIONS, cross_validate, write_predictions
-    from training.material import gather
+    from training.data.holdout import read_holdout
+    from training.fit.cross_validation import PREDICTIONS, cross_validate, write_predictions
+    from training.fit.run import with_overrides
     from training.recipe import read_recipe
-    from training.runs import changed
 
-    chosen = changed(read_recipe(recipe), epochs=epochs, seed=seed)
+    chosen = with_overrides(read_recipe(recipe), epochs=epochs, seed=seed)
     if chosen.teacher_share:
         raise DataError(f"{recipe}: teacher_share is {chosen.teacher_share}, and cross has no teachers; set it to 0")
     target = choose_device(device)
-    faces = gather(data, votes, chosen.seed).training
+    faces = read_holdout(data, votes, chosen.seed).training
     probabilities, fold_of = cross_validate(chosen, faces, folds=folds, folder=out, device=target)
     path = out / PREDICTIONS
     write_predictions(path, faces, probabilities, fold_of)
