@@ -63,7 +63,7 @@ class Recipe:
     votes_weight: float = 0.0
     """Weight of the loss of an auxiliary head, which predicts the votes during training."""
     teacher_share: float = 0.0
-    """Distillation: share of the teachers' probabilities in the target (`training.fit.distillation`)."""
+    """Distillation: share of the teachers' probabilities in the target (`training.fit.targets`)."""
     mirror_weight: float = 0.0
     """Weight of the divergence between the predictions of a picture and its mirror image. Above 0 both are learnt, at twice the cost."""
     mirror_apart: bool = False
@@ -153,7 +153,7 @@ def to_toml(recipe: Recipe) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def complete(stored: dict[str, Any]) -> dict[str, Any]:
+def complete_recipe(stored: dict[str, Any]) -> dict[str, Any]:
     """A stored recipe as `dataclasses.asdict` gives it today.
 
     Missing keys get their defaults. Retired keys are dropped if their method was off; otherwise they stay, and the recipe equals no current

@@ -31,7 +31,7 @@ def evaluate(
     from training.commands.tables import print_evaluation
     from training.data.dataset import check_split, choose_split, read_splits
     from training.data.holdout import compare_with_published
-    from training.evaluate.measurement import measure
+    from training.evaluate.measurement import measure_weights
     from training.export.weights_file import load_emotion_weights
 
     check_split(split)
@@ -41,7 +41,7 @@ def evaluate(
     compare_with_published(split, choose_split(splits, split, data))
     if "Training" not in splits:
         say(f"{data} has no pictures of the split Training, so the clean part is unknown")
-    figures = measure(loaded, splits, split=split, device=target, tta=tta, degraded=degraded, report=say)
+    figures = measure_weights(loaded, splits, split=split, device=target, tta=tta, degraded=degraded, report=say)
     if pictures is not None:
         from training.evaluate.charts import write_charts
 

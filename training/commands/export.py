@@ -19,10 +19,10 @@ def export(
 ) -> None:
     """Write the network as ONNX, checked against torch: aligned crops in, calibrated probabilities out. Prints the path."""
     from batchemo.weights import SHIPPED, load_weights
-    from training.export.onnx import check_installed, write_onnx
+    from training.export.onnx import check_export_packages, write_onnx
 
     source = SHIPPED if weights is None else weights
-    check_installed()
+    check_export_packages()
     path = Path(f"{source.stem}.onnx") if to is None else to
     difference = write_onnx(load_weights(source), path, pixels=pixels)
     say(f"probabilities differ from torch's by {difference:.1e} at most")

@@ -32,7 +32,7 @@ def sweep(
     from batchemo.engine import usable_cores
     from training.commands.tables import print_trials
     from training.data.holdout import read_holdout
-    from training.fit.sweep import RECIPE_FILE, ranked, read_sweep, run_sweep
+    from training.fit.sweep import RECIPE_FILE, rank_trials, read_sweep, run_sweep
 
     planned = read_sweep(trials, epochs=epochs)
     folder = out if out is not None else Path("runs") / trials.stem
@@ -48,8 +48,8 @@ def sweep(
     except KeyboardInterrupt:
         say("interrupted; the same command goes on where it was")
         raise typer.Exit(130) from None
-    best = ranked(results)[0]
-    print_trials(ranked(results))
+    best = rank_trials(results)[0]
+    print_trials(rank_trials(results))
     if not best["error"]:
         chosen = folder / best["trial"]
         votes_too = f" --votes {typed(votes)}" if votes is not None else ""

@@ -24,7 +24,7 @@ def augment(pictures: Tensor, settings: Augmentation, generator: Generator) -> T
     return _erase(scaled, settings, generator)
 
 
-def mix(*batches: Tensor, alpha: float, generator: Generator) -> tuple[Tensor, ...]:
+def mixup(*batches: Tensor, alpha: float, generator: Generator) -> tuple[Tensor, ...]:
     """Mixup (Zhang et al. 2018): blends pictures and their targets (N x ... each) with those of others; one weight for the batch."""
     share = _beta(alpha, generator)
     order = torch.randperm(len(batches[0]), generator=generator)

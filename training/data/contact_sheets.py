@@ -14,7 +14,7 @@ from torch import Tensor
 
 from batchemo.network import INPUT_PX
 from batchemo.records import EMOTIONS
-from training.data.augmentation import augment, mix
+from training.data.augmentation import augment, mixup
 from training.data.dataset import FaceSet
 from training.recipe import Augmentation
 
@@ -74,7 +74,7 @@ def augmentation_rows(faces: FaceSet, settings: Augmentation, *, each: int, seed
             only: dict[str, Any] = dict.fromkeys(strengths, 0.0) | {name: 1.0 if name in _EACH_ALONE else strength}
             rows.append(Row(f"{name} {strength:g}", _as_bytes(augment(pictures, dataclasses.replace(settings, **only), generator))))
     if settings.mixup_alpha:
-        (mixed,) = mix(pictures.float() / 255, alpha=settings.mixup_alpha, generator=generator)
+        (mixed,) = mixup(pictures.float() / 255, alpha=settings.mixup_alpha, generator=generator)
         rows.append(Row(f"mixup_alpha {settings.mixup_alpha:g}", _as_bytes(mixed)))
     return rows + [Row("all of them", _as_bytes(augment(pictures, settings, generator))) for _ in range(3)]
 

@@ -66,7 +66,7 @@ def evaluate_against_votes(predicted: Labels, majority: Labels) -> dict[str, Any
         return None
     predicted, majority = predicted[agreed], majority[agreed]
     right, seven = predicted == majority, majority < len(EMOTIONS)
-    low, high = interval(int(right.sum()), len(right))
+    low, high = wilson_interval(int(right.sum()), len(right))
     return {
         "n": len(right),
         "n_contempt": int((~seven).sum()),
@@ -78,7 +78,7 @@ def evaluate_against_votes(predicted: Labels, majority: Labels) -> dict[str, Any
     }
 
 
-def interval(successes: int, trials: int) -> tuple[float, float]:
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     """95 % confidence interval of a proportion (Wilson 1927); 0 to 1 without trials."""
     if not trials:
         return 0.0, 1.0
@@ -90,7 +90,7 @@ def summary_scores(probabilities: NDArray[np.float64], labels: Labels) -> dict[s
     """Accuracy with its 95 % interval (Wilson), averages over the classes present, and calibration: one number each."""
     predicted = probabilities.argmax(axis=1)
     correct = predicted == labels
-    low, high = interval(int(correct.sum()), len(labels))
+    low, high = wilson_interval(int(correct.sum()), len(labels))
     distances = probabilities - np.eye(probabilities.shape[1])[labels]
     return {
         "n": len(labels),
@@ -113,8 +113,8 @@ def _per_class(predicted: Labels, labels: Labels, names: Sequence[str], confusio
     for index, (name, precision, recall, f1, support) in enumerate(zip(names, *columns, strict=True)):
         figures[name] = {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}
         hits = int(confusion[index, index])
-        figures[name]["precision_interval"] = interval(hits, int(confusion[:, index].sum()))
-        figures[name]["recall_interval"] = interval(hits, int(support))
+        figures[name]["precision_interval"] = wilson_interval(hits, int(confusion[:, index].sum()))
+        figures[name]["recall_interval"] = wilson_interval(hits, int(support))
         figures[name]["f1_interval"] = tuple(bounds[index].tolist())
     return figures
 

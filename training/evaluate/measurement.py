@@ -17,7 +17,7 @@ from training.evaluate.degradation import DEGRADATIONS, degrade
 from training.inference import predict
 
 
-def measure(
+def measure_weights(
     weights: Weights,
     splits: Mapping[str, FaceSet],
     *,

@@ -15,7 +15,7 @@ from batchemo.errors import DataError
 from batchemo.options import RunOptions
 from batchemo.weights import Weights, WeightsFile, read_weights_file
 from training.data.dataset import choose_split, clean_part, read_splits
-from training.evaluate.measurement import measure
+from training.evaluate.measurement import measure_weights
 from training.evaluate.quantization import compare_int8
 from training.recipe import METHODS
 
@@ -36,14 +36,14 @@ _SAME_WITHIN = 1e-3
 def measure_for_card(
     weights: Weights, data: Path, *, votes: Path | None, device: torch.device, report: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Figures of `measure` on PublicTest with degradations, and those of `compare_int8` as `int8`, rounded to five digits.
+    """Figures of `measure_weights` on PublicTest with degradations, and those of `compare_int8` as `int8`, rounded to five digits.
 
     Raises DataError if `data` are not the data of the weights file's own figures, or have no Training, which tells the clean part.
     """
     splits = read_splits(data, votes=votes, faces_only=False)
     for split in (SPLIT, "Training"):
         choose_split(splits, split, data)
-    figures: dict[str, Any] = _rounded(measure(weights, splits, split=SPLIT, device=device, degraded=True, report=report))
+    figures: dict[str, Any] = _rounded(measure_weights(weights, splits, split=SPLIT, device=device, degraded=True, report=report))
     if figures["clean"] is None:
         raise DataError(f"{data}: all pictures of {SPLIT} stand in Training as well; a model card needs unseen ones")
     check_same_data(figures, weights.figures)

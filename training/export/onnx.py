@@ -36,7 +36,7 @@ _OPSET = 18
 _BATCHES = (1, 2, 33)
 
 
-def check_installed() -> None:
+def check_export_packages() -> None:
     """Raises DataError if a package that only the export needs is missing."""
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:

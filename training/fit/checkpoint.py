@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from batchemo.atomic import replacing
 from batchemo.errors import DataError
 from batchemo.network import ExpressionNet
-from training.recipe import Recipe, complete
+from training.recipe import Recipe, complete_recipe
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -31,7 +31,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
 
 
-class Inputs(NamedTuple):
+class TrainingInputs(NamedTuple):
     """Hashes of what a training is given: its samples, its initial weights (empty if random) and its teachers (empty if none)."""
 
     data: str
@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
     teachers: str
 
 
-def digest(tensors: Iterable[Tensor]) -> str:
+def hash_tensors(tensors: Iterable[Tensor]) -> str:
     """SHA-256 of the values of `tensors`, in hexadecimal."""
     found = hashlib.sha256()
     for tensor in tensors:
@@ -47,7 +47,7 @@ def digest(tensors: Iterable[Tensor]) -> str:
     return found.hexdigest()
 
 
-def save_checkpoint(path: Path, state: TrainingState, *, recipe: Recipe, inputs: Inputs, epochs: int) -> None:
+def save_checkpoint(path: Path, state: TrainingState, *, recipe: Recipe, inputs: TrainingInputs, epochs: int) -> None:
     """Writes `path` atomically; `epochs` is the number of epochs that are done."""
     content = {
         "recipe": dataclasses.asdict(recipe),
@@ -64,7 +64,7 @@ def save_checkpoint(path: Path, state: TrainingState, *, recipe: Recipe, inputs:
         torch.save(content, temporary)
 
 
-def load_checkpoint(path: Path, state: TrainingState, *, recipe: Recipe, inputs: Inputs) -> int:
+def load_checkpoint(path: Path, state: TrainingState, *, recipe: Recipe, inputs: TrainingInputs) -> int:
     """Loads `path` into `state` and returns how many epochs are done; 0 if there is no such file.
 
     Raises DataError for a damaged file, and for one of another recipe, other samples, initial weights or teachers.
@@ -73,7 +73,7 @@ def load_checkpoint(path: Path, state: TrainingState, *, recipe: Recipe, inputs:
         return 0
     try:
         stored = torch.load(path, weights_only=True, map_location="cpu")
-        stored_recipe, epochs = complete(stored["recipe"]), int(stored["epochs"])
+        stored_recipe, epochs = complete_recipe(stored["recipe"]), int(stored["epochs"])
     except (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: damaged checkpoint ({type(error).__name__}); remove it to start anew") from error
     made, wanted = stored_recipe["network"]["architecture"], recipe.network.architecture

@@ -81,10 +81,10 @@ def run_sweep(trials: Sequence[Trial], holdout: Holdout, *, folder: Path, device
     for result in joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(jobs):
         results.append(result)
         yield result
-    _write_results(folder / RESULTS_FILE, ranked(results))
+    _write_results(folder / RESULTS_FILE, rank_trials(results))
 
 
-def ranked(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def rank_trials(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The best first, failed trials last."""
     return sorted(results, key=lambda result: (bool(result["error"]), -float(result.get("accuracy_clean", 0)), result["trial"]))
 

@@ -1,14 +1,17 @@
-"""Targets: what a network learns of each picture, from its label and from FER+'s votes."""
+"""Targets: what a network learns of each picture, from its label, FER+'s votes and teachers (distillation)."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from batchemo.errors import DataError
+from batchemo.network import ExpressionNet
 from training.data.dataset import FaceSet
 from training.data.votes import label_probabilities, vote_shares
 from training.recipe import Recipe
@@ -37,3 +40,23 @@ def make_samples(recipe: Recipe, faces: FaceSet) -> Samples:
         )
     likely = label_probabilities(faces.votes, faces.labels, seed=recipe.seed) if recipe.votes_share else one_hot
     return Samples(faces.pixels, torch.lerp(one_hot, likely, recipe.votes_share), vote_shares(faces.votes))
+
+
+class Teachers:
+    """Teachers for distillation: copies of `networks` (at least one, all of the same classes) in evaluation mode on `device`.
+
+    They see each picture as it was augmented for the student (Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and
+    consistent", arXiv 2106.05237).
+    """
+
+    def __init__(self, networks: Sequence[ExpressionNet], device: torch.device) -> None:
+        self._networks = [copy.deepcopy(each).eval().to(device).to(memory_format=torch.channels_last) for each in networks]
+
+    @torch.no_grad()
+    def predict(self, pictures: Tensor) -> Tensor:
+        """The mean of the teachers' probabilities, N x classes, of pictures N x 1 x S x S."""
+        return torch.stack([network(pictures).float().softmax(dim=1) for network in self._networks]).mean(dim=0)
+
+    def tensors(self) -> list[Tensor]:
+        """All parameters and buffers."""
+        return [tensor for network in self._networks for tensor in network.state_dict().values()]

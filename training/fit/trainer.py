@@ -19,12 +19,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from batchemo.classify import has_bfloat16
 from batchemo.errors import DataError
 from batchemo.network import ExpressionNet
-from training.data.augmentation import augment, mix, resize
+from training.data.augmentation import augment, mixup, resize
 from training.data.dataset import VOTES, FaceSet
-from training.fit.checkpoint import CHECKPOINT, Inputs, TrainingState, digest, load_checkpoint, save_checkpoint
-from training.fit.distillation import Teachers
+from training.fit.checkpoint import CHECKPOINT, TrainingInputs, TrainingState, hash_tensors, load_checkpoint, save_checkpoint
 from training.fit.net2net import grow_network
-from training.fit.targets import Samples, make_samples
+from training.fit.targets import Samples, Teachers, make_samples
 from training.inference import predict
 from training.recipe import Recipe
 
@@ -86,10 +85,10 @@ def fit_network(
     vote_head = nn.Linear(recipe.network.widths[-1], len(VOTES)).to(device)
     optimizer = _optimizer(recipe, network, vote_head)
     state = TrainingState(network, vote_head, average, optimizer)
-    inputs = Inputs(
-        digest((samples.pixels, samples.targets, samples.votes)),
-        "" if start is None else digest(start.state_dict().values()),
-        "" if guides is None else digest(guides.tensors()),
+    inputs = TrainingInputs(
+        hash_tensors((samples.pixels, samples.targets, samples.votes)),
+        "" if start is None else hash_tensors(start.state_dict().values()),
+        "" if guides is None else hash_tensors(guides.tensors()),
     )
     first = load_checkpoint(folder / CHECKPOINT, state, recipe=recipe, inputs=inputs)
     for epoch in range(first, recipe.epochs):
@@ -187,7 +186,7 @@ def _batches(recipe: Recipe, samples: Samples, epoch: int) -> Iterator[tuple[Ten
         pictures = resize(augment(samples.pixels[chosen], changes, generator), recipe.size_px(epoch))
         targets, votes = samples.targets[chosen], samples.votes[chosen]
         if mixing:
-            pictures, targets, votes = mix(pictures, targets, votes, alpha=recipe.augmentation.mixup_alpha, generator=generator)
+            pictures, targets, votes = mixup(pictures, targets, votes, alpha=recipe.augmentation.mixup_alpha, generator=generator)
         if recipe.mirror_weight:
             again = resize(augment(samples.pixels[chosen], changes, generator), recipe.size_px(epoch)) if recipe.mirror_apart else pictures
             pictures, targets, votes = torch.cat((pictures, again.flip(3))), targets.repeat(2, 1), votes.repeat(2, 1)

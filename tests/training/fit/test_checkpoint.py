@@ -17,8 +17,7 @@ from training.data.dataset import FaceSet, read_split
 from training.data.synthetic import write_synthetic_csv
 from training.fit import trainer
 from training.fit.checkpoint import CHECKPOINT
-from training.fit.distillation import Teachers
-from training.fit.targets import make_samples
+from training.fit.targets import Teachers, make_samples
 from training.fit.trainer import Epoch, fit_network
 from training.recipe import Augmentation, Recipe, read_recipe
 
