@@ -201,7 +201,7 @@ def _remarks_on_split(split: str, part: dict[str, Any]) -> list[str]:
 
 def _remarks_on_duplicates(duplicates: dict[str, Any]) -> list[str]:
     remarks = [
-        f"{pair['pictures']:,} pictures of {pair['second']} stand in {pair['first']} as well, "
+        f"{pair['pictures']:,} pictures of {pair['second']} have a copy in {pair['first']}, "
         f"{pair['labelled_otherwise']:,} of them under another label: evaluate tells the clean part apart"
         for pair in duplicates["across"]
         if pair["pictures"]

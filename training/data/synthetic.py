@@ -49,8 +49,8 @@ def draw_face(emotion: str, random: np.random.Generator) -> NDArray[np.uint8]:
     """One face, uint8 48 x 48, framed about as in FER2013."""
     values = dataclasses.astuple(_TYPICAL[emotion])
     expression = _Expression(*(value + random.normal(0, _SPREAD) for value in values))
-    backdrop, skin = random.uniform(30, 220), random.uniform(90, 215)
-    canvas = np.full((_SIDE, _SIDE), backdrop, np.float32)
+    background, skin = random.uniform(30, 220), random.uniform(90, 215)
+    canvas = np.full((_SIDE, _SIDE), background, np.float32)
     cv2.ellipse(canvas, (_SIDE // 2, _SIDE // 2), (round(0.42 * _SIDE), round(0.5 * _SIDE)), 0, 0, 360, skin, -1, cv2.LINE_AA)
     ink = max(10.0, skin - random.uniform(70, 110))
     for side in (-1, 1):

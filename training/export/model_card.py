@@ -45,7 +45,7 @@ def measure_for_card(
         choose_split(splits, split, data)
     figures: dict[str, Any] = _rounded(measure_weights(weights, splits, split=SPLIT, device=device, degraded=True, report=report))
     if figures["clean"] is None:
-        raise DataError(f"{data}: all pictures of {SPLIT} stand in Training as well; a model card needs unseen ones")
+        raise DataError(f"{data}: all pictures of {SPLIT} have a copy in Training; a model card needs unseen ones")
     check_same_data(figures, weights.figures)
     clean = clean_part(splits[SPLIT], splits["Training"]).numpy()
     return figures | {"int8": _rounded(compare_int8(weights, splits[SPLIT], clean=clean))}

@@ -40,7 +40,7 @@ def read_backgrounds(path: Path) -> list[Images]:
     large = (pixels for pixels in frames if min(pixels.shape[:2]) >= _SIDE_PX // 2)
     backgrounds = [_reduced(pixels) for pixels in itertools.islice(large, _MOST_BACKGROUNDS)]
     if not backgrounds:
-        raise DataError(f"{path} holds no pictures or videos to stand behind the faces; give a folder that does")
+        raise DataError(f"{path} holds no pictures or videos for backgrounds; give a folder that does")
     return backgrounds
 
 
