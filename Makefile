@@ -1,21 +1,32 @@
 # The environment lives in .venv; everything else needs only make and Python 3.11 with its venv module.
 PYTHON ?= python3.11
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY := $(VENV)/.ready
 
-.PHONY: run test check bench torture killtest soak corpus tracking clean
+.PHONY: run test quick processors check bench torture killtest soak corpus tracking clean
 
 run: $(READY)
 	$(BIN)/batchemo run sample_media --out results
 
+# Two processes, since tests wait for processes of their own; PYTEST takes more options, as in `make test PYTEST='-k blur'`.
+TEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
 test: $(READY)
-	$(BIN)/pytest
+	$(TEST) --durations 20 $(PYTEST)
+
+# Below a minute: what needs no second process, no browser and no video.
+quick: $(READY)
+	$(TEST) -m 'not (slow or browser or process or dask or media)' $(PYTEST)
+
+# What depends on the processor, run as several.
+processors: $(READY)
+	$(BIN)/python -m checks.processors
 
 check: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 bench: $(READY)
 	$(BIN)/python bench/compare.py

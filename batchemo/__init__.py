@@ -11,22 +11,22 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batchemo import plot as plot
-    from batchemo.analysis import resample, share, transitions
-    from batchemo.results import load
-    from batchemo.smoothing import smooth
-    from batchemo.stretches import episodes
+    from batchemo.analysis import plot as plot
+    from batchemo.analysis.episodes import episodes
+    from batchemo.analysis.smoothing import smooth
+    from batchemo.analysis.statistics import resample, share, transitions
+    from batchemo.results.load import load
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "episodes", "load", "plot", "resample", "share", "smooth", "transitions"]
 
 _HOMES = {
-    "episodes": "stretches",
-    "load": "results",
-    "resample": "analysis",
-    "share": "analysis",
-    "smooth": "smoothing",
-    "transitions": "analysis",
+    "episodes": "analysis.episodes",
+    "load": "results.load",
+    "resample": "analysis.statistics",
+    "share": "analysis.statistics",
+    "smooth": "analysis.smoothing",
+    "transitions": "analysis.statistics",
 }
 
 
@@ -35,7 +35,7 @@ def __getattr__(name: str) -> object:
     if name in _HOMES:
         return getattr(importlib.import_module(f"batchemo.{_HOMES[name]}"), name)
     if name == "plot":
-        return importlib.import_module("batchemo.plot")
+        return importlib.import_module("batchemo.analysis.plot")
     raise AttributeError(f"module 'batchemo' has no attribute {name!r}")
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from batchemo.errors import StorageError, typed
 
 TEMPORARY_SUFFIX = ".part"
 _TEMPORARY = re.compile(rf"\.([0-9a-f]{{16}})(-\d+)?{re.escape(TEMPORARY_SUFFIX)}")
@@ -89,3 +92,17 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def storage(out: Path) -> Iterator[None]:
+    """Within the block only `out` is written to, and media that cannot be read are rows: what the system refuses is about `out`."""
+    try:
+        yield
+    except OSError as error:
+        place = Path(os.fsdecode(error.filename)) if error.filename else out
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = f"no space is left for {out} (look with: df -h {typed(out)}); free some, and the same command goes on"
+        else:
+            message = f"{place} cannot be written ({error.strerror or error}); look with: ls -ld {typed(place)}. The same command goes on"
+        raise StorageError(message) from error

@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from batchemo.errors import DeviceError
+
+
+def cpu_has(*features: str, unless_limited_to: Collection[str]) -> bool:
+    """Whether the processor has one of `features` (names of `torch.cpu.get_capabilities`), and oneDNN may use it.
+
+    ONEDNN_MAX_CPU_ISA (formerly DNNL_MAX_CPU_ISA) limits what oneDNN uses; `unless_limited_to` are the limits that exclude the features.
+    Versions of torch that cannot name the features have none.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return limit not in unless_limited_to and any(found.get(feature) for feature in features)
 
 
 def choose_device(name: str) -> torch.device:

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from batchemo.errors import LockedError, UsageError, typed
-from batchemo.shard import Shard
+from batchemo.options import Shard
 
 _LOG = logging.getLogger("batchemo")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +15,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic_core import ErrorDetails
 
 from batchemo.errors import UsageError, suggestion
-from batchemo.shard import Shard
-from batchemo.style import BlurStyle, Codec, Quality, Style
 
 ENVIRONMENT_PREFIX = "BATCHEMO_"
+Codec = Literal["h264", "hevc", "av1", "vp9"]
+Quality = Literal["low", "medium", "high"]
+BlurStyle = Literal["pixels", "solid"]
+
 DEFAULT_FILE = Path("batchemo.toml")
 
 _LISTS = ("include", "exclude")
@@ -27,10 +32,56 @@ def _as_shard(given: Any) -> Any:
     return Shard.parse(given) if isinstance(given, str) else given
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Style:
+    """`blur_faces`: nobody can be recognized, and `blur_style` covers the faces; `timeline`: a strip below videos. The rest is about the
+    encoding of videos; `hardware`: by the machine's own encoder where there is one."""
+
+    blur_faces: bool = False
+    blur_style: BlurStyle = "pixels"
+    timeline: bool = False
+    codec: Codec = "h264"
+    quality: Quality = "medium"
+    hardware: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it is stored: what covers faces is only part of a look that hides them."""
+        found = dataclasses.asdict(self)
+        return found if self.blur_faces else {name: value for name, value in found.items() if name != "blur_style"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shard:
+    """Part `index` of `count`, from 1. Every medium is in exactly one of the `count` parts, told by its name alone."""
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise ValueError(f"{self} must be part I of N, such as 2/8, with I from 1 to N")
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Reads `I/N`. Raises ValueError that says how it is written."""
+        parts = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
+        if parts is None:
+            raise ValueError("must be part I of N, such as 2/8")
+        return cls(int(parts[1]), int(parts[2]))
+
+    def holds(self, name: str) -> bool:
+        """Whether the medium of that name is in this part. The same on every machine and with every version of Python."""
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+        return int.from_bytes(digest[:8]) % self.count == self.index - 1
+
+
 class RunOptions(BaseModel):
     """What `batchemo run` can be told; the help of each option stands in `batchemo run --help`.
 
-    `blur_faces` and `blur_style` None: as the results folder is (see `batchemo.blur_state`).
+    `blur_faces` and `blur_style` None: as the results folder is (see `batchemo.results.blur_state`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from batchemo.errors import MediaError
 
 if TYPE_CHECKING:
-    from batchemo.planes import Planes
+    from batchemo.yuv import Planes
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Labels of the shipped weights, in FER2013's order."""
@@ -21,7 +21,7 @@ EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 """The five points of a face, in MTCNN's order. Left and right are those of the picture, not of the person."""
 
-Kind = Literal["image", "video"]
+MediaKind = Literal["image", "video"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Medium:
     path: Path
     name: str
     output: str
-    kind: Kind
+    kind: MediaKind
 
 
 class Picture(Protocol):
@@ -109,7 +109,7 @@ class Frame:
         found = None if self.picture is None or isinstance(self.picture, np.ndarray) else self.picture.planes()
         if found is not None:
             return found
-        from batchemo.planes import Planes  # noqa: PLC0415 (not needed where only rows are read)
+        from batchemo.yuv import Planes  # noqa: PLC0415 (not needed where only rows are read)
 
         return Planes.of(self.pixels)
 
@@ -184,7 +184,7 @@ class Faces:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Sighting:
+class DetectedFrame:
     """A frame and its faces; `cut`: a shot begins with it."""
 
     frame: Frame
@@ -193,7 +193,7 @@ class Sighting:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class FaceCrops:
+class AlignedCrops:
     """The N faces of one frame as the classifier sees them.
 
     `pixels` uint8 N x 48 x 48 grey, `face_px` float32 N: side of each crop in the picture, `sharpness` float32 N.
@@ -215,11 +215,11 @@ class FaceCrops:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Reading:
+class FrameResult:
     """What one look at a frame tells, before anybody knows whose faces these are; `index` is -1 for a frame that cannot be decoded.
 
-    Of its N faces: `face_px` and `sharpness` float32 N as in `FaceCrops`, `probabilities` float32 N x classes, `looks` float32 N x D
-    (see `batchemo.appearance`; None where nobody has looked). `cut`: a shot begins with it. `fingerprint` is that of the frame, 0 where it
+    Of its N faces: `face_px` and `sharpness` float32 N as in `AlignedCrops`, `probabilities` float32 N x classes, `looks` float32 N x D
+    (see `batchemo.faces.reid`; None where nobody has looked). `cut`: a shot begins with it. `fingerprint` is that of the frame, 0 where it
     cannot be decoded.
     """
 
@@ -243,7 +243,7 @@ class Reading:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Marks:
+class OverlayData:
     """What is drawn onto a frame: `boxes` float32 N x 4 (px), `track_ids` int32 N, `probabilities` float32 N x classes, `uncertain` bool N.
 
     `hidden` float32 M x 4 are the places where faces are or may be, for those who want them unseen.
@@ -304,7 +304,7 @@ class MediaRow:
 
     media: str
     path: str
-    kind: Kind
+    kind: MediaKind
     status: Literal["done", "failed"]
     error: str = ""
     message: str = ""
@@ -332,13 +332,13 @@ class MediaRow:
         )
 
 
-def failed(row: MediaRow, error: MediaError) -> MediaRow:
+def failed_row(row: MediaRow, error: MediaError) -> MediaRow:
     """The row of a medium that `error` has come in between."""
     return dataclasses.replace(row, status="failed", error=error.kind, message=str(error)).storable()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
+class MediumOutcome:
     """What an engine gives back for each medium: its `row`, and the `seconds` of processor time that each stage took."""
 
     row: MediaRow

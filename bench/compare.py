@@ -17,8 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from batchemo.bench import make_clip, make_pictures
-from batchemo.engine import usable_cores
+from batchemo.cli.benchmark import make_clip, make_pictures
+from batchemo.run.local import usable_cores
 
 HERE = Path(__file__).parent
 STOCK_FRAMES, STOCK_PICTURES = 600, 150

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 
-from batchemo.weights import load_weights
+from batchemo.emotion.weights import load_weights
 
 
 def frames_of(path: Path, most: int) -> Iterator[np.ndarray]:

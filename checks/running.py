@@ -18,7 +18,7 @@ import pandas as pd
 
 import batchemo
 from batchemo.atomic import find_temporaries
-from batchemo.tables import PER_MEDIUM, Table
+from batchemo.results.schema import PER_MEDIUM, Table
 
 ROOT = Path(__file__).parents[1]
 _MARK = "CHECK_MARK"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from needs import need, required
+
+from tests.needs import need, required
 
 # Threads for tiny matrices, and threads that spin while they wait, take many times as long on a busy machine. Both are read when the
 # libraries are loaded, also by subprocesses.
@@ -18,9 +19,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from patterns import Done
-
-    from batchemo.network import ExpressionNet
+    from batchemo.emotion.model import ExpressionNet
+    from tests.browser import Browser
+    from tests.patterns import Done
     from training.recipe import Recipe
 
 
@@ -55,16 +56,32 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One for all tests: starting it takes a second."""
+    from tests.browser import browsing
+
+    with browsing(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture
+def browser(_chromium: Browser) -> Iterator[Browser]:
+    """A window of 1280 x 900, whose console must stay empty."""
+    _chromium.clear()
+    yield _chromium
+    assert _chromium.complaints() == []
+
+
+@pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from patterns import rows, write_csv
+    from tests.patterns import rows, write_csv
 
     return write_csv(tmp_path_factory.mktemp("data") / "fer2013.csv", rows())
 
 
 @pytest.fixture(scope="session")
 def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from patterns import RECIPE
-
+    from tests.patterns import RECIPE
     from training.recipe import to_toml
 
     path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
@@ -82,8 +99,7 @@ def recipe(recipe_file: Path) -> Recipe:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """`python -m training ARGUMENTS` within this process."""
-    from patterns import Done
-
+    from tests.patterns import Done
     from training import cli
 
     def call(*arguments: object) -> Done:
@@ -98,7 +114,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture(scope="session")
 def fitted(recipe: Recipe, data: Path, tmp_path_factory: pytest.TempPathFactory) -> ExpressionNet:
     import torch
-    from patterns import train
+
+    from tests.patterns import train
 
     torch.set_num_threads(1)
     return train(recipe, data, tmp_path_factory.mktemp("run"))

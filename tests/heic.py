@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-import io
 import struct
-from fractions import Fraction
+import tempfile
+from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
+
+from tests.made_media import write_clip
 
 
 def box(name: bytes, *parts: bytes) -> bytes:
@@ -56,21 +57,13 @@ def heic_of(pixels: NDArray[np.uint8], *properties: bytes) -> bytes:
 
 @functools.cache
 def _film_of(rgb: bytes, width: int, height: int) -> bytes:
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as output:
-        stream = output.add_stream(
-            "libx265", rate=1, options={"crf": "4", "x265-params": "log-level=none:pools=none:frame-threads=1:bframes=0"}
+    pixels = np.frombuffer(rgb, np.uint8).reshape(height, width, 3)
+    options = {"crf": "4", "x265-params": "log-level=none:pools=none:frame-threads=1:bframes=0"}
+    with tempfile.TemporaryDirectory() as folder:
+        clip = write_clip(
+            Path(folder) / "a.mp4", [pixels], codec="libx265", pixel_format="yuv444p", rate=1, options=options, codec_tag="hvc1"
         )
-        assert isinstance(stream, av.VideoStream)
-        stream.height, stream.width = height, width
-        stream.pix_fmt = "yuv444p"
-        stream.codec_context.codec_tag = "hvc1"
-        pixels = np.frombuffer(rgb, np.uint8).reshape(height, width, 3)
-        frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
-        frame.pts, frame.time_base = 0, Fraction(1)
-        output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return file.getvalue()
+        return clip.path.read_bytes()
 
 
 def _box_in(content: bytes, name: bytes) -> bytes:

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchemo.media.discover import find_media
-from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
-from batchemo.results import table_files
-from batchemo.tables import (
+from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
+from batchemo.results.load import table_files
+from batchemo.results.schema import (
     MEDIA,
     METADATA_KEY,
     PER_MEDIUM,
@@ -27,7 +27,7 @@ from batchemo.tables import (
     thumbnails_folder,
     write_table,
 )
-from batchemo.timeline import TimelineWriter
+from batchemo.results.writer import TimelineWriter
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 CLIP = SAMPLES / "two_people_and_a_cut.mp4"
@@ -80,7 +80,9 @@ def write_medium(
             faces = Faces(boxes, np.zeros((count, 5, 2), np.float32), np.ones(count, np.float32))
             values = np.array(shown, np.float32).reshape(-1, len(EMOTIONS))
             time_s = times[index] if times else index / RATE
-            reading = Reading(index, time_s, faces, np.full(count, 48, np.float32), sharpness, values, looks=None, cut=False, fingerprint=0)
+            reading = FrameResult(
+                index, time_s, faces, np.full(count, 48, np.float32), sharpness, values, looks=None, cut=False, fingerprint=0
+            )
             timeline.write(reading, np.arange(1, count + 1, dtype=np.int32), index=index)
         timeline.finish(row)
     return row

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from batchemo.network import ExpressionNet, NetworkSpec
+from batchemo.emotion.model import ExpressionNet, NetworkSpec
 from training.data.dataset import VOTES, FaceSet, read_split
 from training.fit.trainer import Epoch, fit_network
 from training.recipe import Augmentation, Recipe

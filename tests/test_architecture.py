@@ -6,59 +6,114 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "batchemo"
-
-
-def rows() -> dict[str, int]:
-    """The row of each module, counted from above."""
-    found: dict[str, int] = {}
-    lines = [line for line in (ROOT / "ARCHITECTURE.md").read_text().splitlines() if line.startswith("| ")]
-    for number, line in enumerate(lines):
-        for module in re.findall(r"`([a-z_.]+)`", line):
-            found[module] = number
-    return found
+PAGE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
 
 def modules() -> dict[str, Path]:
-    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name not in {"__init__.py", "__main__.py"}]
-    return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in paths}
-
-
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("batchemo."):
-            module = node.module.removeprefix("batchemo.")
-            packed = (PACKAGE / module.replace(".", "/") / "__init__.py").exists()
-            found |= {f"{module}.{alias.name}" for alias in node.names} if packed else {module}
-        elif isinstance(node, ast.ImportFrom) and node.module in {"training", "batchemo"}:
-            found |= {alias.name for alias in node.names if alias.name != "__version__"}
-        elif isinstance(node, ast.Import):
-            assert not any(alias.name.startswith(("training", "batchemo.")) for alias in node.names)
+    """Every module by its dotted name; a package stands for its `__init__.py`."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
-def test_every_module_has_its_row() -> None:
-    assert set(rows()) == set(modules())
+def imports(path: Path, known: Collection[str]) -> set[str]:
+    """The modules of ours that the file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & set(known)
 
 
-@pytest.mark.parametrize("module", sorted(modules()))
-def test_modules_import_only_from_rows_above(module: str) -> None:
-    table = rows()
-    wrong = {other for other in imports(modules()[module]) if table[other] >= table[module]}
-    assert not wrong
+def graph() -> dict[str, set[str]]:
+    """What each module imports; the face of the package, which hands on names from everywhere, is left out."""
+    known = {name: path for name, path in modules().items() if name not in {"batchemo", "batchemo.__main__"}}
+    return {name: imports(path, known) for name, path in known.items()}
 
 
-def test_the_page_is_short() -> None:
-    assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 40
+def package_of(module: str) -> str:
+    """The package that a module is in; empty for one at the top."""
+    parts = module.split(".")
+    return parts[1] if (PACKAGE / parts[1]).is_dir() else ""
 
 
-@pytest.mark.parametrize("code", ["import batchemo", "import batchemo.cli", "import batchemo.run", "import batchemo.results"])
+def arrows() -> dict[str, set[str]]:
+    """Which packages each package imports."""
+    found: dict[str, set[str]] = {package_of(name): set() for name in graph() if package_of(name)}
+    for name, others in graph().items():
+        if package_of(name):
+            found[package_of(name)] |= {package_of(other) for other in others} - {package_of(name), ""}
+    return found
+
+
+def reach(start: str, edges: Mapping[str, set[str]]) -> set[str]:
+    """All that can be reached from `start` in at least one step."""
+    found: set[str] = set()
+    waiting = list(edges[start])
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(edges[name])
+    return found
+
+
+def test_packages_import_what_the_page_says() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*) ?\|$", PAGE, flags=re.MULTILINE)
+    assert {name: {*re.findall(r"\w+", others)} for name, others in rows} == arrows()
+
+
+def test_the_diagram_shows_each_arrow_that_follows_from_no_others() -> None:
+    edges = arrows()
+    direct = {
+        (name, other)
+        for name, others in edges.items()
+        for other in others
+        if not any(other in reach(between, edges) for between in others - {other})
+    }
+    assert {*re.findall(r"^ +(\w+) --> (\w+)$", PAGE, flags=re.MULTILINE)} == direct
+
+
+def test_no_package_and_no_module_imports_itself_by_way_of_others() -> None:
+    for edges in (arrows(), graph()):
+        assert [name for name in edges if name in reach(name, edges)] == []
+
+
+def test_modules_at_the_top_import_no_package() -> None:
+    wrong = {name: found for name, others in graph().items() if not package_of(name) and (found := {*filter(package_of, others)})}
+    assert wrong == {}
+
+
+def test_the_top_of_the_package_is_short() -> None:
+    files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
+    assert len(files) <= 12
+    for module in files - {"__init__.py", "__main__.py", "py.typed"}:
+        assert f"`{module.removesuffix('.py')}`" in PAGE
+
+
+def test_the_package_does_not_know_what_is_built_upon_it() -> None:
+    for path in modules().values():
+        assert not re.search(r"^\s*(from|import) (training|tests|checks|bench)\b", path.read_text(), flags=re.MULTILINE), path
+
+
+def test_tests_stand_where_their_packages_do() -> None:
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders - {"training"} <= {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+
+
+@pytest.mark.parametrize("code", ["import batchemo", "import batchemo.cli.main", "import batchemo.run.run", "import batchemo.results.load"])
 def test_no_torch_and_no_decoder_is_loaded_before_it_is_needed(code: str) -> None:
     script = f"{code}\nimport sys\nprint(*[name for name in ('torch', 'cv2', 'av', 'decord') if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -67,7 +122,7 @@ def test_no_torch_and_no_decoder_is_loaded_before_it_is_needed(code: str) -> Non
 
 def test_help_loads_neither_torch_nor_pandas() -> None:
     script = (
-        "import sys\nfrom batchemo.cli import app\n"
+        "import sys\nfrom batchemo.cli.main import main_app\n"
         "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
         "print(*[name for name in ('torch', 'pandas', 'pyarrow') if name in sys.modules], file=sys.stderr)"
     )

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from batchemo import engine
 from batchemo.devices import upload
-from batchemo.engine import count_workers, settle
 from batchemo.records import Medium
+from batchemo.run import local as engine
+from batchemo.run.local import count_workers, set_up_worker
 
 Gpus = Callable[[int], None]
 Start = Callable[[str], tuple[BaseProcess, int | None]]
@@ -45,8 +45,8 @@ def _work(pipe: Connection, device: str, there: int, folder: Path, environment: 
     tempfile.tempdir = str(folder)
     os.environ.clear()
     os.environ.update(environment)
-    settle(device)
-    settle(device)  # before each job, perhaps in another thread
+    set_up_worker(device)
+    set_up_worker(device)  # before each job, perhaps in another thread
     assert len(set(chosen)) <= 1
     assert len(chosen) in {0, 2}
     pipe.send(chosen[0] if chosen else None)
@@ -58,7 +58,7 @@ def worker(tmp_path: Path) -> Iterator[Start]:
     """Starts a worker, which tells the GPU that it works on."""
     # Not forked from this process: its threads may hold locks that nobody would release in the child.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "batchemo.engine"])
+    context.set_forkserver_preload(["torch", "batchemo.run.local"])
     started: list[BaseProcess] = []
 
     def start(device: str) -> tuple[BaseProcess, int | None]:

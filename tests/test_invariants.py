@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchemo.appearance import LOOK_SIZE
-from batchemo.inventory import read_inventory
+from batchemo.faces.reid import EMBEDDING_SIZE
+from batchemo.faces.tracker import Tracker
 from batchemo.options import RunOptions, merge_options
-from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
-from batchemo.tables import EPISODES, FRAMES, SCHEMA_VERSION, faces_schema, table_path, tracks_schema
-from batchemo.timeline import TimelineWriter
-from batchemo.track import Tracker
-from batchemo.verify.tables import check_tables, read_frames
+from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
+from batchemo.results.catalog import read_catalog
+from batchemo.results.schema import EPISODES, FRAMES, SCHEMA_VERSION, faces_schema, table_path, tracks_schema
+from batchemo.results.writer import TimelineWriter
+from batchemo.verify.tables import check_tables, read_frame_rows
 
 WIDTH, HEIGHT = 640, 480
 COORDINATE = st.floats(0, 400, width=32)
@@ -39,7 +39,7 @@ def faces_of(boxes: list[tuple[float, float, float, float]]) -> Faces:
 
 
 def looks_of(boxes: list[tuple[float, float, float, float]]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    looks = np.random.default_rng([int(sum(box)) for box in boxes] or 0).normal(size=(len(boxes), LOOK_SIZE)).astype(np.float32)
+    looks = np.random.default_rng([int(sum(box)) for box in boxes] or 0).normal(size=(len(boxes), EMBEDDING_SIZE)).astype(np.float32)
     return looks / np.linalg.norm(looks, axis=1, keepdims=True)
 
 
@@ -131,12 +131,12 @@ def test_tables(seen: list[tuple[float, bool, list[list[float]]]], media: str) -
         promised = {"faces": faces_schema(EMOTIONS), "frames": FRAMES, "tracks": tracks_schema(EMOTIONS), "episodes": EPISODES}
         for table, schema in promised.items():
             assert pq.read_schema(table_path(results, table, "a.mp4")).equals(schema)  # type: ignore[arg-type]
-        (entry,) = read_inventory(results)
-        assert [problem.message for problem in check_tables(results, entry, read_frames(results, entry))] == []
+        (entry,) = read_catalog(results)
+        assert [problem.message for problem in check_tables(results, entry, read_frame_rows(results, entry))] == []
 
 
-def _reading(index: int, time_s: float, shares: list[list[float]]) -> Reading:
+def _reading(index: int, time_s: float, shares: list[list[float]]) -> FrameResult:
     faces = faces_of([(30 * number, 40, 90, 90) for number in range(len(shares))])
     sizes = np.full(len(shares), 90, np.float32)
     probabilities = np.array([np.array(each) / sum(each) for each in shares], np.float32).reshape(-1, len(EMOTIONS))
-    return Reading(index, time_s, faces, sizes, sizes, probabilities, None, False, 0)
+    return FrameResult(index, time_s, faces, sizes, sizes, probabilities, None, False, 0)

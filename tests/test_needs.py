@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from needs import REQUIRED, need, required
+
+from tests.needs import REQUIRED, need, required
 
 TESTS = Path(__file__).parent
 _ASKING = {"which", "find_spec", "CHROMIUM", "DRIVER"}

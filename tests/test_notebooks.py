@@ -9,12 +9,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from batchemo.analysis.export.formats import export_results
 from batchemo.errors import UsageError
-from batchemo.exporting import export
-from batchemo.options import merge_options
-from batchemo.run import Watch
-from batchemo.run import run as run_media
-from batchemo.tables import FRAMES, write_table
+from batchemo.results.schema import FRAMES, write_table
+from tests.running import run_here
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = REPOSITORY / "training" / "notebooks"
@@ -52,11 +50,10 @@ def test_from_data_to_a_network_that_has_learnt(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("names", [("grace_hopper.jpg", "two_people_and_a_cut.mp4"), ("eileen_collins.jpg",)])
 def test_an_analysis_opens_on_the_users_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: tuple[str, ...]) -> None:
     results = tmp_path / 'the user\'s "results"'
-    silent = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
     media = [SAMPLES / name for name in names]
-    run_media(media, results, merge_options({"workers": 1, "sample_fps": 4.0, "annotate": False}, environment={}), silent)
+    run_here(*media, out=results, sample_fps=4.0, annotate=False)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    (notebook,) = export(results, "notebook").files
+    (notebook,) = export_results(results, "notebook").files
     found = execute(notebook)
     assert found["shown"].count("image/png") == 4
     assert found["shown"].count("text/html") == 6
@@ -66,10 +63,10 @@ def test_an_analysis_opens_on_the_users_results(monkeypatch: pytest.MonkeyPatch,
 def test_a_notebook_with_somebodys_work_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     write_table(FRAMES.empty_table(), tmp_path / "frames" / "a.mp4.parquet")
-    (notebook,) = export(tmp_path, "notebook").files
+    (notebook,) = export_results(tmp_path, "notebook").files
     notebook.write_text("my work")
     with pytest.raises(UsageError, match="may hold your work"):
-        export(tmp_path, "notebook")
+        export_results(tmp_path, "notebook")
     assert notebook.read_text() == "my work"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,14 @@ import numpy as np
 import pympi
 import pytest
 import webvtt
-from browser import Browser, browsing
 from numpy.typing import NDArray
+from selenium.webdriver.common.keys import Keys
 
 import batchemo
-from batchemo.exporting import export
-from batchemo.options import merge_options
-from batchemo.run import Watch
-from batchemo.run import run as run_media
+from batchemo.analysis.export.formats import export_results
 from batchemo.verify.audit import verify
+from tests.browser import Browser
+from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 FPS, FRAMES, BITS = 12, 24, 8
@@ -67,11 +65,6 @@ def shown_at(path: Path) -> float:
     return starts["video"] - min(starts.values())
 
 
-def run_here(inputs: list[Path], out: Path, **flags: Any) -> Path:
-    run_media(inputs, out, merge_options({"workers": 1, **flags}, environment={}), Watch(lambda _plan, _pulses: None, lambda _row: None))
-    return out
-
-
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, pixels = tmp_path_factory.mktemp("films"), numbered()
@@ -83,13 +76,17 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_here([films], tmp_path_factory.mktemp("all"))
+    out = tmp_path_factory.mktemp("all")
+    run_here(films, out=out)
+    return out
 
 
 @pytest.fixture(scope="module")
 def sampled(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four frames a second."""
-    return run_here([films / "empty_edit.mp4"], tmp_path_factory.mktemp("sampled"), sample_fps=4)
+    out = tmp_path_factory.mktemp("sampled")
+    run_here(films / "empty_edit.mp4", out=out, sample_fps=4)
+    return out
 
 
 def row_of(results: Path, name: str) -> dict[str, Any]:
@@ -122,7 +119,7 @@ def test_frames_of_copies_are_shown_at_their_times(results: Path, sampled: Path,
 
 def test_exports_are_on_the_players_clock(results: Path) -> None:
     """Captions of the copies, and annotations of the sources."""
-    captions, annotations = export(results, "webvtt"), export(results, "eaf")
+    captions, annotations = export_results(results, "webvtt"), export_results(results, "eaf")
     assert len(captions.files) == 3
     for caption, annotation in zip(captions.files, annotations.files, strict=True):
         name = caption.name.removesuffix(".vtt")
@@ -158,7 +155,8 @@ def test_pictures_have_no_clock_and_what_cannot_be_read_has_no_start(tmp_path: P
     (folder / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
     pictures = "testsrc=size=64x48:rate=10:duration=1"
     subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", pictures, folder / "moving.gif"], check=True, timeout=60)
-    out = run_here([folder], tmp_path / "out", report=False)
+    out = tmp_path / "out"
+    run_here(folder, out=out, report=False)
     starts = batchemo.load(out, table="media").set_index("media")["starts_s"]
     assert (starts["still.png"], starts["moving.gif"]) == (0, 0)
     assert np.isnan(starts["broken.mp4"])
@@ -167,16 +165,9 @@ def test_pictures_have_no_clock_and_what_cannot_be_read_has_no_start(tmp_path: P
 # The page
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browsing(tmp_path_factory.mktemp("profile")) as found:
-        found.resize(1280, 900)
-        yield found
-
-
 def frame_on(browser: Browser, path: Path) -> int:
     """The number of the frame that is to be seen: pages from the disk may not look at their videos' pixels, but a screenshot shows them."""
-    browser.screenshot(path)
+    browser.save_screenshot(path)
     place = browser.run("return document.querySelector('video').getBoundingClientRect()")
     left, top, width, height = (round(place[name]) for name in ("x", "y", "width", "height"))
     return number_in(cv2.imread(str(path))[top : top + height, left : left + width])
@@ -215,13 +206,12 @@ def test_a_click_shows_the_frame_that_it_is_about(browser: Browser, results: Pat
     assert_shows(browser, int(best[person]), tmp_path)
     # The keyboard goes from frame to frame, and an episode begins with its own.
     browser.run("document.querySelector('.chart').focus()")
-    browser.press("\ue011")
+    browser.press(Keys.HOME)
     assert_shows(browser, 0, tmp_path)
-    browser.press("\ue014")
+    browser.press(Keys.ARROW_RIGHT)
     assert_shows(browser, int(frames["frame_index"][1]), tmp_path)
     browser.run("document.querySelector('details').open = true")
     browser.click("details .link")
     assert_shows(browser, 0, tmp_path)
     assert browser.run("return document.querySelector('video').currentTime") == pytest.approx(row["starts_s"], abs=0.005)
     assert ("from where the tables count" in browser.run("return document.querySelector('.facts').textContent")) == (row["starts_s"] > 1)
-    assert browser.complaints() == []

@@ -50,7 +50,7 @@ def in_readme(arguments: list[str], folder: Path) -> subprocess.CompletedProcess
 def test_the_commands_of_batchemo_run(folder: Path) -> None:
     weights = folder / "runs" / "polish"
     weights.mkdir(parents=True)
-    for path in (ROOT / "batchemo" / "weights").iterdir():
+    for path in (ROOT / "batchemo" / "emotion" / "weights").iterdir():
         (weights / path.name.replace("fer2013", "weights")).symlink_to(path)
     (weights / "weights.safetensors.sha256").unlink()
     ran = 0

@@ -14,11 +14,9 @@ import pandas as pd
 import pytest
 
 import batchemo
-from batchemo.options import merge_options
 from batchemo.records import EMOTIONS
-from batchemo.run import Report, Watch
-from batchemo.run import run as run_media
-from batchemo.summary import summarise
+from batchemo.report.summary import summarise
+from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 TRUTHS = {truth["media"]: truth for truth in (json.loads(path.read_text()) for path in sorted(SAMPLES.glob("*.json")))}
@@ -31,8 +29,7 @@ DEMANDED_VISIBLE, DEMANDED_PX, SAME_FACE = 0.7, 40, 0.6
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("samples") / "results"
-    silent = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
-    report: Report = run_media([SAMPLES], out, merge_options({"workers": 1}, environment={}), silent)
+    report = run_here(SAMPLES, out=out)
     assert not report.failed
     assert {row.media for row in report.rows} == set(TRUTHS)
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from batchemo.network import ExpressionNet
+from batchemo.emotion.model import ExpressionNet
 
 
 @torch.inference_mode()

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from batchemo.emotion.model import NetworkSpec
 from batchemo.errors import DataError
-from batchemo.network import NetworkSpec
 from batchemo.records import EMOTIONS
 
 PRECISIONS = ("auto", "bf16", "float32")

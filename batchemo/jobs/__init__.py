@@ -1,1 +1,1 @@
-"""Nightly jobs: files that say what is to be done when, and what became of it."""
+"""Recurring runs: job files, schedules, history, drift."""

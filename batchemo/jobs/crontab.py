@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from batchemo.errors import UsageError
-from batchemo.jobs.file import Job
+from batchemo.jobs.file import JobFile
 
 _NO_CRONTAB = ("no crontab for", "no such file or directory")
 
 
-def lines_of(job: Job, program: Sequence[str]) -> list[str]:
+def lines_of(job: JobFile, program: Sequence[str]) -> list[str]:
     """The marks, and between them a line for each time of day.
 
     Raises UsageError where the job has no schedule that cron understands, or a path that no line of a crontab can hold.
@@ -25,11 +25,11 @@ def lines_of(job: Job, program: Sequence[str]) -> list[str]:
     if not times:
         raise UsageError(f"{job.file}: no schedule for cron; add to [schedule]: at = '02:30', or cron = '30 2 * * 1-5'")
     begin, end = _marks(job.file)
-    command = " ".join(quoted(each) for each in ("nice", *program, "jobs", "run", str(job.file), "--quiet"))
+    command = " ".join(quote_for_cron(each) for each in ("nice", *program, "jobs", "run", str(job.file), "--quiet"))
     return [begin, *(f"{time} {command}" for time in times), end]
 
 
-def quoted(text: str) -> str:
+def quote_for_cron(text: str) -> str:
     r"""One argument of a command in a crontab: for the shell, and with `%`, which cron takes for the end of a line, as `\%`.
 
     It stands outside of quotes: some crons leave the backslash to the shell, others take it away themselves.
@@ -39,13 +39,13 @@ def quoted(text: str) -> str:
     return "\\%".join(shlex.quote(part) if part else "" for part in text.split("%"))
 
 
-def install(job: Job, program: Sequence[str]) -> None:
+def install_cron(job: JobFile, program: Sequence[str]) -> None:
     """Puts the lines into the crontab, in the place of earlier ones of the same file. Raises UsageError where that is refused."""
     before, _, after = _split(read_crontab(), job.file)
     _write([*before, *lines_of(job, program), *after])
 
 
-def uninstall(file: Path) -> list[str]:
+def uninstall_cron(file: Path) -> list[str]:
     """Takes the lines of the job `file` out, which itself need not be there any more; returns them."""
     if shutil.which("crontab") is None:
         return []

@@ -17,13 +17,13 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from batchemo.jobs.history import Account, Facts
+from batchemo.jobs.history import RunFacts, RunRecord
 from batchemo.options import RunOptions
 
 _DEVIATIONS = 3.5
 _DEVIATIONS_OF_FEW = (14.5, 8.1, 7.8, 5.9, 5.8, 5.0, 4.9, 4.4, 4.3, 4.1, 4.0, 3.9, 3.8, 3.7, 3.6)
 """For 5, 6, ... 19 runs: the 99th percentile of |value - median| / deviation in 800,000 draws of normal values each, which
-`tests/test_drift.py` repeats with fewer."""
+`tests/jobs/test_drift.py` repeats with fewer."""
 
 _LEAST_RUNS = 5
 _RHYTHM = 2, 12
@@ -41,7 +41,7 @@ Figures = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Measure:
+class DriftMetric:
     """A figure that nights are compared by. `value` of a run's figures is None where they have too little to tell; `floor` is the
     least difference that counts, as it stands or, where `relative`, as a share of the median. One with a `rhythm` has another level on
     some days of the week; `spread` is the standard deviation between people where their mean has a value."""
@@ -62,7 +62,7 @@ class Measure:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
+class DriftFinding:
     """A figure beyond its range `low` to `high` around the `usual` value in `runs` past runs; `text` says so in a line."""
 
     figure: str
@@ -79,7 +79,7 @@ class Drift:
     """What moved, compared with `runs` past runs; `note` says why there was nothing to compare with."""
 
     runs: int
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[DriftFinding, ...] = ()
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Drift:
         return dataclasses.asdict(self)
 
 
-def find_drift(facts: Facts, past: Iterable[Account]) -> Drift:
+def find_drift(facts: RunFacts, past: Iterable[RunRecord]) -> Drift:
     """Compares a run with those of `past` that ended well and were of the same shard, weights, and options that shape results."""
     alike = [account.facts["figures"] for account in past if _is_comparable(account.facts, facts)][-_MOST_RUNS:]
     if len(alike) < _LEAST_RUNS:
@@ -107,7 +107,7 @@ def usual_range(values: Sequence[float], *, floor: float) -> tuple[float, float,
     return median, median - width, median + width
 
 
-def _finding(measure: Measure, figures: Figures, past: Sequence[Figures]) -> Finding | None:
+def _finding(measure: DriftMetric, figures: Figures, past: Sequence[Figures]) -> DriftFinding | None:
     value = measure.value(figures)
     values = [found for found in map(measure.value, past) if found is not None]
     if value is None or len(values) < _LEAST_RUNS:
@@ -126,7 +126,7 @@ def _finding(measure: Measure, figures: Figures, past: Sequence[Figures]) -> Fin
         if told not in (begin, end):
             break
     text = f"{measure.text}: {told}, usually {typical} ({begin} to {end} in {len(values)} runs)"
-    return Finding(measure.name, value, usual, low, high, len(values), text)
+    return DriftFinding(measure.name, value, usual, low, high, len(values), text)
 
 
 def _is_rhythm(value: float, usual: float, past: Sequence[float]) -> bool:
@@ -136,31 +136,33 @@ def _is_rhythm(value: float, usual: float, past: Sequence[float]) -> bool:
     return alike >= least and alike * of >= len(past)
 
 
-def _is_comparable(other: Facts, facts: Facts) -> bool:
+def _is_comparable(other: RunFacts, facts: RunFacts) -> bool:
     if other.get("how") != "done" or "figures" not in other or other["run_id"] == facts["run_id"]:
         return False
     return _made_by(other) == _made_by(facts)
 
 
-def _made_by(facts: Facts) -> tuple[Any, ...]:
+def _made_by(facts: RunFacts) -> tuple[Any, ...]:
     options = facts["options"]
     return (facts["weights"]["sha256"], options.get("shard"), *(options.get(name) for name in RunOptions().shaping()))
 
 
-def _measures(figures: Figures, past: Sequence[Figures]) -> list[Measure]:
+def _measures(figures: Figures, past: Sequence[Figures]) -> list[DriftMetric]:
     labels = {label: None for each in (figures, *past) for label in each["emotions"] or ()}
-    of_people = functools.partial(Measure, floor=0.05, spread=_of_share, style="share")
+    of_people = functools.partial(DriftMetric, floor=0.05, spread=_of_share, style="share")
     return [
-        Measure("media", "media analysed", lambda f: float(f["media"]), floor=0.5, relative=True, rhythm=True),
-        Measure("faces_per_hour", "faces an hour of video", _faces_per_hour, floor=0.2, relative=True),
-        Measure("faces_per_picture", "faces a picture", _faces_per_picture, floor=0.2, relative=True),
+        DriftMetric("media", "media analysed", lambda f: float(f["media"]), floor=0.5, relative=True, rhythm=True),
+        DriftMetric("faces_per_hour", "faces an hour of video", _faces_per_hour, floor=0.2, relative=True),
+        DriftMetric("faces_per_picture", "faces a picture", _faces_per_picture, floor=0.2, relative=True),
         *(of_people(f"emotions.{label}", f"share of {label} faces", _share(label)) for label in labels),
-        Measure("confidence", "mean confidence", _of_faces("confidence"), floor=0.03, spread=lambda _: _CONFIDENCE_SPREAD, style="share"),
+        DriftMetric(
+            "confidence", "mean confidence", _of_faces("confidence"), floor=0.03, spread=lambda _: _CONFIDENCE_SPREAD, style="share"
+        ),
         of_people("uncertain", "share of uncertain faces", _of_faces("uncertain")),
         # One that fails is named; it is no drift.
-        Measure("failed", "share of failed media", _failed, floor=0.1, style="share"),
+        DriftMetric("failed", "share of failed media", _failed, floor=0.1, style="share"),
         # Times of the same work differ by 30 % on machines that others use too.
-        Measure("frames_per_second", "frames a second and process", _speed, floor=0.3, relative=True),
+        DriftMetric("frames_per_second", "frames a second and process", _speed, floor=0.3, relative=True),
     ]
 
 

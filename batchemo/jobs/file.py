@@ -53,7 +53,7 @@ class _Table(BaseModel):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Job:
+class JobFile:
     """A job as its file says it; paths are absolute. Runs of one `name` in one results folder are compared with each other."""
 
     file: Path
@@ -66,7 +66,7 @@ class Job:
     notification: Notification | None
 
 
-def read_job(file: Path) -> Job:
+def read_job(file: Path) -> JobFile:
     """Reads and checks `file`. Paths in it are relative to it, and `~` is the home folder. Options have their defaults where it does
     not name them: neither the environment nor ./batchemo.toml changes what a job does.
 
@@ -85,7 +85,7 @@ def read_job(file: Path) -> Job:
     except ValidationError as error:
         raise UsageError(f"{file}: {_told(error.errors()[0])}") from error
     here = file.absolute().parent
-    return Job(
+    return JobFile(
         file=file.absolute(),
         name=found.name or _name_of(file),
         inputs=tuple(here / Path(path).expanduser() for path in found.inputs),

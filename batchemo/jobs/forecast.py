@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from batchemo.inventory import read_entry
-from batchemo.jobs.file import Job
-from batchemo.jobs.history import Account, read_accounts
+from batchemo.jobs.file import JobFile
+from batchemo.jobs.history import RunRecord, read_run_records
 from batchemo.jobs.schedule import calendar_problem
 from batchemo.media.identity import is_same_file
 from batchemo.records import MediaRow, Medium
-from batchemo.run import plan
+from batchemo.results.catalog import read_catalog_entry
+from batchemo.run.run import plan_run
 
 _RUNS = 10
 
@@ -45,13 +45,13 @@ class Forecast:
         return dataclasses.asdict(self)
 
 
-def forecast(job: Job) -> Forecast:
+def forecast(job: JobFile) -> Forecast:
     """Raises UsageError or WeightsError as a run would; writes nothing."""
-    planned = plan(job.inputs, job.out, job.options)
+    planned = plan_run(job.inputs, job.out, job.options)
     sorted_in: dict[str, list[str]] = {name: [] for name in ("new", "changed", "again", "retried", "redrawn")}
     for medium in planned.todo:
         sorted_in["redrawn" if medium.name in planned.redrawn else _reason(job, medium)].append(medium.name)
-    accounts = [account for account in read_accounts(job.out, job.name) if _tells_speed(account)][-_RUNS:]
+    accounts = [account for account in read_run_records(job.out, job.name) if _tells_speed(account)][-_RUNS:]
     analysed = [medium for medium in planned.todo if medium.name not in planned.redrawn]
     return Forecast(
         **{name: tuple(found) for name, found in sorted_in.items()},
@@ -68,8 +68,8 @@ def _names(rows: Iterable[MediaRow]) -> tuple[str, ...]:
     return tuple(row.media for row in rows)
 
 
-def _reason(job: Job, medium: Medium) -> str:
-    entry = read_entry(job.out, medium.output)
+def _reason(job: JobFile, medium: Medium) -> str:
+    entry = read_catalog_entry(job.out, medium.output)
     if entry is None:
         return "new"
     if not is_same_file(medium.path, entry.metadata.get("fingerprint", {})):
@@ -77,7 +77,7 @@ def _reason(job: Job, medium: Medium) -> str:
     return "retried" if entry.row.status == "failed" and job.options.retry_failed else "again"
 
 
-def _tells_speed(account: Account) -> bool:
+def _tells_speed(account: RunRecord) -> bool:
     """Nights that drew as well tell no speed of analysis: their time is that of both."""
     analysed = account.facts.get("figures", {}).get("media", 0) > 0
     return account.facts.get("how") == "done" and analysed and not account.facts.get("media", {}).get("redrawn", 0)
@@ -99,7 +99,7 @@ def _seconds(media: Sequence[Medium], figures: Sequence[dict[str, Any]]) -> floa
     return work * sum(each["seconds"] for each in figures) / worked if worked else None
 
 
-def _problems(job: Job) -> list[str]:
+def _problems(job: JobFile) -> list[str]:
     found = []
     if job.notification is not None and shutil.which(job.notification.command[0]) is None:
         found.append(f"notification.command: {job.notification.command[0]} is no program that can be started")

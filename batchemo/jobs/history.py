@@ -11,16 +11,16 @@ from typing import Any
 
 from batchemo.atomic import write_text
 
-Facts = dict[str, Any]
+RunFacts = dict[str, Any]
 """What stands in a run.json."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Account:
+class RunRecord:
     """The account of one run in its `folder`; `facts` are those of run.json and may be added to."""
 
     folder: Path
-    facts: Facts
+    facts: RunFacts
 
     @property
     def shard(self) -> str:
@@ -44,30 +44,30 @@ class Account:
             file.write(json.dumps({"time": now, "event": event, **facts}, ensure_ascii=False) + "\n")
 
 
-def read_account(folder: Path) -> Account | None:
+def read_run_record(folder: Path) -> RunRecord | None:
     """The account in `folder`; None where there is none that is whole."""
     try:
         facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return Account(folder, facts) if isinstance(facts, dict) else None
+    return RunRecord(folder, facts) if isinstance(facts, dict) else None
 
 
-def read_accounts(out: Path, job: str) -> list[Account]:
+def read_run_records(out: Path, job: str) -> list[RunRecord]:
     """Accounts of all runs of `job` in the results folder `out`, the oldest first."""
     runs = out / "runs"
-    found = [read_account(folder) for folder in runs.iterdir()] if runs.is_dir() else []
+    found = [read_run_record(folder) for folder in runs.iterdir()] if runs.is_dir() else []
     ours = [account for account in found if account is not None and account.facts.get("job") == job]
     # Names of folders tell the second alone.
     return sorted(ours, key=lambda account: (account.facts.get("started", ""), account.folder.name))
 
 
-def keep_last(out: Path, job: str, *, runs: int, shard: str = "") -> list[Path]:
+def remove_old_runs(out: Path, job: str, *, runs: int, shard: str = "") -> list[Path]:
     """Removes the folders of all but the last `runs` runs of `job` (and of this shard, which knows nothing of the others).
 
     Runs of other jobs, those started by hand, and results are left alone. What cannot be removed stays. Returns what was removed.
     """
-    accounts = [account for account in read_accounts(out, job) if account.shard == shard]
+    accounts = [account for account in read_run_records(out, job) if account.shard == shard]
     old = [account.folder for account in accounts[:-runs] if not account.folder.is_symlink()]
     for folder in old:
         shutil.rmtree(folder, ignore_errors=True)

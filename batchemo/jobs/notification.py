@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import IO
 
 from batchemo.jobs.file import Notification
-from batchemo.jobs.history import Facts
+from batchemo.jobs.history import RunFacts
 
 _TOLD_BYTES = 2000
 
 
-def notify(notification: Notification, facts: Facts, *, folder: Path) -> str:
+def notify(notification: Notification, facts: RunFacts, *, folder: Path) -> str:
     """Runs the command in `folder` with `facts` as JSON on stdin. Returns what went wrong with that, or nothing.
 
     It gets `timeout_seconds`; then it is killed, with all that it started. Its stdout is not read.

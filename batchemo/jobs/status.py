@@ -8,8 +8,8 @@ from typing import Any
 
 from batchemo.errors import UsageError
 from batchemo.jobs.crontab import installed_lines
-from batchemo.jobs.file import Job
-from batchemo.jobs.history import Account, read_accounts
+from batchemo.jobs.file import JobFile
+from batchemo.jobs.history import RunRecord, read_run_records
 from batchemo.jobs.systemd import installed_units, user_folder
 from batchemo.lock import is_held
 
@@ -21,8 +21,8 @@ class Status:
     """`runs` are the last ones, the newest first. `due` is local time, None where nobody can tell; `installed` names the schedulers
     that know the job, or says why that is not known."""
 
-    job: Job
-    runs: tuple[Account, ...]
+    job: JobFile
+    runs: tuple[RunRecord, ...]
     is_running: bool
     due: datetime.datetime | None
     installed: tuple[str, ...]
@@ -41,9 +41,9 @@ class Status:
         }
 
 
-def status_of(job: Job, *, now: datetime.datetime | None = None) -> Status:
+def status_of(job: JobFile, *, now: datetime.datetime | None = None) -> Status:
     """`now` is local time without a zone."""
-    accounts = read_accounts(job.out, job.name)
+    accounts = read_run_records(job.out, job.name)
     return Status(
         job=job,
         runs=tuple(reversed(accounts[-_SHOWN_RUNS:])),
@@ -53,7 +53,7 @@ def status_of(job: Job, *, now: datetime.datetime | None = None) -> Status:
     )
 
 
-def _installed(job: Job) -> list[str]:
+def _installed(job: JobFile) -> list[str]:
     found = ["systemd"] if installed_units(job.file, folder=user_folder()) else []
     try:
         return [*found, "cron"] if installed_lines(job.file) else found

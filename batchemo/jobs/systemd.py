@@ -13,7 +13,7 @@ from pathlib import Path
 
 from batchemo.atomic import write_text
 from batchemo.errors import UsageError
-from batchemo.jobs.file import Job
+from batchemo.jobs.file import JobFile
 
 _MARK = "X-BatchemoJob="
 """systemd passes over keys that begin with X-; this one says which file a unit was made from."""
@@ -24,7 +24,7 @@ def user_folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user"
 
 
-def units_of(job: Job, program: Sequence[str]) -> dict[str, str]:
+def units_of(job: JobFile, program: Sequence[str]) -> dict[str, str]:
     """The names and texts of the job's two units; `program` is the absolute path of batchemo, and arguments before ours.
 
     Raises UsageError where the job has no schedule that systemd understands.
@@ -33,7 +33,9 @@ def units_of(job: Job, program: Sequence[str]) -> dict[str, str]:
     if not events:
         raise UsageError(f"{job.file}: no schedule for systemd; add to [schedule]: at = '02:30', or on_calendar = 'Mon..Fri 02:30'")
     # The colon: no $VARIABLES in the arguments.
-    command = ":" + _executable(program[0]) + "".join(f" {quoted(each)}" for each in (*program[1:], "jobs", "run", str(job.file)))
+    command = (
+        ":" + _executable(program[0]) + "".join(f" {quote_for_systemd(each)}" for each in (*program[1:], "jobs", "run", str(job.file)))
+    )
     service = f"""[Unit]
 Description=batchemo job {_literal(job.name)}
 {_MARK}{_marked(job.file)}
@@ -57,12 +59,12 @@ WantedBy=timers.target
     return {f"{unit_name(job)}.service": service, f"{unit_name(job)}.timer": timer}
 
 
-def unit_name(job: Job) -> str:
+def unit_name(job: JobFile) -> str:
     """Without the ending."""
     return f"batchemo-{job.name}"
 
 
-def write_units(job: Job, program: Sequence[str], *, folder: Path) -> list[Path]:
+def write_units(job: JobFile, program: Sequence[str], *, folder: Path) -> list[Path]:
     """Writes the units into `folder`. Raises UsageError where units of another file have their names, or nothing can be written."""
     units = units_of(job, program)
     for name in units:
@@ -97,7 +99,7 @@ def remove_units(file: Path, *, folder: Path) -> list[Path]:
     return units
 
 
-def enable(job: Job, *, folder: Path) -> list[str]:
+def enable(job: JobFile, *, folder: Path) -> list[str]:
     """Tells systemd about units in the user's own folder. Returns the commands that are left to be typed."""
     timer = f"{unit_name(job)}.timer"
     if folder != user_folder():
@@ -107,7 +109,7 @@ def enable(job: Job, *, folder: Path) -> list[str]:
     return ["systemctl --user daemon-reload", f"systemctl --user enable --now {shlex.quote(timer)}"]
 
 
-def quoted(text: str) -> str:
+def quote_for_systemd(text: str) -> str:
     """One argument of a command in a unit, whatever is in it. See systemd.service(5), COMMAND LINES, and systemd.syntax(7)."""
     return '"' + _literal("".join(_escaped(character) for character in text)) + '"'
 
@@ -127,7 +129,7 @@ def _literal(text: str) -> str:
 def _executable(program: str) -> str:
     if any(character in "\"'\\" or not character.isprintable() for character in program):
         raise UsageError(f"{program!r}: systemd starts no program whose path has quotes in it; install batchemo elsewhere, or use --cron")
-    return quoted(program)
+    return quote_for_systemd(program)
 
 
 def _marked(file: Path) -> str:

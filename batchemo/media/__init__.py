@@ -1,1 +1,1 @@
-"""Media as a player shows them: which there are, and their frames at their times."""
+"""Media as a player shows them: pictures, videos, their frames and times."""

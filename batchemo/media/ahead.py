@@ -11,7 +11,7 @@ _Item = TypeVar("_Item")
 _END = object()
 
 
-def ahead(items: Iterable[_Item], *, most: int) -> Iterator[_Item]:
+def prefetch(items: Iterable[_Item], *, most: int) -> Iterator[_Item]:
     """`items` in their order, of which another thread makes up to `most` before they are asked for. What goes wrong in making one is raised
     in its place."""
     making = iter(items)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchemo.errors import MediaError, unreadable
-from batchemo.media.container import Count, check_size
+from batchemo.media.container import PacketCount, check_size
 from batchemo.media.frame_times import FrameTimes, read_frame_times
-from batchemo.media.pillow import as_rgb, opened, orientation_of, upright
-from batchemo.media.source import Found, Sampler, pictures_in_passing
+from batchemo.media.pillow import as_rgb, exif_orientation, open_picture, upright
+from batchemo.media.source import ReadReport, Sampler, pictures_in_passing
 from batchemo.records import Frame
 
 _RIFF_HEAD_BYTES = 8
@@ -26,7 +26,7 @@ class AnimationSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.found = Found(starts_s=0.0)
+        self.found = ReadReport(starts_s=0.0)
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
         times = times_of(self._path)
@@ -52,26 +52,26 @@ class AnimationSource:
         is drawn onto the one before. Raises MediaError as `frames` does."""
         return pictures_in_passing(self, times_s)
 
-    def count(self) -> Count:
+    def count(self) -> PacketCount:
         """The frames that the headers announce, without decoding any. Raises MediaError where there are none."""
         times = times_of(self._path)
         if times is None:
             raise MediaError("not_media", f"{self._path} is no animation any more; run again")
-        return Count(times.starts_s, 0, times.missing)
+        return PacketCount(times.starts_s, 0, times.missing)
 
     def _decoded(self, times: FrameTimes) -> Iterator[NDArray[np.uint8] | None]:
         """The upright frames; None for each from the first on that cannot be decoded, since those that follow are drawn onto it."""
         given = 0
         try:
             content = _whole(self._path.read_bytes(), times)
-            with opened(content) as picture:
+            with open_picture(content) as picture:
                 check_size(self._path, *picture.size)
                 orientation = 1
                 for number in range(len(times.durations)):
                     picture.seek(number + times.default_image)
                     picture.load()
                     # Pillow loads a PNG to find it, and what is wrong with the pixels would be taken for a matter of EXIF.
-                    orientation = orientation if given else orientation_of(picture)
+                    orientation = orientation if given else exif_orientation(picture)
                     pixels = upright(as_rgb(picture), orientation)
                     given += 1
                     yield pixels

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from batchemo.errors import MediaError, typed, unreadable
 from batchemo.media.headers import NO_CROP, Edit, is_cut_off, read_crops, read_edits
 from batchemo.media.key_frames import decoded_alone
-from batchemo.media.presentation import Orientation, Screen, choose_track, is_cover, is_deep, is_shown, orientation_of
+from batchemo.media.presentation import FramePresenter, Orientation, choose_track, is_cover, is_deep, is_shown, orientation_of
 from batchemo.records import Segment
 
 MAX_PIXELS = 200_000_000
@@ -74,7 +74,7 @@ class MediaFile(io.BufferedReader):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Index:
+class PacketIndex:
     """Presentation times of all frames that the packets announce: `times_s` float64, strictly increasing, the first is 0.
 
     `duration_s` reaches to the end of the last frame; `container` is FFmpeg's name of the file's format. `ticks` int64 are the same times
@@ -103,7 +103,7 @@ class Index:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Count:
+class PacketCount:
     """The frames that a file has packets of: `times_s` float64, sorted, of those with a time, in the container's own time.
 
     `untimed` more have none; `missing` ones are announced by the header alone. `moved`: files were strung together or there are several
@@ -156,12 +156,12 @@ def open_video(path: Path, *, edited: bool = True) -> Iterator[tuple[InputContai
         yield container, stream
 
 
-def open_screen(path: Path, container: InputContainer, stream: VideoStream, size: tuple[int, int] | None = None) -> Screen:
+def open_presenter(path: Path, container: InputContainer, stream: VideoStream, size: tuple[int, int] | None = None) -> FramePresenter:
     """Where the frames of `stream` are presented. Raises OSError."""
     with path.open("rb") as file:
         crops = read_crops(file, container.format.name)
     place = _place(container, stream)
-    return Screen(stream, crop=crops[place] if place < len(crops) else NO_CROP, size=size)
+    return FramePresenter(stream, crop=crops[place] if place < len(crops) else NO_CROP, size=size)
 
 
 def read_several_edits(path: Path, container: InputContainer, stream: VideoStream) -> list[Edit]:
@@ -187,7 +187,7 @@ def check_size(path: Path, width: int, height: int) -> None:
         )
 
 
-def read_index(path: Path) -> Index:
+def read_packet_index(path: Path) -> PacketIndex:
     """Reads all packets, and the first frame. Raises MediaError like `open_video`, or where the packets carry no times or not all are
     there."""
     with open_video(path) as (container, stream):
@@ -220,12 +220,12 @@ def read_index(path: Path) -> Index:
             raise MediaError("damaged", f"{path}: its first frame cannot be decoded")
         plain = packets.plain and not first.is_deep
         keys = np.array(packets.keys, np.int64).reshape(-1, 2)
-        return Index(ordered, keys, times_s, lasts_s, first.pixels, first.orientation, container.format.name, stated, plain)
+        return PacketIndex(ordered, keys, times_s, lasts_s, first.pixels, first.orientation, container.format.name, stated, plain)
 
 
 class _Packets:
     """What the packets of a stream say: when frames are shown (`stamps`), when key frames are shown and decoded (`keys`), how many there
-    are, hidden ones among them (`seen`), and the `end` of the last frame, in ticks of `base`. `plain` is that of `Index`."""
+    are, hidden ones among them (`seen`), and the `end` of the last frame, in ticks of `base`. `plain` is that of `PacketIndex`."""
 
     def __init__(self, path: Path, stream: VideoStream) -> None:
         self._path = path
@@ -276,7 +276,7 @@ def _first_frame(path: Path) -> _First:
     """Raises MediaError where not one can be decoded."""
     with open_video(path) as (container, stream):
         stream.codec_context.thread_count = 1
-        screen = open_screen(path, container, stream)
+        screen = open_presenter(path, container, stream)
         for packet in container.demux(stream):
             with contextlib.suppress(av.error.FFmpegError):
                 for frame in packet.decode():
@@ -305,7 +305,7 @@ def _has_new_parameters(packet: Packet[VideoStream]) -> bool:
     return False
 
 
-def divide(path: Path, index: Index, *, seconds: float) -> list[Segment]:
+def split_at_key_frames(path: Path, index: PacketIndex, *, seconds: float) -> list[Segment]:
     """The segments of a video: each begins where decoding can begin, and is, but for the last, at least `seconds` long.
 
     They depend on the file alone. A container whose times or key frames cannot be relied upon for jumping into it is one segment.
@@ -327,7 +327,7 @@ def divide(path: Path, index: Index, *, seconds: float) -> list[Segment]:
     return segments
 
 
-def _starts(path: Path, index: Index, seconds: float) -> list[int]:
+def _starts(path: Path, index: PacketIndex, seconds: float) -> list[int]:
     """Which frames, counted as they are shown, begin segments."""
     starts = [0]
     with open_video(path) as (container, stream):

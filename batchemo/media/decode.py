@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, UsageError
 from batchemo.media.animation import AnimationSource, times_of
-from batchemo.media.container import Index, divide, read_index
+from batchemo.media.container import PacketIndex, read_packet_index, split_at_key_frames
 from batchemo.media.decord import MAX_DECODED_BYTES, DecordSource
 from batchemo.media.picture import PictureSource, read_picture
 from batchemo.media.pyav import PyAVSource
-from batchemo.media.source import Found, FrameSource
+from batchemo.media.source import FrameSource, ReadReport
 from batchemo.records import Frame, Medium, Segment
 
 Decoder = Literal["auto", "decord", "pyav"]
@@ -37,12 +37,12 @@ def segments_of(medium: Medium, *, decoder: Decoder = "auto") -> list[Segment]:
     if medium.kind == "image" or decoder == "decord" or _is_animation(medium):
         return [Segment()]
     try:
-        index = read_index(medium.path)
+        index = read_packet_index(medium.path)
     except (MediaError, OSError):
         return [Segment()]
     if decoder == "auto" and _suits_decord(index) and _decord_installed():
         return [Segment()]
-    return divide(medium.path, index, seconds=SEGMENT_SECONDS)
+    return split_at_key_frames(medium.path, index, seconds=SEGMENT_SECONDS)
 
 
 def open_source(medium: Medium, *, decoder: Decoder = "auto", segment: Segment | None = None) -> FrameSource:
@@ -101,7 +101,7 @@ def _decord_installed() -> bool:
     return importlib.util.find_spec("decord") is not None
 
 
-def _suits_decord(index: Index) -> bool:
+def _suits_decord(index: PacketIndex) -> bool:
     return index.plain and index.container.startswith(_DECORD_READS) and len(index.times_s) * index.first.nbytes <= MAX_DECODED_BYTES
 
 
@@ -117,7 +117,7 @@ class _AutoSource:
         return self._source.decoder
 
     @property
-    def found(self) -> Found:
+    def found(self) -> ReadReport:
         return self._source.found
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
@@ -138,9 +138,9 @@ class _AutoSource:
         yield from self._source.frames(sample_fps=sample_fps, start_index=following)
 
 
-def _index_of_short_clip(medium: Medium) -> Index | None:
+def _index_of_short_clip(medium: Medium) -> PacketIndex | None:
     """None for what PyAV had better read; a file of more bytes than a short clip has when decoded is not read for that."""
     try:
-        return read_index(medium.path) if medium.path.stat().st_size <= MAX_DECODED_BYTES else None
+        return read_packet_index(medium.path) if medium.path.stat().st_size <= MAX_DECODED_BYTES else None
     except (MediaError, OSError):
         return None

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from batchemo.errors import MediaError
-from batchemo.media.container import Index, read_index
+from batchemo.media.container import PacketIndex, read_packet_index
 from batchemo.media.presentation import same_picture
-from batchemo.media.source import Found, Sampler
+from batchemo.media.source import ReadReport, Sampler
 from batchemo.records import Frame
 
 MAX_DECODED_BYTES = 256 * 2**20
@@ -34,13 +34,13 @@ class DecordSource:
 
     decoder = "decord"
 
-    def __init__(self, path: Path, index: Index | None = None) -> None:
+    def __init__(self, path: Path, index: PacketIndex | None = None) -> None:
         self._path = path
         self._index = index
-        self.found = Found()
+        self.found = ReadReport()
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
-        index = self._index or read_index(self._path)
+        index = self._index or read_packet_index(self._path)
         if not index.plain:
             raise MediaError("decord", f"{self._path}: decord would not show it as a player does; read it with --decoder pyav")
         if index.stated > _MOST_STATED:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from batchemo.errors import UsageError
-from batchemo.media.foreign import Foreign
+from batchemo.media.foreign import UnsupportedFormat
 from batchemo.media.output_names import output_name
 from batchemo.media.sniff import kind_of
 from batchemo.records import Medium
@@ -22,12 +22,12 @@ _log = logging.getLogger("batchemo")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PassedOver:
+class SkippedFile:
     """A picture that is not analysed because it is not read here; `name` as a medium would have it."""
 
     path: Path
     name: str
-    foreign: Foreign
+    foreign: UnsupportedFormat
 
 
 def find_media(
@@ -37,7 +37,7 @@ def find_media(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     follow_symlinks: bool = False,
-    passed_over: list[PassedOver] | None = None,
+    passed_over: list[SkippedFile] | None = None,
 ) -> list[Medium]:
     """The media among `inputs` (files, and folders with all that is below them), always in the same order.
 
@@ -73,9 +73,9 @@ def find_media(
             if kind is None:
                 _log.debug("%s: neither picture nor video", _shown(path))
                 continue
-            if isinstance(kind, Foreign):
+            if isinstance(kind, UnsupportedFormat):
                 if passed_over is not None and identity not in seen:
-                    passed_over.append(PassedOver(path, _readable(raw_name), kind))
+                    passed_over.append(SkippedFile(path, _readable(raw_name), kind))
                 seen.add(identity)
                 continue
             name = _unique(_readable(raw_name), taken=names, suffix=path.suffix)

@@ -66,7 +66,7 @@ _ANY_COMMAND = "magick {source} {target}.png"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Foreign:
+class UnsupportedFormat:
     """A picture that is not read here; `kind` is what people call it."""
 
     kind: str
@@ -80,7 +80,7 @@ class Foreign:
         return MediaError("unsupported", message)
 
 
-def by_content(file: BinaryIO, head: bytes, path: Path) -> Foreign | None:
+def by_content(file: BinaryIO, head: bytes, path: Path) -> UnsupportedFormat | None:
     """None for what no foreign picture begins like; `head` are the first bytes of `file`."""
     kind = next((kind for magic, kind in _SIGNATURES if head.startswith(magic)), None)
     if kind is None and head[4:12] == b"ftyp" + _RAW_BRAND:
@@ -89,10 +89,10 @@ def by_content(file: BinaryIO, head: bytes, path: Path) -> Foreign | None:
         kind = "DICOM"
     if kind is None and head.startswith(tiff.SIGNATURES) and (path.suffix.lower() in _RAW_EXTENSIONS or tiff.is_raw(file)):
         kind = RAW
-    return None if kind is None else Foreign(kind)
+    return None if kind is None else UnsupportedFormat(kind)
 
 
-def by_extension(path: Path) -> Foreign | None:
+def by_extension(path: Path) -> UnsupportedFormat | None:
     """For files whose content says nothing."""
     kind = _EXTENSIONS.get(path.suffix.lower())
-    return None if kind is None else Foreign(kind)
+    return None if kind is None else UnsupportedFormat(kind)

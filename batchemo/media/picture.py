@@ -21,8 +21,8 @@ from batchemo.errors import MediaError, typed, unreadable
 from batchemo.media import tiff
 from batchemo.media.container import check_size
 from batchemo.media.foreign import HEAD_BYTES, by_content, by_extension
-from batchemo.media.pillow import as_rgb, eight_bits, lenient, on_white, opened, orientation_of, upright
-from batchemo.media.source import Found
+from batchemo.media.pillow import as_rgb, eight_bits, exif_orientation, on_white, open_picture, tolerant_reading, upright
+from batchemo.media.source import ReadReport
 from batchemo.media.stderr import logged_stderr
 from batchemo.records import Frame
 
@@ -62,12 +62,12 @@ class PictureSource:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.decoder = "pillow"
-        self.found = Found()
+        self.found = ReadReport()
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:  # noqa: ARG002 (one frame)
         read = _read(self._path)
         self.decoder = read.decoder
-        self.found = Found(decoded=1, height=read.pixels.shape[0], width=read.pixels.shape[1], note=read.note, starts_s=0.0)
+        self.found = ReadReport(decoded=1, height=read.pixels.shape[0], width=read.pixels.shape[1], note=read.note, starts_s=0.0)
         if start_index == 0:
             yield Frame(0, 0.0, read.pixels)
 
@@ -106,7 +106,7 @@ def _decode(path: Path, content: bytes) -> _Decoded:
     if foreign is not None:
         raise foreign.error(path)
     try:
-        with opened(content) as picture:
+        with open_picture(content) as picture:
             width, height = picture.size
             if width <= 0 or height <= 0:
                 raise MediaError("damaged", f"{path} is {width} x {height} pixels: nothing to see")
@@ -126,13 +126,13 @@ def _decode_opened(path: Path, content: bytes, picture: Image.Image) -> _Decoded
     quick = _QUICK.get((picture.format or "", picture.mode))
     decoded = quick(content) if quick is not None else None
     if decoded is not None:
-        return dataclasses.replace(decoded, pixels=upright(decoded.pixels, orientation_of(picture)))
+        return dataclasses.replace(decoded, pixels=upright(decoded.pixels, exif_orientation(picture)))
     try:
         with logged_stderr(path) if picture.format == "TIFF" else contextlib.nullcontext():
             picture.load()
     except Exception as error:
         return _as_far_as_it_goes(path, content, error)
-    pixels = upright(as_rgb(picture), orientation_of(picture))
+    pixels = upright(as_rgb(picture), exif_orientation(picture))
     return _Decoded(pixels, "pillow", _note_on_pages(path, content))
 
 
@@ -200,11 +200,11 @@ _QUICK: dict[tuple[str, str], Callable[[bytes], _Decoded | None]] = {
 def _as_far_as_it_goes(path: Path, content: bytes, why: Exception) -> _Decoded:
     """What Pillow can read of a picture that is damaged or cut off. Raises MediaError where that is nothing."""
     try:
-        with lenient(), logged_stderr(path), opened(content) as picture:
+        with tolerant_reading(), logged_stderr(path), open_picture(content) as picture:
             picture.load()
             unread = _UNREAD_JPEG if picture.format in ("JPEG", "MPO") else 0
             decoded = _incomplete(as_rgb(picture), "pillow", str(why), unread=unread)
-            orientation = orientation_of(picture)
+            orientation = exif_orientation(picture)
     except MemoryError:
         raise
     except Exception as error:

@@ -72,7 +72,7 @@ _lenience = threading.Lock()
 
 
 @contextlib.contextmanager
-def opened(content: bytes) -> Iterator[Image.Image]:
+def open_picture(content: bytes) -> Iterator[Image.Image]:
     """The picture, not decoded yet, silently. Raises whatever Pillow's readers do, UnidentifiedImageError where none knows it."""
     with warnings.catch_warnings():
         # Of strange tags, and of sizes, which are checked against our own bound.
@@ -82,7 +82,7 @@ def opened(content: bytes) -> Iterator[Image.Image]:
 
 
 @contextlib.contextmanager
-def lenient() -> Iterator[None]:
+def tolerant_reading() -> Iterator[None]:
     """Within it Pillow gives what it can of pictures that are cut off or damaged, in this process, whoever asks."""
     with _lenience:
         before = ImageFile.LOAD_TRUNCATED_IMAGES
@@ -93,7 +93,7 @@ def lenient() -> Iterator[None]:
             ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def orientation_of(picture: Image.Image) -> int:
+def exif_orientation(picture: Image.Image) -> int:
     """1 to 8 of EXIF, wherever the format keeps it; 1 where it says nothing that makes sense. Of a TIFF to be asked once it is loaded, as
     Pillow turns those itself."""
     try:

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from batchemo.media.headers import NO_CROP, Crop
 from batchemo.media.tone_mapping import HIGH_DYNAMIC_RANGE, to_sdr
-from batchemo.planes import Colours, Planes
 from batchemo.records import Picture
+from batchemo.yuv import Colours, Planes
 
 Stream = TypeVar("Stream", VideoStream, AudioStream)
 
@@ -137,7 +137,7 @@ def _vp9_is_shown(packet: Packet[VideoStream], first: int) -> bool:
     return rest[0] == "1" or rest[2] == "1"
 
 
-class Screen:
+class FramePresenter:
     """Where the frames of a video are presented: `size` (width, height) is that of its first frame, upright and in square pixels.
 
     Frames of another size, after a change inside the film, are letterboxed into it. `crop` is what the container cuts off stored frames.

@@ -21,18 +21,18 @@ from numpy.typing import NDArray
 from batchemo.errors import MediaError, typed
 from batchemo.media.container import (
     DIVIDED,
-    Count,
+    PacketCount,
     check_size,
     missing_frames,
-    open_screen,
+    open_presenter,
     open_video,
     read_several_edits,
     step_s,
 )
 from batchemo.media.edits import EditedPackets
 from batchemo.media.key_frames import packets_from
-from batchemo.media.presentation import Screen, is_shown
-from batchemo.media.source import Found, Sampler, pictures_in_passing
+from batchemo.media.presentation import FramePresenter, is_shown
+from batchemo.media.source import ReadReport, Sampler, pictures_in_passing
 from batchemo.records import Frame, Segment
 
 _FALLBACK_BASE = Fraction(1, 1_000_000)
@@ -65,7 +65,7 @@ class PyAVSource:
         self._path = path
         self._segment = segment or Segment()
         self._edited: EditedPackets | None = None
-        self.found = Found()
+        self.found = ReadReport()
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -83,11 +83,11 @@ class PyAVSource:
         with self._opened() as (container, stream):
             # FFmpeg's frame threads lose frames at a damaged end, and a run has one process a core already.
             stream.codec_context.thread_count = 1
-            screen = open_screen(self._path, container, stream, self._segment.size)
+            screen = open_presenter(self._path, container, stream, self._segment.size)
             sampler = Sampler(sample_fps, before_s=self._segment.before_s)
             yield from self._decode(container, stream, screen, sampler, start_index)
 
-    def count(self) -> Count:
+    def count(self) -> PacketCount:
         """The frames that the packets announce, without decoding any. Raises MediaError where the file cannot be opened."""
         with self._opened() as (container, stream):
             stamps = array("q")
@@ -100,7 +100,7 @@ class PyAVSource:
             base = stream.time_base or _FALLBACK_BASE
             times_s = np.sort(np.array(stamps, np.int64)) * base.numerator / base.denominator
             seen = len(stamps) + untimed + self._hidden
-            return Count(times_s, untimed, self._missing(container, stream, seen), self._moved)
+            return PacketCount(times_s, untimed, self._missing(container, stream, seen), self._moved)
 
     def pictures_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """The frames shown at exactly `times_s`, which increase, each with its time and as RGB uint8 H x W x 3; those far apart are sought
@@ -126,7 +126,7 @@ class PyAVSource:
     def _sought(self, times_s: Sequence[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         with open_video(self._path) as (container, stream), contextlib.suppress(StopIteration, av.error.FFmpegError):
             stream.codec_context.thread_count = 1
-            screen = open_screen(self._path, container, stream)
+            screen = open_presenter(self._path, container, stream)
             decoded = _decoded_from(container, stream, screen)
             frame = next(decoded)
             first, base = frame.pts, stream.time_base
@@ -144,7 +144,7 @@ class PyAVSource:
                     yield time_s, picture if isinstance(picture, np.ndarray) else picture.rgb()
 
     def _decode(
-        self, container: InputContainer, stream: VideoStream, screen: Screen, sampler: Sampler, start_index: int
+        self, container: InputContainer, stream: VideoStream, screen: FramePresenter, sampler: Sampler, start_index: int
     ) -> Iterator[Frame]:
         time_base = stream.time_base or _FALLBACK_BASE
         self.found.length_s = self._edited.lasts_s if self._edited else (container.duration or 0) / av.time_base
@@ -188,7 +188,7 @@ class PyAVSource:
             seen = self.found.decoded + self.found.undecodable + self._hidden
             self.found.missing = self._missing(container, stream, seen)
 
-    def _decoded(self, container: InputContainer, stream: VideoStream, screen: Screen, awaited: list[int]) -> Iterator[VideoFrame]:
+    def _decoded(self, container: InputContainer, stream: VideoStream, screen: FramePresenter, awaited: list[int]) -> Iterator[VideoFrame]:
         """Frames as the decoder gives them; the presentation times of their packets are put into `awaited` first."""
         beyond = 0
         for packet in self._packets(container, stream):
@@ -244,7 +244,7 @@ class PyAVSource:
                 self.found.trouble = error.strerror or str(error)
                 return
 
-    def _frames_of(self, packet: Packet[VideoStream], screen: Screen) -> list[VideoFrame]:
+    def _frames_of(self, packet: Packet[VideoStream], screen: FramePresenter) -> list[VideoFrame]:
         """Nobody holds them longer than needed: one frame more in memory makes decoding a tenth slower."""
         try:
             return [frame for frame in packet.decode() if self._edited is None or self._edited.shows(frame.pts)]
@@ -275,7 +275,7 @@ def _is_reordered(container: InputContainer, stream: VideoStream) -> bool:
     return container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
 
 
-def _decoded_from(container: InputContainer, stream: VideoStream, screen: Screen) -> Iterator[VideoFrame]:
+def _decoded_from(container: InputContainer, stream: VideoStream, screen: FramePresenter) -> Iterator[VideoFrame]:
     """Frames from where the container stands; those that cannot be decoded are left out."""
     for packet in container.demux(stream):
         with contextlib.suppress(av.error.FFmpegError):
@@ -285,7 +285,7 @@ def _decoded_from(container: InputContainer, stream: VideoStream, screen: Screen
 
 
 def _jump(
-    container: InputContainer, stream: VideoStream, screen: Screen, wanted: int, base: Fraction
+    container: InputContainer, stream: VideoStream, screen: FramePresenter, wanted: int, base: Fraction
 ) -> tuple[Iterator[VideoFrame], VideoFrame]:
     """Frames from one on that is not after `wanted`, and the first of them. Raises StopIteration where there is none."""
     start = stream.start_time or 0

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batchemo.media import foreign, frame_times, tiff
-from batchemo.media.foreign import HEAD_BYTES, Foreign
-from batchemo.records import Kind
+from batchemo.media.foreign import HEAD_BYTES, UnsupportedFormat
+from batchemo.records import MediaKind
 
 _IMAGE_EXTENSIONS = frozenset(
     ".avif .bmp .dib .gif .heic .heif .hif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
@@ -52,7 +52,7 @@ _MOV_ATOMS = frozenset((b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
 _BITMAP_HEADER_SIZES = (12, 16, 40, 52, 56, 64, 108, 124)
 
 
-def kind_of(path: Path, *, is_input: bool) -> Kind | Foreign | None:
+def kind_of(path: Path, *, is_input: bool) -> MediaKind | UnsupportedFormat | None:
     """What a run takes `path` for: by its content, then by its extension; an INPUT (`is_input`) is a medium whatever it is, and fails as
     one."""
     if not is_input and path.suffix.lower() in _AUDIO_EXTENSIONS:
@@ -63,7 +63,7 @@ def kind_of(path: Path, *, is_input: bool) -> Kind | Foreign | None:
     return kind
 
 
-def sniff(path: Path) -> Kind | None:
+def sniff(path: Path) -> MediaKind | None:
     """What the content of `path` is, whatever its extension says; None for anything unknown, unreadable or not a file, and for pictures
     that are not read here.
 
@@ -74,7 +74,7 @@ def sniff(path: Path) -> Kind | None:
     return kind if isinstance(kind, str) else None
 
 
-def _look(path: Path) -> Kind | Foreign | None:
+def _look(path: Path) -> MediaKind | UnsupportedFormat | None:
     try:
         if not path.is_file():
             return None
@@ -85,14 +85,14 @@ def _look(path: Path) -> Kind | Foreign | None:
         return None
 
 
-def _extension_kind(path: Path) -> Kind | Foreign | None:
+def _extension_kind(path: Path) -> MediaKind | UnsupportedFormat | None:
     extension = path.suffix.lower()
     if extension in _IMAGE_EXTENSIONS:
         return "image"
     return "video" if extension in _VIDEO_EXTENSIONS else foreign.by_extension(path)
 
 
-def _content_kind(file: BinaryIO, head: bytes) -> Kind | None:
+def _content_kind(file: BinaryIO, head: bytes) -> MediaKind | None:
     if head.startswith((b"GIF87a", b"GIF89a")):
         return "video" if _has_second_picture(file) else "image"
     if head.startswith(_IMAGE_SIGNATURES) or _riff_form(head) == b"WEBP" or _is_bitmap(head):
@@ -106,7 +106,7 @@ def _content_kind(file: BinaryIO, head: bytes) -> Kind | None:
     return None
 
 
-def _brand_kind(file: BinaryIO, head: bytes) -> Kind | None:
+def _brand_kind(file: BinaryIO, head: bytes) -> MediaKind | None:
     brand = head[8:12]
     if brand in _IMAGE_BRANDS:
         return "video" if _moves(file, head) else "image"

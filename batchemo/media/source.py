@@ -15,7 +15,7 @@ from batchemo.records import Frame
 
 
 @dataclasses.dataclass(slots=True)
-class Found:
+class ReadReport:
     """What a decoder has found in a medium so far; complete when its frames are exhausted.
 
     `undecodable` frames have a packet but cannot be decoded, or have the time of another frame and cannot be shown; `missing`
@@ -46,7 +46,7 @@ class FrameSource(Protocol):
         ...
 
     @property
-    def found(self) -> Found:
+    def found(self) -> ReadReport:
         """What has been found so far."""
         ...
 

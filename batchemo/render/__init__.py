@@ -1,1 +1,1 @@
-"""What people look at: annotated copies, thumbnails, and how faces are hidden in them."""
+"""Annotated copies: overlays, blur, video encoding, thumbnails."""

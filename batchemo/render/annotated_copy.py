@@ -12,18 +12,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchemo.media.decode import Decoder, open_source, segments_of
-from batchemo.planes import Planes
-from batchemo.records import Frame, Marks, Medium, Segment
+from batchemo.options import Style
+from batchemo.records import Frame, Medium, OverlayData, Segment
 from batchemo.render.blur_check import BlurCheck
 from batchemo.render.encoders import encoder_of
 from batchemo.render.layout import KEEP_SECONDS, Layout
-from batchemo.render.overlay import Brush, draw
-from batchemo.render.overlay_data import Marking
-from batchemo.render.timeline_strip import Strip, read_courses
-from batchemo.render.timestamps import read_clock
+from batchemo.render.overlay import OverlayPainter, draw_overlay
+from batchemo.render.overlay_data import OverlayReader
+from batchemo.render.timeline_strip import TimelineStrip, read_track_timelines
+from batchemo.render.timestamps import read_output_clock
 from batchemo.render.video_writer import VideoWriter, write_picture
-from batchemo.stopwatch import Stopwatch
-from batchemo.style import Style
+from batchemo.timing import Stopwatch
+from batchemo.yuv import Planes
 
 _MOST_BINS = 600
 _BIN_SECONDS = 0.25
@@ -58,7 +58,7 @@ def annotate(
     if first is None:
         return ()
     start_s = segment.before_s or 0.0 if segment is not None else 0.0
-    marking = Marking(faces, labels, uncertain_below=uncertain_below, hides=style.blur_faces, start_s=start_s)
+    marking = OverlayReader(faces, labels, uncertain_below=uncertain_below, hides=style.blur_faces, start_s=start_s)
     layout = Layout(labels, width=source.found.width, height=source.found.height)
     _look_back(marking, layout, first.time_s)
     marked = _marked(itertools.chain([first], frames), marking, index_offset, beat, watch)
@@ -73,20 +73,20 @@ def annotate(
         with watch.stage("draw"):
             size = source.found.width, source.found.height
             strip = _strip(medium, faces, size, labels, sample_fps, uncertain_below) if style.timeline else None
-            artist = _Artist(Brush(labels, layout, blur_style=style.blur_style), strip)
+            artist = _Artist(OverlayPainter(labels, layout, blur_style=style.blur_style), strip)
         _annotate_video(medium, path, marked, artist, style, watch, whole=segment is None)
     return tuple(check.left) if check is not None else ()
 
 
-def _look_back(marking: Marking, layout: Layout, time_s: float) -> None:
+def _look_back(marking: OverlayReader, layout: Layout, time_s: float) -> None:
     """Places what whoever drew the frames just before `time_s` has placed."""
     for index, shown_s in marking.before(time_s, since_s=time_s // KEEP_SECONDS * KEEP_SECONDS):
         layout.place(marking.of(index, shown_s), time_s=shown_s)
 
 
 def _marked(
-    frames: Iterator[Frame], marking: Marking, index_offset: int, beat: Callable[[], None], watch: Stopwatch
-) -> Iterator[tuple[Frame, Marks]]:
+    frames: Iterator[Frame], marking: OverlayReader, index_offset: int, beat: Callable[[], None], watch: Stopwatch
+) -> Iterator[tuple[Frame, OverlayData]]:
     """Each frame with what is drawn onto it."""
     for frame in frames:
         with watch.stage("draw"):
@@ -95,22 +95,24 @@ def _marked(
         beat()
 
 
-def _stretches(marked: Iterator[tuple[Frame, Marks]], medium: Medium, decoder: Decoder) -> Iterator[Iterator[tuple[Frame, Marks]]]:
+def _stretches(
+    marked: Iterator[tuple[Frame, OverlayData]], medium: Medium, decoder: Decoder
+) -> Iterator[Iterator[tuple[Frame, OverlayData]]]:
     """The frames of each segment of a whole medium: what is blurred must not depend on who draws it."""
     ends_s = [segment.before_s for segment in segments_of(medium, decoder=decoder) if segment.before_s is not None]
     for _, stretch in itertools.groupby(marked, key=lambda each: bisect.bisect_left(ends_s, each[0].time_s)):
         yield stretch
 
 
-def _annotate_picture(frame: Frame, marks: Marks, path: Path, labels: Sequence[str], style: Style, watch: Stopwatch) -> None:
+def _annotate_picture(frame: Frame, marks: OverlayData, path: Path, labels: Sequence[str], style: Style, watch: Stopwatch) -> None:
     with watch.stage("draw"):
-        drawn = draw(frame.pixels, marks, labels=labels, blur_style=style.blur_style)
+        drawn = draw_overlay(frame.pixels, marks, labels=labels, blur_style=style.blur_style)
     with watch.stage("encode"):
         write_picture(path, drawn)
 
 
 def _annotate_video(
-    medium: Medium, path: Path, marked: Iterator[tuple[Frame, Marks]], artist: _Artist, style: Style, watch: Stopwatch, *, whole: bool
+    medium: Medium, path: Path, marked: Iterator[tuple[Frame, OverlayData]], artist: _Artist, style: Style, watch: Stopwatch, *, whole: bool
 ) -> None:
     with contextlib.ExitStack() as stack:
         video: VideoWriter | None = None
@@ -126,11 +128,11 @@ def _annotate_video(
 class _Artist:
     """Draws frames of one size."""
 
-    def __init__(self, brush: Brush, strip: Strip | None) -> None:
+    def __init__(self, brush: OverlayPainter, strip: TimelineStrip | None) -> None:
         self._brush = brush
         self._strip = strip
 
-    def draw(self, planes: Planes, marks: Marks, time_s: float) -> Planes:
+    def draw(self, planes: Planes, marks: OverlayData, time_s: float) -> Planes:
         """A copy with what is known of the frame, and the strip below it."""
         drawn = planes.copy(rows=0 if self._strip is None else self._strip.height)
         self._brush.draw(drawn, marks, time_s=time_s)
@@ -147,12 +149,12 @@ def _writer(medium: Medium, path: Path, drawn: Planes, style: Style, *, whole: b
 
 def _strip(
     medium: Medium, faces: Path, size: tuple[int, int], labels: Sequence[str], sample_fps: float | None, uncertain_below: float
-) -> Strip:
-    end_s = read_clock(medium.path).length_s or _last_s(faces)
+) -> TimelineStrip:
+    end_s = read_output_clock(medium.path).length_s or _last_s(faces)
     step_s = max(_BIN_SECONDS, 1.5 / sample_fps if sample_fps else 0.0)
-    courses = read_courses(faces, labels, bins=min(_MOST_BINS, max(1, int(end_s / step_s))), end_s=end_s)
+    courses = read_track_timelines(faces, labels, bins=min(_MOST_BINS, max(1, int(end_s / step_s))), end_s=end_s)
     width, height = size
-    return Strip(courses, labels, width=width, height=height, end_s=end_s, uncertain_below=uncertain_below)
+    return TimelineStrip(courses, labels, width=width, height=height, end_s=end_s, uncertain_below=uncertain_below)
 
 
 def _last_s(faces: Path) -> float:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from batchemo.style import BlurStyle
+from batchemo.options import BlurStyle
 
 MARGIN = 0.35
 """Of a box's sides that is hidden more on each side: hair, ears and chin tell people apart, too."""

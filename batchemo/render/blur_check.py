@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from batchemo.detect import Detector
 from batchemo.devices import choose_device
+from batchemo.faces.detector import MtcnnDetector
 from batchemo.media.resize import halved
-from batchemo.records import Faces, Frame, Marks
+from batchemo.options import BlurStyle
+from batchemo.records import Faces, Frame, OverlayData
 from batchemo.render.blur import blur, blurred_area
-from batchemo.style import BlurStyle
 
-MIN_FACE_PX = 20
+CHECK_MIN_FACE_PX = 20
 """Smallest face that is searched for: MTCNN is not trained on smaller ones."""
 
 PADDING = 0.25
@@ -58,7 +58,7 @@ class _Seen(NamedTuple):
 
     frame: Frame
     shape: tuple[int, ...]
-    marks: Marks
+    marks: OverlayData
     more: NDArray[np.float32]
     left: NDArray[np.float32]
 
@@ -77,7 +77,7 @@ class BlurCheck:
         self._detector = _detector(device)
         self.left: list[float] = []
 
-    def complete(self, marked: Iterator[tuple[Frame, Marks]]) -> Iterator[tuple[Frame, Marks]]:
+    def complete(self, marked: Iterator[tuple[Frame, OverlayData]]) -> Iterator[tuple[Frame, OverlayData]]:
         """The same frames in the same order, their marks with all that is to be hidden; reads `_HELD_FRAMES` ahead."""
         waiting: deque[_Seen] = deque()
         before: deque[tuple[float, NDArray[np.float32]]] = deque(maxlen=_HELD_FRAMES)
@@ -88,7 +88,7 @@ class BlurCheck:
         while waiting:
             yield self._settle(waiting, before)
 
-    def _settle(self, waiting: deque[_Seen], before: deque[tuple[float, NDArray[np.float32]]]) -> tuple[Frame, Marks]:
+    def _settle(self, waiting: deque[_Seen], before: deque[tuple[float, NDArray[np.float32]]]) -> tuple[Frame, OverlayData]:
         """The first of the `waiting`, by what was found in those around it."""
         now_s = waiting[0].frame.time_s
         around = [*before, *((each.frame.time_s, each.more) for each in waiting)]
@@ -101,7 +101,7 @@ class BlurCheck:
             self.left += [now_s for box in seen.left if _share(area, box) < _COVERED]
         return seen.frame, dataclasses.replace(seen.marks, hidden=hidden)
 
-    def _search(self, frame: Frame, marks: Marks) -> _Seen:
+    def _search(self, frame: Frame, marks: OverlayData) -> _Seen:
         pixels = frame.pixels.copy()
         hidden = marks.hidden
         left = more = np.empty((0, 4), np.float32)
@@ -130,11 +130,11 @@ class BlurCheck:
 
 
 @functools.cache
-def _detector(device: str) -> Detector:
-    return Detector(min_face_px=MIN_FACE_PX, kind="exact", device=choose_device(device))
+def _detector(device: str) -> MtcnnDetector:
+    return MtcnnDetector(min_face_px=CHECK_MIN_FACE_PX, kind="exact", device=choose_device(device))
 
 
-def _detect(detector: Detector, pixels: NDArray[np.uint8], alive: Callable[[], None]) -> Faces:
+def _detect(detector: MtcnnDetector, pixels: NDArray[np.uint8], alive: Callable[[], None]) -> Faces:
     """The faces of a picture of any size, in memory that hardly grows with it. Mirrored at its edges, half a face is nearly a whole one."""
     height, width = pixels.shape[:2]
     if height * width <= _WHOLE_PIXELS:

@@ -13,7 +13,7 @@ import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
-from batchemo.style import Codec, Quality
+from batchemo.options import Codec, Quality
 
 NAMES: Mapping[Codec, str] = {"h264": "H.264", "hevc": "H.265", "av1": "AV1", "vp9": "VP9"}
 

@@ -9,22 +9,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from batchemo.options import BlurStyle
 from batchemo.palette import PANEL, QUIET, TROUGH, WHITE, Colour, colours, ink_on
-from batchemo.planes import Planes
-from batchemo.records import Marks
+from batchemo.records import OverlayData
 from batchemo.render.blur import blur, blurred_area
-from batchemo.render.layout import BAR_EMS, Area, Layout, Mark, Sizes, chart_shape, chip_pad
-from batchemo.render.text import blend, lettering
-from batchemo.style import BlurStyle
+from batchemo.render.layout import BAR_EMS, Layout, PixelBox, PlacedFace, Sizes, chart_shape, chip_pad
+from batchemo.render.text import blend, render_text
+from batchemo.yuv import Planes
 
 _PANEL_OPACITY = 0.76
 _DASHES = 5
 """Along each side of the box of a face whose reading is uncertain."""
 
 
-def draw(
+def draw_overlay(
     pixels: NDArray[np.uint8],
-    faces: Marks,
+    faces: OverlayData,
     *,
     labels: Sequence[str],
     layout: Layout | None = None,
@@ -50,7 +50,7 @@ def draw(
     return canvas
 
 
-class Brush:
+class OverlayPainter:
     """Draws the same onto the planes of a video's frames, which share a `layout`; only what is drawn on is turned into colours and back."""
 
     def __init__(self, labels: Sequence[str], layout: Layout, *, blur_style: BlurStyle = "pixels") -> None:
@@ -60,8 +60,8 @@ class Brush:
         _, _, width, height = layout.picture
         self._canvas = np.empty((height + height % 2, width + width % 2, 3), np.uint8)
 
-    def draw(self, planes: Planes, faces: Marks, *, time_s: float) -> None:
-        """Onto `planes`, which may be larger than the layout's picture at the right and below. Raises ValueError as `draw` does."""
+    def draw(self, planes: Planes, faces: OverlayData, *, time_s: float) -> None:
+        """Onto `planes`, which may be larger than the layout's picture at the right and below. Raises ValueError as `draw_overlay` does."""
         marks = _place(faces, self._labels, self._layout, time_s)
         areas = [_even(area) for area in _drawn_on(faces.hidden, marks, self._layout) if area.size]
         for area in areas:
@@ -75,37 +75,37 @@ class Brush:
             planes.put(_part(self._canvas, area), area.left, area.top)
 
 
-def _place(faces: Marks, labels: Sequence[str], layout: Layout, time_s: float) -> list[Mark]:
+def _place(faces: OverlayData, labels: Sequence[str], layout: Layout, time_s: float) -> list[PlacedFace]:
     if len(faces) and faces.probabilities.shape[1] != len(labels):
         raise ValueError(f"{len(labels)} labels for {faces.probabilities.shape[1]} probabilities")
     return layout.place(faces, time_s=time_s)
 
 
-def _drawn_on(hidden: NDArray[np.float32], marks: Sequence[Mark], layout: Layout) -> Iterator[Area]:
+def _drawn_on(hidden: NDArray[np.float32], marks: Sequence[PlacedFace], layout: Layout) -> Iterator[PixelBox]:
     """Where anything is changed."""
     _, _, width, height = layout.picture
     for box in hidden:
-        yield Area(*blurred_area(box, width=width, height=height))
+        yield PixelBox(*blurred_area(box, width=width, height=height))
     line = layout.sizes.frame
     for mark in marks:
         left, top, right, bottom = mark.box
-        yield Area(left, top, right, min(bottom, top + line))
-        yield Area(left, max(top, bottom - line), right, bottom)
-        yield Area(left, top, min(right, left + line), bottom)
-        yield Area(max(left, right - line), top, right, bottom)
+        yield PixelBox(left, top, right, min(bottom, top + line))
+        yield PixelBox(left, max(top, bottom - line), right, bottom)
+        yield PixelBox(left, top, min(right, left + line), bottom)
+        yield PixelBox(max(left, right - line), top, right, bottom)
         yield from (area for area in (mark.chart, mark.chip) if area is not None)
 
 
-def _even(area: Area) -> Area:
+def _even(area: PixelBox) -> PixelBox:
     """The smallest around it whose corners are even."""
-    return Area(area.left // 2 * 2, area.top // 2 * 2, -(-area.right // 2) * 2, -(-area.bottom // 2) * 2)
+    return PixelBox(area.left // 2 * 2, area.top // 2 * 2, -(-area.right // 2) * 2, -(-area.bottom // 2) * 2)
 
 
-def _part(canvas: NDArray[np.uint8], area: Area) -> NDArray[np.uint8]:
+def _part(canvas: NDArray[np.uint8], area: PixelBox) -> NDArray[np.uint8]:
     return canvas[area.top : area.bottom, area.left : area.right]
 
 
-def _paint(canvas: NDArray[np.uint8], marks: Sequence[Mark], palette: Sequence[Colour], layout: Layout) -> None:
+def _paint(canvas: NDArray[np.uint8], marks: Sequence[PlacedFace], palette: Sequence[Colour], layout: Layout) -> None:
     for mark in marks:
         _draw_box(canvas, mark, palette[mark.best], layout.sizes)
     for mark in marks:
@@ -116,9 +116,9 @@ def _paint(canvas: NDArray[np.uint8], marks: Sequence[Mark], palette: Sequence[C
             _draw_chip(canvas, mark.chip, mark, palette[mark.best], layout.sizes)
 
 
-def _draw_box(canvas: NDArray[np.uint8], mark: Mark, colour: Colour, sizes: Sizes) -> None:
+def _draw_box(canvas: NDArray[np.uint8], mark: PlacedFace, colour: Colour, sizes: Sizes) -> None:
     _frame(canvas, mark.box, sizes.frame, PANEL)
-    inner = Area(mark.box.left + sizes.edge, mark.box.top + sizes.edge, mark.box.right - sizes.edge, mark.box.bottom - sizes.edge)
+    inner = PixelBox(mark.box.left + sizes.edge, mark.box.top + sizes.edge, mark.box.right - sizes.edge, mark.box.bottom - sizes.edge)
     inner = inner if inner.size else mark.box
     if mark.uncertain:
         _dashes(canvas, inner, sizes.line, colour)
@@ -126,13 +126,13 @@ def _draw_box(canvas: NDArray[np.uint8], mark: Mark, colour: Colour, sizes: Size
         _frame(canvas, inner, sizes.line, colour)
 
 
-def _frame(canvas: NDArray[np.uint8], area: Area, line: int, colour: Colour) -> None:
+def _frame(canvas: NDArray[np.uint8], area: PixelBox, line: int, colour: Colour) -> None:
     region = _part(canvas, area)
     region[:line] = region[-line:] = colour
     region[:, :line] = region[:, -line:] = colour
 
 
-def _dashes(canvas: NDArray[np.uint8], area: Area, line: int, colour: Colour) -> None:
+def _dashes(canvas: NDArray[np.uint8], area: PixelBox, line: int, colour: Colour) -> None:
     """A frame of `_DASHES` pieces a side, which begin and end at its corners."""
     region = _part(canvas, area)
     for sides in (region, region.swapaxes(0, 1)):
@@ -141,7 +141,7 @@ def _dashes(canvas: NDArray[np.uint8], area: Area, line: int, colour: Colour) ->
             sides[:line, start:end] = sides[-line:, start:end] = colour
 
 
-def _draw_chip(canvas: NDArray[np.uint8], chip: Area, mark: Mark, colour: Colour, sizes: Sizes) -> None:
+def _draw_chip(canvas: NDArray[np.uint8], chip: PixelBox, mark: PlacedFace, colour: Colour, sizes: Sizes) -> None:
     region = _part(canvas, chip)
     pad = chip_pad(mark.chip_size)
     if mark.uncertain:
@@ -160,7 +160,7 @@ def _draw_chip(canvas: NDArray[np.uint8], chip: Area, mark: Mark, colour: Colour
 @functools.lru_cache(maxsize=1024)
 def _on_ground(word: str, size: int, ground: Colour, ink: Colour) -> NDArray[np.uint8]:
     """A word on one colour, ready to be laid down: names change less often than frames."""
-    mask = lettering(word, size)
+    mask = render_text(word, size)
     patch = np.empty((*mask.shape, 3), np.uint8)
     patch[:] = ground
     blend(patch, mask, 0, 0, ink)
@@ -169,7 +169,7 @@ def _on_ground(word: str, size: int, ground: Colour, ink: Colour) -> NDArray[np.
 
 
 def _draw_chart(
-    canvas: NDArray[np.uint8], chart: Area, mark: Mark, palette: Sequence[Colour], names: tuple[str, ...], sizes: Sizes
+    canvas: NDArray[np.uint8], chart: PixelBox, mark: PlacedFace, palette: Sequence[Colour], names: tuple[str, ...], sizes: Sizes
 ) -> None:
     best = mark.best
     keep, add = _backdrop(names, best, sizes)
@@ -183,7 +183,7 @@ def _draw_chart(
         _draw_bar(region, trough, min(max(probability, 0.0), 1.0), palette[index])
 
 
-def _draw_bar(region: NDArray[np.uint8], trough: Area, share: float, colour: Colour) -> None:
+def _draw_bar(region: NDArray[np.uint8], trough: PixelBox, share: float, colour: Colour) -> None:
     """Its end covers a pixel in part, so that a running chart glides rather than jumps."""
     length = share * (trough.right - trough.left)
     end = trough.left + int(length)
@@ -204,7 +204,7 @@ def _backdrop(names: tuple[str, ...], best: int, sizes: Sizes) -> tuple[NDArray[
         trough = _trough(names, index, sizes)
         colour[trough.top : trough.bottom, trough.left : trough.right] = TROUGH
         left, top = _text_place(names, index, sizes)
-        text = lettering(name, sizes.chart_text)[: height - top, :, None] / 255
+        text = render_text(name, sizes.chart_text)[: height - top, :, None] / 255
         here = slice(top, top + text.shape[0]), slice(left, left + text.shape[1])
         colour[here] += (np.array(WHITE if index == best else QUIET) - colour[here]) * text
         opacity[here] += (1 - opacity[here]) * text
@@ -217,15 +217,15 @@ def _backdrop(names: tuple[str, ...], best: int, sizes: Sizes) -> tuple[NDArray[
 
 def _text_place(names: tuple[str, ...], index: int, sizes: Sizes) -> tuple[int, int]:
     pad, row = sizes.chart_pad, sizes.row
-    spare = row - lettering(names[index], sizes.chart_text).shape[0]
+    spare = row - render_text(names[index], sizes.chart_text).shape[0]
     return sizes.stripe + pad, max(0, pad + index * row + spare // 2)
 
 
 @functools.lru_cache(maxsize=256)
-def _trough(names: tuple[str, ...], index: int, sizes: Sizes) -> Area:
+def _trough(names: tuple[str, ...], index: int, sizes: Sizes) -> PixelBox:
     """Where the bar of a label lies within its chart."""
     pad, row = sizes.chart_pad, sizes.row
     width, _ = chart_shape(names, sizes)
     thickness = max(3, round(sizes.chart_text * 0.4))
     top = pad + index * row + (row - thickness) // 2
-    return Area(width - pad - round(sizes.chart_text * BAR_EMS), top, width - pad, top + thickness)
+    return PixelBox(width - pad - round(sizes.chart_text * BAR_EMS), top, width - pad, top + thickness)

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from batchemo.records import Marks
-from batchemo.smoothing import SMOOTH_SECONDS
-from batchemo.tables import BOX
+from batchemo.records import OverlayData
+from batchemo.results.episodes import SMOOTH_SECONDS
+from batchemo.results.schema import BOX
 
 REACH_SECONDS = 2.0
 """How far around a frame the table is read."""
@@ -31,7 +31,7 @@ _INDEX, _TIME, _TRACK, _SIDES, _SHARES = 0, 1, 2, slice(3, 7), slice(7, None)
 """Columns of the rows in memory."""
 
 
-class Marking:
+class OverlayReader:
     """The marks of frames that come in their order, by the table `faces`; those of before `start_s` are not needed, but for a few seconds.
 
     Probabilities are averages over half a second, as `batchemo.smooth` makes them. `hides`: marks tell where faces are to be hidden.
@@ -45,7 +45,7 @@ class Marking:
         self._rows = np.empty((0, len(names)))
         self._ended = False
 
-    def of(self, index: int, time_s: float) -> Marks:
+    def of(self, index: int, time_s: float) -> OverlayData:
         """What is drawn onto the frame with that index and time."""
         self._read_around(time_s)
         first, last = np.searchsorted(self._rows[:, _INDEX], [index, index + 1]).tolist()
@@ -58,7 +58,7 @@ class Marking:
             boxes[at] = _mean_box(row[_SIDES], nearer[nearer[:, _TRACK] == row[_TRACK], _SIDES])
         uncertain = shares.max(axis=1, initial=0) < self._uncertain_below
         hidden = self._hidden(first, last, time_s) if self._hides else np.empty((0, 4), np.float32)
-        return Marks(boxes, own[:, _TRACK].astype(np.int32), shares, uncertain, hidden)
+        return OverlayData(boxes, own[:, _TRACK].astype(np.int32), shares, uncertain, hidden)
 
     def before(self, time_s: float, *, since_s: float) -> list[tuple[int, float]]:
         """Indices and times of the frames with faces that are shown from `since_s` until before `time_s`, at most `REACH_SECONDS`."""

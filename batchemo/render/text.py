@@ -14,13 +14,13 @@ from batchemo.palette import Colour
 _LONGEST_EMS = 8
 
 
-def readable(label: str) -> str:
+def readable_label(label: str) -> str:
     """Labels come with weights: line breaks, control characters and lone surrogates would upset layout or Pillow."""
     return "".join(character if character.isprintable() else "?" for character in label)
 
 
 @functools.lru_cache(maxsize=1024)
-def lettering(words: str, size: int) -> NDArray[np.uint8]:
+def render_text(words: str, size: int) -> NDArray[np.uint8]:
     """Coverage of `words` on one line, uint8 H x W, 255 is opaque, as high as the font's line of `size` px; cut with dots where wider than
     eight times that."""
     font = _font(size)

@@ -21,10 +21,10 @@ from batchemo.errors import MediaError
 from batchemo.media.decode import pictures_at
 from batchemo.media.resize import halved
 from batchemo.records import Faces, Medium
-from batchemo.tables import BATCH_ROWS, table_path, thumbnails_folder
+from batchemo.results.schema import BATCH_ROWS, table_path, thumbnails_folder
 
 SIDE_PX = 96
-MOST_TRACKS = 50
+MAX_THUMBNAILS = 50
 """A medium: the longest ones, so that a crowd filmed for hours costs no more than that many jumps in the file."""
 
 _MARGIN = 1.4
@@ -50,12 +50,12 @@ def write_thumbnails(medium: Medium, results: Path, *, beat: Callable[[], None] 
     return _write(medium, results, ((view.track_id, _cut(pixels, view.box)) for view, pixels in _seen(medium, views)), beat)
 
 
-def cut_portraits(pixels: NDArray[np.uint8], faces: Faces) -> list[NDArray[np.uint8]]:
+def crop_thumbnails(pixels: NDArray[np.uint8], faces: Faces) -> list[NDArray[np.uint8]]:
     """Thumbnails of the faces of a picture (RGB H x W x 3), as many as are shown of a medium, each `SIDE_PX` x `SIDE_PX` x 3."""
-    return [_cut(pixels, box) for box in faces.boxes[:MOST_TRACKS].tolist()]
+    return [_cut(pixels, box) for box in faces.boxes[:MAX_THUMBNAILS].tolist()]
 
 
-def write_portraits(medium: Medium, results: Path, portraits: Sequence[NDArray[np.uint8]], *, beat: Callable[[], None]) -> int:
+def write_picture_thumbnails(medium: Medium, results: Path, portraits: Sequence[NDArray[np.uint8]], *, beat: Callable[[], None]) -> int:
     """As `write_thumbnails`, of a picture that need not be read again: each of its faces is a track of its own, in their order."""
     return _write(medium, results, enumerate(portraits, start=1), beat)
 
@@ -79,7 +79,7 @@ def _write(medium: Medium, results: Path, thumbnails: Iterable[tuple[int, NDArra
 def _best_views(results: Path, output: str) -> list[_View]:
     """In the order of their times."""
     tracks = pq.ParquetFile(table_path(results, "tracks", output)).read(columns=["track_id", "n_frames", "best_frame_index"])
-    tracks = tracks.sort_by([("n_frames", "descending")]).slice(0, MOST_TRACKS)
+    tracks = tracks.sort_by([("n_frames", "descending")]).slice(0, MAX_THUMBNAILS)
     best = dict(zip(tracks["track_id"].to_pylist(), tracks["best_frame_index"].to_pylist(), strict=True))
     wanted = tracks["best_frame_index"].combine_chunks()
     views = []

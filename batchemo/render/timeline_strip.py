@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchemo.palette import PANEL, QUIET, TROUGH, WHITE, Colour, colours
-from batchemo.render.layout import Area, Sizes
-from batchemo.render.text import blend, lettering, readable
+from batchemo.render.layout import PixelBox, Sizes
+from batchemo.render.text import blend, readable_label, render_text
 
-MOST_TRACKS = 5
+MAX_STRIP_TRACKS = 5
 """Those that are seen longest: more rows would take the room from the picture."""
 
 _PALE = 0.55
@@ -24,25 +24,25 @@ _PALE = 0.55
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Course:
+class TrackTimeline:
     """The emotions of one track over time: float64 bins x classes, mean probabilities; NaN where it was not seen."""
 
     track_id: int
     shares: NDArray[np.float64]
 
 
-class Strip:
+class TimelineStrip:
     """Stands below frames of `width` x `height` px, whose times go from 0 to `end_s`."""
 
     def __init__(
-        self, courses: Sequence[Course], labels: Sequence[str], *, width: int, height: int, end_s: float, uncertain_below: float
+        self, courses: Sequence[TrackTimeline], labels: Sequence[str], *, width: int, height: int, end_s: float, uncertain_below: float
     ) -> None:
         self._end_s = end_s
-        sizes = Sizes.of(Area(0, 0, width, height)).smaller
+        sizes = Sizes.of(PixelBox(0, 0, width, height)).smaller
         self._line = sizes.line
         names = [f"#{course.track_id}" for course in courses]
         row, pad = sizes.row, sizes.chart_pad
-        left = 2 * pad + max((lettering(name, sizes.chart_text).shape[1] for name in names), default=0)
+        left = 2 * pad + max((render_text(name, sizes.chart_text).shape[1] for name in names), default=0)
         self._left, self._right = left, max(left + 1, width - pad)
         rows = max(1, len(courses)) * row
         legend = _legend(_entries(courses, labels, uncertain_below), width=max(0, width - 2 * pad), sizes=sizes)
@@ -52,7 +52,7 @@ class Strip:
         self._top, self._bottom = pad, pad + rows
         for number, (name, course) in enumerate(zip(names, courses, strict=True)):
             top = pad + number * row
-            text = lettering(name, sizes.chart_text)
+            text = render_text(name, sizes.chart_text)
             blend(self._picture, text, pad, top + (row - text.shape[0]) // 2, QUIET)
             bar = _bar(course.shares, colours(labels), self._right - left, uncertain_below)
             room = self._picture[top + 1 : top + row - 1, left : self._right]
@@ -75,7 +75,7 @@ class Strip:
         return picture
 
 
-def read_courses(faces: Path, labels: Sequence[str], *, bins: int, end_s: float) -> list[Course]:
+def read_track_timelines(faces: Path, labels: Sequence[str], *, bins: int, end_s: float) -> list[TrackTimeline]:
     """The courses of the tracks that are seen longest, in the order of their numbers, out of a table of faces, a row group at a time."""
     file = pq.ParquetFile(faces)
     counts: dict[int, int] = {}
@@ -83,7 +83,7 @@ def read_courses(faces: Path, labels: Sequence[str], *, bins: int, end_s: float)
         ids = file.read_row_group(group, columns=["track_id"])["track_id"]
         for found in pc.value_counts(ids).to_pylist():
             counts[found["values"]] = counts.get(found["values"], 0) + found["counts"]
-    longest = sorted(sorted(counts, key=lambda track: (-counts[track], track))[:MOST_TRACKS])
+    longest = sorted(sorted(counts, key=lambda track: (-counts[track], track))[:MAX_STRIP_TRACKS])
     sums = {track: np.zeros((bins, len(labels))) for track in longest}
     seen = {track: np.zeros(bins) for track in longest}
     for group in range(file.num_row_groups):
@@ -94,7 +94,7 @@ def read_courses(faces: Path, labels: Sequence[str], *, bins: int, end_s: float)
             np.add.at(sums[track], places, np.stack([own[f"p_{label}"].to_numpy() for label in labels], axis=1))
             np.add.at(seen[track], places, 1)
     with np.errstate(invalid="ignore"):
-        return [Course(track, sums[track] / seen[track][:, None]) for track in longest]
+        return [TrackTimeline(track, sums[track] / seen[track][:, None]) for track in longest]
 
 
 def _best(shares: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -111,10 +111,10 @@ def _bar(shares: NDArray[np.float64], palette: Sequence[Colour], width: int, unc
     return drawn.round().astype(np.uint8)[np.arange(width) * len(best) // width]
 
 
-def _entries(courses: Sequence[Course], labels: Sequence[str], uncertain_below: float) -> list[tuple[str, Colour]]:
+def _entries(courses: Sequence[TrackTimeline], labels: Sequence[str], uncertain_below: float) -> list[tuple[str, Colour]]:
     """What the legend has to name."""
     used = {int(best) for course in courses for best in _best(course.shares) if best >= 0}
-    entries = [(readable(labels[at]), colours(labels)[at]) for at in sorted(used)]
+    entries = [(readable_label(labels[at]), colours(labels)[at]) for at in sorted(used)]
     pale = any((course.shares[_best(course.shares) >= 0].max(axis=1) < uncertain_below).any() for course in courses)
     return [*entries, ("dark: uncertain", TROUGH)] if pale else entries
 
@@ -125,7 +125,7 @@ def _legend(entries: Sequence[tuple[str, Colour]], *, width: int, sizes: Sizes) 
     lines: list[list[NDArray[np.uint8]]] = [[]]
     room = width
     for name, colour in entries:
-        text = lettering(name, sizes.chart_text)
+        text = render_text(name, sizes.chart_text)
         entry = np.empty((side, side + text.shape[1] + 2 * pad, 3), np.uint8)
         entry[:] = PANEL
         square = round(0.7 * sizes.chart_text)

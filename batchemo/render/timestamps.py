@@ -32,7 +32,7 @@ _LONGEST_LAST_FRAME = Fraction(10)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Clock:
+class OutputClock:
     """How times become those of the output, whose 0 is `zero` on the source's clock: as for players, where sound or pictures begin.
 
     `first` and `end` are the first frame that can be shown and the end of the pictures in seconds of the output.
@@ -65,12 +65,12 @@ class Clock:
         return min(step, int(_LONGEST_LAST_FRAME / self.tick)) or max(1, round(1 / self.rate / self.tick))
 
 
-def read_clock(source: Path) -> Clock:
+def read_output_clock(source: Path) -> OutputClock:
     """That of a copy of `source`; one of round numbers, with a warning, where the file does not tell. Raises MediaError where it cannot be
     opened."""
     times = times_of(source)
     if times is not None:
-        return Clock(end=times.duration_s, rate=len(times.durations) / times.duration_s)
+        return OutputClock(end=times.duration_s, rate=len(times.durations) / times.duration_s)
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(MediaFile(source))
@@ -79,7 +79,7 @@ def read_clock(source: Path) -> Clock:
         return _clock_of(source, file)
 
 
-def _clock_of(source: Path, file: BinaryIO) -> Clock:
+def _clock_of(source: Path, file: BinaryIO) -> OutputClock:
     why = "no video stream"
     try:
         with av.open(file, "r", options=LOCAL_ONLY, metadata_errors="replace") as container:
@@ -89,16 +89,16 @@ def _clock_of(source: Path, file: BinaryIO) -> Clock:
     except av.FFmpegError as error:
         why = cause(error)
     _LOG.warning("%s: its clock cannot be read (%s); its first frame is taken to be at 0", source, why)
-    return Clock()
+    return OutputClock()
 
 
-def _clock(container: InputContainer, video: VideoStream) -> Clock:
+def _clock(container: InputContainer, video: VideoStream) -> OutputClock:
     base = video.time_base or _FALLBACK_TICK
     first = _first_frame_time(container, video)
     starts = [_start(stream) for stream in (video, choose_track(container.streams.audio)) if stream is not None]
     zero = min([first, *(start for start in starts if start is not None)])
     end = (_start(video) or 0) + video.duration * base - zero if video.duration else None
-    return Clock(_fine(base), zero, first - zero, end, video.average_rate or _FALLBACK_RATE)
+    return OutputClock(_fine(base), zero, first - zero, end, video.average_rate or _FALLBACK_RATE)
 
 
 def _first_frame_time(container: InputContainer, video: VideoStream) -> Fraction:

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from batchemo.atomic import publish, replacing, temporary_name
 from batchemo.errors import MediaError, cause
-from batchemo.planes import SRGB, Colours, Planes
 from batchemo.render.audio import Sound, open_sound
 from batchemo.render.encoders import APPLES_HEVC, Encoder, encoder_of
-from batchemo.render.timestamps import Clock, read_clock
+from batchemo.render.timestamps import OutputClock, read_output_clock
+from batchemo.yuv import SRGB, Colours, Planes
 
 _LOG = logging.getLogger("batchemo")
 
@@ -89,7 +89,7 @@ class VideoWriter:
         self._encoder = encoder or encoder_of("h264", quality="medium", hardware=False)
         self._threads = threads
         self._whole = whole
-        self._clock = Clock()
+        self._clock = OutputClock()
         self._files = contextlib.ExitStack()
         self._sound: Sound | None = None
         self._waiting: tuple[int, VideoFrame] | None = None
@@ -99,7 +99,7 @@ class VideoWriter:
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._clock = read_clock(self._source)
+            self._clock = read_output_clock(self._source)
             with _explained(self._path, self._size, self._encoder.name):
                 self._container, self._video = self._new_container()
                 heard = open_sound(self._source, self._files) if self._whole else None
@@ -199,7 +199,7 @@ def join_videos(stretches: Sequence[Path], path: Path, *, source: Path) -> None:
 
     Raises MediaError where MP4 cannot hold them, OSError where the disk refuses.
     """
-    clock = read_clock(source)
+    clock = read_output_clock(source)
     with replacing(path) as temporary, contextlib.ExitStack() as files, _explained(path, "its stretches", "MP4"):
         inputs = [files.enter_context(av.open(str(stretch.absolute()))) for stretch in stretches[:1]]
         output = av.open(str(temporary.absolute()), "w", format="mp4", container_options=_MP4)
@@ -223,7 +223,7 @@ def join_videos(stretches: Sequence[Path], path: Path, *, source: Path) -> None:
         output.close()
 
 
-def _packets(stretches: Sequence[Path], clock: Clock) -> Iterator[Packet[VideoStream]]:
+def _packets(stretches: Sequence[Path], clock: OutputClock) -> Iterator[Packet[VideoStream]]:
     """All packets, each with how long its frame is shown; one stretch of them is in memory."""
     waiting: list[Packet[VideoStream]] = []
     for stretch in stretches:

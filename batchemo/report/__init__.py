@@ -1,1 +1,1 @@
-"""The page of results, `report/index.html`: built from the tables alone, with neither torch nor a decoder."""
+"""The web page of results and its summary."""

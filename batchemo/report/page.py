@@ -41,7 +41,7 @@ def as_script(timeline: str) -> str:
     return f'batchemoTimeline("{timeline}");\n'
 
 
-def readable(name: str) -> str:
+def readable_name(name: str) -> str:
     """A name as people can read it on one line: what is not printable, such as line breaks and turns of direction, is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 

@@ -17,18 +17,17 @@ from filelock import FileLock
 
 from batchemo import __version__
 from batchemo.atomic import temporary_name, write_text
-from batchemo.blur_state import read_blur_state
 from batchemo.errors import no_results
 from batchemo.palette import as_hex, colours
 from batchemo.records import EMOTIONS
-from batchemo.report.entries import Entry, has_results, read_entries
+from batchemo.report.last_run import LastRun, read_last_run
 from batchemo.report.packing import pack, pack_timeline
-from batchemo.report.page import as_script, readable, render
-from batchemo.report.runs import LastRun, read_last_run
+from batchemo.report.page import as_script, readable_name, render
 from batchemo.report.timelines import Timeline, read_timeline
-from batchemo.rows import GAP_SECONDS
-from batchemo.smoothing import SMOOTH_SECONDS
-from batchemo.tables import thumbnails_folder
+from batchemo.results.blur_state import read_blur_state
+from batchemo.results.entries import MediumResults, has_results, read_medium_results
+from batchemo.results.episodes import GAP_SECONDS, SMOOTH_SECONDS
+from batchemo.results.schema import thumbnails_folder
 
 MOST_MEDIA = 100
 MOST_BYTES = 4_500_000
@@ -65,14 +64,14 @@ def write_site(results: Path, *, most_media: int = MOST_MEDIA, most_bytes: int =
     with FileLock(folder / ".lock"):
         if read_blur_state(results).faces:
             remove_thumbnails(results)
-        entries = read_entries(results)
+        entries = read_medium_results(results)
         inside = _fitting(results, entries, most_bytes) if len(entries) <= most_media else None
         if inside is not None:
             records = [_record(entry, _timeline(results, entry)) for entry in entries]
             shutil.rmtree(folder / _TIMELINES, ignore_errors=True)
         else:
             records = list(_written(results, entries))
-        title = readable(results.resolve().name)
+        title = readable_name(results.resolve().name)
         last = read_last_run(results, done=[entry.row.media for entry in entries if entry.row.status == "done"])
         index = pack(_index(title, entries, records, last))
         write_text(folder / "index.html", render(title=title, index=index, timelines=inside or ()))
@@ -93,7 +92,7 @@ def remove_site(results: Path) -> None:
     shutil.rmtree(results / "report" / _TIMELINES, ignore_errors=True)
 
 
-def _fitting(results: Path, entries: Sequence[Entry], most_bytes: int) -> list[str] | None:
+def _fitting(results: Path, entries: Sequence[MediumResults], most_bytes: int) -> list[str] | None:
     """The packed timelines of all media, as fine as fits; None where even the coarsest do not."""
     for step_s in STEPS_S:
         packed: list[str] = []
@@ -108,7 +107,7 @@ def _fitting(results: Path, entries: Sequence[Entry], most_bytes: int) -> list[s
     return None
 
 
-def _written(results: Path, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+def _written(results: Path, entries: Sequence[MediumResults]) -> Iterator[dict[str, Any]]:
     """Writes each timeline to its file, and yields what the index says of it. Files of media that are no longer there go."""
     folder = results / "report" / _TIMELINES
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,12 +125,12 @@ def _written(results: Path, entries: Sequence[Entry]) -> Iterator[dict[str, Any]
         path.unlink(missing_ok=True)
 
 
-def _file_name(entry: Entry) -> str:
+def _file_name(entry: MediumResults) -> str:
     """Short and safe whatever the medium is called."""
     return f"{hashlib.sha256(entry.row.media.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}.js"
 
 
-def _face(results: Path, entry: Entry, timeline: Timeline) -> str:
+def _face(results: Path, entry: MediumResults, timeline: Timeline) -> str:
     """Where the page finds the thumbnail of the longest track that has one, so that its list need not read whole timelines."""
     seen = next((track for track in timeline.tracks if track.thumbnail), None)
     if seen is None:
@@ -140,7 +139,7 @@ def _face(results: Path, entry: Entry, timeline: Timeline) -> str:
     return quote(os.fsencode(place))
 
 
-def _timeline(results: Path, entry: Entry) -> Timeline:
+def _timeline(results: Path, entry: MediumResults) -> Timeline:
     """Empty where the tables are not there or broken: the page shows the rest."""
     try:
         return read_timeline(results, entry.output, entry.labels) if entry.labels else Timeline((), ())
@@ -148,14 +147,14 @@ def _timeline(results: Path, entry: Entry) -> Timeline:
         return Timeline((), ())
 
 
-def _record(entry: Entry, timeline: Timeline) -> dict[str, Any]:
+def _record(entry: MediumResults, timeline: Timeline) -> dict[str, Any]:
     """What the index knows of a medium."""
     row = entry.row
     return {
-        "name": readable(row.media),
+        "name": readable_name(row.media),
         "kind": row.kind,
         "status": row.status,
-        "message": readable(row.message),
+        "message": readable_name(row.message),
         "copy": f"../{quote(os.fsencode(entry.annotated))}" if entry.annotated else "",
         "seconds": round(max([row.duration_s, *(float(track.times_s[-1]) for track in timeline.tracks)]), 3),
         "starts": round(row.starts_s or 0.0, 6),
@@ -173,7 +172,7 @@ def _record(entry: Entry, timeline: Timeline) -> dict[str, Any]:
     }
 
 
-def _index(title: str, entries: Sequence[Entry], records: list[dict[str, Any]], last: LastRun | None) -> dict[str, Any]:
+def _index(title: str, entries: Sequence[MediumResults], records: list[dict[str, Any]], last: LastRun | None) -> dict[str, Any]:
     labels = list(dict.fromkeys(label for entry in entries for label in entry.labels)) or list(EMOTIONS)
     for record in records:
         # The page's labels are those of all media together; most results have one set, and need not repeat it.
@@ -181,13 +180,13 @@ def _index(title: str, entries: Sequence[Entry], records: list[dict[str, Any]], 
     run = None
     if last:
         fields = dataclasses.asdict(last)
-        texts = {name: readable(value) for name, value in fields.items() if isinstance(value, str)}
-        run = fields | texts | {name: list(map(readable, value)) for name, value in fields.items() if isinstance(value, tuple)}
+        texts = {name: readable_name(value) for name, value in fields.items() if isinstance(value, str)}
+        run = fields | texts | {name: list(map(readable_name, value)) for name, value in fields.items() if isinstance(value, tuple)}
     return {
         "title": title,
         "built": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "version": __version__,
-        "labels": [readable(label) for label in labels],
+        "labels": [readable_name(label) for label in labels],
         "colours": [as_hex(colour) for colour in colours(labels)],
         "smooth": SMOOTH_SECONDS,
         "gap": GAP_SECONDS,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from batchemo.tables import Table, table_path, thumbnails_folder
+from batchemo.results.schema import Table, table_path, thumbnails_folder
 
 CONFIDENCE_STEPS = 10
 """Faces are counted by tenths of confidence, which is what the page's filter can be set to."""

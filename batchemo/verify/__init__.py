@@ -1,1 +1,1 @@
-"""Is every frame of every medium accounted for, and every file of a results folder whole?"""
+"""The audit of a results folder."""

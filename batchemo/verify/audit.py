@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 
 from batchemo.atomic import find_temporaries
 from batchemo.errors import LockedError, no_results
-from batchemo.inventory import ANNOTATED_SUFFIXES, Entry, outputs, read_entry, source_of
 from batchemo.lock import holder, is_held
 from batchemo.media.identity import identity_of, is_same_file
 from batchemo.media.output_names import decode_output_name
 from batchemo.records import MediaRow
-from batchemo.tables import PER_MEDIUM, table_path
-from batchemo.verify.tables import FrameRows, Problem, TableError, check_tables, read_frames
+from batchemo.results.catalog import ANNOTATED_SUFFIXES, CatalogEntry, outputs, read_catalog_entry, source_of
+from batchemo.results.schema import PER_MEDIUM, table_path
+from batchemo.verify.tables import FrameRows, Problem, TableError, check_tables, read_frame_rows
 
 if TYPE_CHECKING:
     from batchemo.verify.second_reading import Reader
@@ -63,7 +63,7 @@ def verify(results: Path, *, deep: bool = False, reader: Reader = "pyav") -> Ver
     rows = _media_rows(results, problems)
     seen = _Seen()
     for output in outputs(results, "frames", suffixes=(".parquet",)):
-        entry = read_entry(results, output)
+        entry = read_catalog_entry(results, output)
         if entry is None:
             seen.names.add(_name_of(output))
             file = f"frames/{output}.parquet"
@@ -96,7 +96,7 @@ class _Seen:
     frames_analysed: int = 0
     faces: int = 0
 
-    def add(self, entry: Entry, *, source_gone: bool) -> None:
+    def add(self, entry: CatalogEntry, *, source_gone: bool) -> None:
         row = entry.row
         self.names.add(row.media)
         self.failed |= {row.media} if row.status == "failed" else set()
@@ -139,7 +139,7 @@ def _media_rows(results: Path, problems: list[Problem]) -> dict[str, dict[str, A
     return found
 
 
-def _check_row(entry: Entry, rows: dict[str, dict[str, Any]]) -> Iterator[Problem]:
+def _check_row(entry: CatalogEntry, rows: dict[str, dict[str, Any]]) -> Iterator[Problem]:
     """The medium's row in its own tables against that in `media.parquet`."""
     row = rows.get(entry.row.media)
     if row is None and rows:
@@ -151,19 +151,19 @@ def _check_row(entry: Entry, rows: dict[str, dict[str, Any]]) -> Iterator[Proble
             yield Problem(entry.row.media, "media.parquet", "row", message)
 
 
-def _check_medium(results: Path, entry: Entry, *, deep: bool, reader: Reader) -> Iterator[Problem]:
+def _check_medium(results: Path, entry: CatalogEntry, *, deep: bool, reader: Reader) -> Iterator[Problem]:
     from batchemo.verify import media as sources  # loads the decoders
 
     row, known, source = entry.row, entry.metadata.get("fingerprint", {}), source_of(entry.row)
     sample_fps = entry.metadata.get("options", {}).get("sample_fps")
-    frames = read_frames(results, entry)
+    frames = read_frame_rows(results, entry)
     there = bool(known) and source.exists()
     same = there and (identity_of(source)["sha256"] == known["sha256"] if deep else is_same_file(source, known))
     count = sources.count_frames(source) if same and row.kind == "video" else None
     yield from check_tables(results, entry, frames, repeats=count is not None and count.repeats)
     if there and not same:
         yield Problem(row.media, row.path, "changed", f"{row.path} has changed since it was analysed; run again")
-    found: list[sources.Found] = []
+    found: list[sources.MediaProblems] = []
     if same and row.kind == "video":
         found.append(sources.check_count(count, row, frames, sample_fps=sample_fps))
     if same and deep:
@@ -175,7 +175,7 @@ def _check_medium(results: Path, entry: Entry, *, deep: bool, reader: Reader) ->
         yield Problem(row.media, file, kind, f"{file} {message}")
 
 
-def _check_copy(results: Path, entry: Entry, frames: FrameRows) -> Iterator[tuple[str, str]]:
+def _check_copy(results: Path, entry: CatalogEntry, frames: FrameRows) -> Iterator[tuple[str, str]]:
     from batchemo.verify import media as sources
 
     path = results / "annotated" / f"{entry.output}{_suffix(entry.row)}"
@@ -190,7 +190,7 @@ def _suffix(row: MediaRow) -> str:
     return ".jpg" if row.kind == "image" else ".mp4"
 
 
-def _was_annotated(results: Path, entry: Entry) -> bool:
+def _was_annotated(results: Path, entry: CatalogEntry) -> bool:
     """Whether the run that analysed a medium was to draw it."""
     try:
         facts = json.loads((results / "runs" / entry.row.run_id / "run.json").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError
-from batchemo.media.container import Count
+from batchemo.media.container import PacketCount
 from batchemo.media.decode import frame_by_frame
 from batchemo.media.fingerprint import distances
 from batchemo.media.source import Sampler
@@ -36,10 +36,10 @@ _MOST_BITS = 6
 _PARTIAL = ("truncated",)
 """Errors of media whose frames are in the tables as far as they could be read."""
 
-Found = Iterator[tuple[str, str]]
+MediaProblems = Iterator[tuple[str, str]]
 
 
-def count_frames(path: Path) -> Count | None:
+def count_frames(path: Path) -> PacketCount | None:
     """What the packets of a video, or the headers of an animation, announce; None where there are none to be read."""
     try:
         return frame_by_frame(path).count()
@@ -47,7 +47,7 @@ def count_frames(path: Path) -> Count | None:
         return None
 
 
-def check_count(count: Count | None, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> Found:
+def check_count(count: PacketCount | None, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> MediaProblems:
     """The frames in the tables of a video against those in its file."""
     if row.status == "failed" and row.error not in _PARTIAL:
         return
@@ -69,8 +69,8 @@ def check_count(count: Count | None, row: MediaRow, frames: FrameRows, *, sample
 
 
 def check_again(
-    path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None, reader: Reader, count: Count | None = None
-) -> Found:
+    path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None, reader: Reader, count: PacketCount | None = None
+) -> MediaProblems:
     """The frames in the tables against those that another way of reading the medium gives: their times, numbers, size and fingerprints.
     `count` is that of a video: where frames have no times of their own, or two have one, the ffmpeg command makes some up, and PyAV reads
     whatever `reader` says."""
@@ -94,7 +94,7 @@ def check_again(
         yield from _compare_pictures(again.fingerprints, frames)
 
 
-def _compare_pictures(fingerprints: NDArray[np.int64], frames: FrameRows) -> Found:
+def _compare_pictures(fingerprints: NDArray[np.int64], frames: FrameRows) -> MediaProblems:
     different = distances(fingerprints, frames.fingerprints)
     wrong = np.flatnonzero(different > _MOST_BITS)
     if len(wrong):
@@ -106,7 +106,7 @@ def _compare_pictures(fingerprints: NDArray[np.int64], frames: FrameRows) -> Fou
         )
 
 
-def check_annotated(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> Found:
+def check_annotated(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps: float | None) -> MediaProblems:
     """The annotated copy of a medium against its rows: the same frames at the same times, and as long as its source."""
     if row.kind == "image":
         content = path.read_bytes()
@@ -150,7 +150,7 @@ def _sampled(times: NDArray[np.float64], lost_s: NDArray[np.float64], fps: float
     return times[[gone or sampler.wants(float(time)) for time, gone in zip(times, lost, strict=True)]]
 
 
-def _compare(expected: NDArray[np.float64], told: NDArray[np.float64], source: str, *, what: str = "frames") -> Found:
+def _compare(expected: NDArray[np.float64], told: NDArray[np.float64], source: str, *, what: str = "frames") -> MediaProblems:
     """Two sorted lists of times; names the first difference."""
     if len(expected) == len(told) and (np.abs(expected - told) <= _SAME_S).all():
         return

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from batchemo.errors import MediaError, UsageError, typed
-from batchemo.media.container import open_screen, open_video
+from batchemo.media.container import open_presenter, open_video
 from batchemo.media.decode import frame_by_frame
 from batchemo.media.fingerprint import fingerprint_of, fingerprint_of_grey
 from batchemo.media.headers import NO_CROP
@@ -105,7 +105,7 @@ def _by_ffmpeg(path: Path, sample_fps: float | None) -> SecondReading:
 def _chain(path: Path) -> tuple[int, str]:
     """The track that a player shows, and the filters that present it: ffmpeg turns pictures upright before them by itself."""
     with open_video(path) as (container, stream):
-        index, screen, frame = stream.index, open_screen(path, container, stream), None
+        index, screen, frame = stream.index, open_presenter(path, container, stream), None
         with contextlib.suppress(StopIteration, av.FFmpegError):
             frame = next(container.decode(stream)) if screen.crop != NO_CROP else None
         if frame is None:

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchemo import __version__
-from batchemo.inventory import Entry
-from batchemo.recap import columns_for, sum_up
 from batchemo.records import MediaRow
-from batchemo.tables import (
+from batchemo.results.aggregate import aggregate_medium, columns_for
+from batchemo.results.catalog import CatalogEntry
+from batchemo.results.schema import (
     BATCH_ROWS,
     PER_MEDIUM,
     SCHEMA_VERSION,
@@ -65,7 +65,7 @@ class TableError(Exception):
         self.problem = problem
 
 
-def check_tables(results: Path, entry: Entry, frames: FrameRows, *, repeats: bool = False) -> Iterator[Problem]:
+def check_tables(results: Path, entry: CatalogEntry, frames: FrameRows, *, repeats: bool = False) -> Iterator[Problem]:
     """All that is off within the tables of a medium; `repeats`: its file has frames of one time, of which only one can be analysed.
 
     Holds one batch of rows of a table at a time. Raises TableError.
@@ -86,12 +86,12 @@ def check_tables(results: Path, entry: Entry, frames: FrameRows, *, repeats: boo
     # Another version may have summed up in another way; and what does not even fit needs no closer look.
     if not found and not seen.is_off and entry.metadata.get("batchemo_version") == __version__:
         labels = entry.metadata.get("labels", ())
-        recap = sum_up(lambda: _batches(results, entry, "faces", columns_for(labels)), media=entry.row.media, labels=labels)
+        recap = aggregate_medium(lambda: _batches(results, entry, "faces", columns_for(labels)), media=entry.row.media, labels=labels)
         yield from _named(entry, "tracks", _compare(recap.tracks, tracks, ("track_id",)))
         yield from _named(entry, "episodes", _compare(recap.episodes, episodes, ("track_id", "start_s")))
 
 
-def read_frames(results: Path, entry: Entry) -> FrameRows:
+def read_frame_rows(results: Path, entry: CatalogEntry) -> FrameRows:
     """Raises TableError."""
     parts: list[FrameRows] = []
     for batch in _batches(results, entry, "frames"):
@@ -104,7 +104,7 @@ def read_frames(results: Path, entry: Entry) -> FrameRows:
     return FrameRows(*(np.concatenate([getattr(part, name) for part in (empty, *parts)]) for name in names))
 
 
-def _opened(results: Path, entry: Entry, table: Table) -> pq.ParquetFile:
+def _opened(results: Path, entry: CatalogEntry, table: Table) -> pq.ParquetFile:
     path = table_path(results, table, entry.output)
     labels = entry.metadata.get("labels", ())
     promised = schema_of(table, labels)
@@ -122,7 +122,7 @@ def _opened(results: Path, entry: Entry, table: Table) -> pq.ParquetFile:
     return file
 
 
-def _batches(results: Path, entry: Entry, table: Table, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+def _batches(results: Path, entry: CatalogEntry, table: Table, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     with _opened(results, entry, table) as file:
         try:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
@@ -134,26 +134,26 @@ def _batches(results: Path, entry: Entry, table: Table, columns: Sequence[str] |
             raise _table_error(entry, table, "damaged", f"is damaged ({_first_line(error)}); remove it and run again") from error
 
 
-def _table_error(entry: Entry, table: Table, kind: str, message: str) -> TableError:
+def _table_error(entry: CatalogEntry, table: Table, kind: str, message: str) -> TableError:
     (problem,) = _named(entry, table, iter([(kind, message)]))
     return TableError(problem)
 
 
-def _named(entry: Entry, table: Table, found: Iterator[tuple[str, str]]) -> Iterator[Problem]:
+def _named(entry: CatalogEntry, table: Table, found: Iterator[tuple[str, str]]) -> Iterator[Problem]:
     for kind, message in found:
         file = table_path(Path(), table, entry.output).as_posix()
         yield Problem(entry.row.media, file, kind, f"{file} {message}")
 
 
-def _is_of_other_schema(entry: Entry) -> bool:
+def _is_of_other_schema(entry: CatalogEntry) -> bool:
     return bool(entry.metadata.get("schema_version") != SCHEMA_VERSION)
 
 
-def _schema_told(entry: Entry) -> str:
+def _schema_told(entry: CatalogEntry) -> str:
     return f"is of schema {entry.metadata.get('schema_version')}, and this batchemo writes {SCHEMA_VERSION}; run again"
 
 
-def _check_metadata(results: Path, entry: Entry) -> Iterator[Problem]:
+def _check_metadata(results: Path, entry: CatalogEntry) -> Iterator[Problem]:
     if _is_of_other_schema(entry):
         yield from _named(entry, "frames", iter([("metadata", _schema_told(entry))]))
     if entry.metadata.get("fingerprint", {}).get("sha256", "") != entry.row.sha256:
@@ -166,7 +166,7 @@ def _check_metadata(results: Path, entry: Entry) -> Iterator[Problem]:
             yield from _named(entry, table, iter([("metadata", message)]))
 
 
-def _check_frames(frames: FrameRows, entry: Entry, *, repeats: bool) -> Iterator[tuple[str, str]]:
+def _check_frames(frames: FrameRows, entry: CatalogEntry, *, repeats: bool) -> Iterator[tuple[str, str]]:
     row, indices, times = entry.row, frames.indices, frames.times_s
     at = _first(np.diff(indices) <= 0)
     if at is not None:
@@ -201,7 +201,7 @@ def _check_frames(frames: FrameRows, entry: Entry, *, repeats: bool) -> Iterator
 class _Faces:
     """What has been seen of the table `faces`, batch by batch: how many faces each frame has, and each track's first, last and number."""
 
-    def __init__(self, frames: FrameRows, entry: Entry) -> None:
+    def __init__(self, frames: FrameRows, entry: CatalogEntry) -> None:
         order = np.argsort(frames.indices, kind="stable")
         self._frames = dataclasses.replace(
             frames, indices=frames.indices[order], times_s=frames.times_s[order], n_faces=frames.n_faces[order]

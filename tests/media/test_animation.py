@@ -20,9 +20,9 @@ from batchemo.media.animation import AnimationSource
 from batchemo.media.decode import open_source, segments_of
 from batchemo.media.frame_times import read_frame_times
 from batchemo.media.sniff import sniff
-from batchemo.media.source import Found
+from batchemo.media.source import ReadReport
 from batchemo.records import Frame, Medium, Segment
-from batchemo.render.timestamps import read_clock
+from batchemo.render.timestamps import read_output_clock
 from batchemo.verify.media import count_frames
 
 WIDTH, HEIGHT = 64, 48
@@ -55,7 +55,7 @@ def write(path: Path, pictures: list[Image.Image] | None = None, durations: Any 
     return path
 
 
-def read(path: Path, **options: Any) -> tuple[list[Frame], Found]:
+def read(path: Path, **options: Any) -> tuple[list[Frame], ReadReport]:
     source = open_source(Medium(path, path.name, path.name, "video"))
     assert isinstance(source, AnimationSource)
     return list(source.frames(**options)), source.found
@@ -86,7 +86,7 @@ def test_what_looks_at_them_agrees(tmp_path: Path, name: str) -> None:
     assert count is not None
     assert (count.total, count.untimed, count.missing) == (6, 0, 0)
     np.testing.assert_allclose(count.times_s, starts_of(DURATIONS), atol=1e-9)
-    clock = read_clock(path)
+    clock = read_output_clock(path)
     assert (clock.first, clock.end) == (0, Fraction(sum(DURATIONS), 1000))
     assert clock.stamp(0.04) * clock.tick == Fraction(40, 1000)
 

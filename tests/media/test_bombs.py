@@ -10,11 +10,11 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
-from needs import need
 from PIL import Image
+
+from tests.made_media import shades, write_clip
+from tests.needs import need
 
 SIDE = 60_000
 LIMIT_BYTES = 4 * 2**30
@@ -87,16 +87,6 @@ PICTURES: dict[str, Callable[[bytearray], None]] = {
 }
 
 
-def _clip(path: Path, codec: str = "mpeg4") -> bytearray:
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for shade in range(5):
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), shade, np.uint8), "rgb24")))
-        output.mux(stream.encode(None))
-    return bytearray(path.read_bytes())
-
-
 def _put(content: bytearray, at: int, *numbers: int, order: str = ">") -> bytearray:
     changed = bytearray(content)
     changed[at : at + 4 * len(numbers)] = struct.pack(f"{order}{len(numbers)}I", *numbers)
@@ -106,8 +96,8 @@ def _put(content: bytearray, at: int, *numbers: int, order: str = ">") -> bytear
 def write_claims(folder: Path) -> list[Path]:
     """Videos of five frames that claim a billion: in the times, in the sizes, in both, and in the headers of an AVI; then frames that
     last for days, of which the edit list leaves one; and huge frames."""
-    mp4 = _clip(folder / "five.mp4")
-    avi = _clip(folder / "five.avi")
+    five = shades(5, (64, 64), step=1)
+    mp4, avi = (bytearray(write_clip(folder / name, five, codec="mpeg4").path.read_bytes()) for name in ("five.mp4", "five.avi"))
     times, sizes = mp4.index(b"stts") + 12, mp4.index(b"stsz") + 8
     claims = {
         "times.mp4": _put(mp4, times, 10**9),

@@ -18,16 +18,17 @@ import av
 import cv2
 import numpy as np
 import pytest
-from needs import need
 from numpy.typing import NDArray
 from PIL import Image
 
 from batchemo.errors import MediaError, UsageError
 from batchemo.media import container, decode
-from batchemo.media.container import read_index
+from batchemo.media.container import read_packet_index
 from batchemo.media.decode import Decoder, open_source
-from batchemo.media.source import Found, Sampler
+from batchemo.media.source import ReadReport, Sampler
 from batchemo.records import Frame, Medium
+from tests import made_media
+from tests.needs import need
 
 TICK = Fraction(1, 12_800)
 STEADY = tuple(512 * i for i in range(30))  # 25 frames a second
@@ -70,33 +71,19 @@ def write_clip(
     tick: Fraction = TICK,
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
-    rotation: float | None = None,
+    rotation: int = 0,
     reordered: int = 0,
     noisy: bool = False,
     **muxer: str,
 ) -> Path:
     """One frame at each of `stamps` ticks; a key frame every 12; `reordered` B frames in a row; `noisy` frames are large."""
     noise = np.random.default_rng(1).integers(0, 255, (size[1], size[0], 3), np.uint8)
-    with av.open(str(path), "w", options=muxer) as output:
-        stream = output.add_stream(codec, rate=25)
-        assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height = size
-        stream.pix_fmt = pixel_format
-        stream.time_base = stream.codec_context.time_base = tick
-        stream.codec_context.gop_size = 12
-        stream.codec_context.max_b_frames = reordered
-        if rotation is not None:
-            stream.set_display_rotation(rotation)
-        for index, stamp in enumerate(stamps):
-            pixels = np.roll(noise, 2 * index, 1) if noisy else picture(index, *size)
-            frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
-            frame.pts, frame.time_base = stamp, tick
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return path
+    pictures = [np.roll(noise, 2 * index, 1) if noisy else picture(index, *size) for index in range(len(stamps))]
+    kind = {"codec": codec, "pixel_format": pixel_format, "gop_size": 12, "max_b_frames": reordered}
+    return made_media.write_clip(path, pictures, stamps=stamps, tick=tick, rotation=rotation, muxer=muxer, **kind).path  # type: ignore[arg-type]
 
 
-def read(path: Path, decoder: Decoder = "pyav", *, sample_fps: float | None = None, start_index: int = 0) -> tuple[list[Frame], Found]:
+def read(path: Path, decoder: Decoder = "pyav", *, sample_fps: float | None = None, start_index: int = 0) -> tuple[list[Frame], ReadReport]:
     source = open_source(Medium(path, path.name, path.name, "video"), decoder=decoder)
     frames = list(source.frames(sample_fps=sample_fps, start_index=start_index))
     return frames, source.found
@@ -277,7 +264,7 @@ def test_auto_takes_decord_for_short_clips_only(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(decode, "MAX_DECODED_BYTES", len(STEADY) * 96 * 64 * 3 - 1)
     assert decoder_of(path) == "pyav"
     monkeypatch.setattr(decode, "MAX_DECODED_BYTES", path.stat().st_size - 1)
-    monkeypatch.setattr(decode, "read_index", lambda _: pytest.fail("a large file was read only to choose a decoder"))
+    monkeypatch.setattr(decode, "read_packet_index", lambda _: pytest.fail("a large file was read only to choose a decoder"))
     assert decoder_of(path) == "pyav"
 
 
@@ -509,14 +496,7 @@ def test_an_mp4_without_its_index_is_refused(tmp_path: Path) -> None:
 
 
 def test_sound_alone_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "song.mp4"
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("aac", rate=48_000)
-        for start in range(0, 8192, 1024):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = 48_000, start
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
+    path = made_media.write_clip(tmp_path / "song.mp4", [], sound=made_media.silence(0.2)).path
     assert failure(path).kind == "no_video"
 
 
@@ -572,7 +552,7 @@ def test_huge_frames_are_refused_before_they_are_decoded(tmp_path: Path, monkeyp
 
 
 def test_the_index_is_of_one_rounding(tmp_path: Path) -> None:
-    index = read_index(write_clip(tmp_path / "a.mp4", UNSTEADY))
+    index = read_packet_index(write_clip(tmp_path / "a.mp4", UNSTEADY))
     assert index.times_s.tolist() == [stamp / 12_800 for stamp in UNSTEADY]
     assert index.size == (96, 64)
     assert "10 frames, 96x64" in repr(index)
@@ -614,13 +594,9 @@ def test_the_grey_picture_is_that_of_the_colours(tmp_path: Path, kind: str) -> N
     scene = cv2.GaussianBlur(np.random.default_rng(3).integers(0, 256, (64, 96, 1), np.uint8), (0, 0), 2)
     scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     codec = "mjpeg" if kind == "yuvj420p" else "libx264"
-    with av.open(str(tmp_path / "a.mov"), "w") as container:
-        stream = container.add_stream(codec, rate=25, options={"crf": "1"} if codec == "libx264" else {"q:v": "1"})
-        stream.width, stream.height, stream.pix_fmt = 96, 64, kind
-        if codec == "mjpeg":
-            stream.codec_context.color_range = 2
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.repeat(scene[:, :, None], 3, axis=2), format="rgb24")))
-        container.mux(stream.encode(None))
+    options, context = ({"q:v": "1"}, {"color_range": 2}) if codec == "mjpeg" else ({"crf": "1"}, {})
+    pictures = [np.repeat(scene[:, :, None], 3, axis=2)]
+    made_media.write_clip(tmp_path / "a.mov", pictures, codec=codec, pixel_format=kind, options=options, **context)  # type: ignore[arg-type]
     (frame,) = read(tmp_path / "a.mov")[0]
     expected = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY)
     assert np.abs(frame.grey.astype(int) - expected).mean() < 1.5

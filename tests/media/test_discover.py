@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -21,10 +20,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from batchemo.errors import UsageError
-from batchemo.media.discover import PassedOver, find_media
+from batchemo.media.discover import SkippedFile, find_media
 from batchemo.media.output_names import decode_output_name, output_name
 from batchemo.media.sniff import sniff
 from batchemo.records import Medium
+from tests.made_media import shades, write_clip
 
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
 MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isommp41"
@@ -398,17 +398,6 @@ def test_patterns_see_the_name_of_the_input(tmp_path: Path) -> None:
 # Kinds
 
 
-def write_video(path: Path, *, container: str, codec: str) -> None:
-    with av.open(str(path), "w", format=container) as output:
-        stream = output.add_stream(codec, rate=25)
-        assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for shade in range(3):
-            picture = np.full((48, 64, 3), 80 * shade, np.uint8)
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        output.mux(stream.encode())
-
-
 @pytest.mark.parametrize(
     ("container", "codec"),
     [
@@ -419,13 +408,13 @@ def write_video(path: Path, *, container: str, codec: str) -> None:
 )
 def test_recognises_videos(media_dir: Path, container: str, codec: str) -> None:
     path = media_dir / "lying.jpg"
-    write_video(path, container=container, codec=codec)
+    write_clip(path, shades(3, (64, 48), step=80), container=container, codec=codec)
     assert sniff(path) == "video"
     assert [medium.kind for medium in find(media_dir)] == ["video"]
 
 
 def test_recognises_m2ts(media_dir: Path) -> None:
-    write_video(media_dir / "a.ts", container="mpegts", codec="mpeg2video")
+    write_clip(media_dir / "a.ts", shades(3, (64, 48), step=80), container="mpegts", codec="mpeg2video")
     packets = (media_dir / "a.ts").read_bytes()
     (media_dir / "b.mts").write_bytes(b"".join(b"\0\0\0\0" + packets[start : start + 188] for start in range(0, len(packets), 188)))
     assert names(find(media_dir)) == ["a.ts", "b.mts"]
@@ -516,7 +505,7 @@ FOREIGN = [
 def test_pictures_that_are_not_read_here_are_passed_over_and_told(media_dir: Path, name: str, content: bytes, kind: str) -> None:
     put(media_dir, "a.mp4")
     put(media_dir, f"sub/{name}", content=content)
-    told: list[PassedOver] = []
+    told: list[SkippedFile] = []
     assert names(find(media_dir, passed_over=told)) == ["a.mp4"]
     assert [(each.path, each.name, each.foreign.kind) for each in told] == [(media_dir / "sub" / name, f"sub/{name}", kind)]
     assert sniff(media_dir / "sub" / name) is None
@@ -527,7 +516,7 @@ def test_pictures_that_are_not_read_here_are_passed_over_and_told(media_dir: Pat
 
 def test_what_is_passed_over_heeds_patterns_and_is_told_once(media_dir: Path) -> None:
     put(media_dir, "a.jxl", "b.jxl", "sub/c.jxl", content=b"\xff\x0a")
-    told: list[PassedOver] = []
+    told: list[SkippedFile] = []
     find_media([media_dir, media_dir / "sub"], out=media_dir / "results", exclude=["b.*"], passed_over=told)
     assert [each.name for each in told] == ["media/a.jxl", "media/sub/c.jxl"]
 

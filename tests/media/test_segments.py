@@ -16,26 +16,27 @@ import pandas as pd
 import pytest
 
 import batchemo
-from batchemo import parts, pipeline, reading
-from batchemo.engine import InProcess, Workers
+from batchemo.emotion.weights import SHIPPED, read_weights_file
 from batchemo.errors import MediaError
 from batchemo.media import decode
 from batchemo.media.decode import open_source, segments_of
-from batchemo.options import RunOptions, merge_options
-from batchemo.parts import Done, Read, load_part, part_path, remove_parts
-from batchemo.planes import Planes
-from batchemo.pulse import Wanted
-from batchemo.records import EMOTIONS, Frame, MediaRow, Medium, Outcome, Segment
+from batchemo.options import RunOptions, Style
+from batchemo.pipeline import frames as reading
+from batchemo.pipeline import segments as parts
+from batchemo.pipeline import video as pipeline
+from batchemo.pipeline.segments import AnalyseTask, SegmentTaskResult, load_segment, remove_segments, segment_path
+from batchemo.records import EMOTIONS, Frame, MediaRow, Medium, MediumOutcome, Segment
 from batchemo.render import annotated_copy as annotation
 from batchemo.render.annotated_copy import annotate
-from batchemo.run import Watch
-from batchemo.run import run as run_media
-from batchemo.stopwatch import Stopwatch
-from batchemo.style import Style
-from batchemo.tables import table_path, thumbnails_folder
+from batchemo.results.schema import table_path, thumbnails_folder
+from batchemo.run.heartbeat import IsWanted
+from batchemo.run.local import InProcessEngine, ProcessEngine
+from batchemo.run.scheduler import Analysis, Job
+from batchemo.timing import Stopwatch
 from batchemo.verify.audit import verify
-from batchemo.weights import SHIPPED, read_weights_file
-from batchemo.work import Analysis, Job
+from batchemo.yuv import Planes
+from tests.made_media import face, write_clip
+from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 TABLES = ("faces", "frames", "tracks", "episodes")
@@ -49,17 +50,11 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_film(path: Path, *, options: dict[str, str], codec: str = "libx264") -> Path:
     """One face that moves before a wall, a cut after two of the four seconds, and the time written into each frame."""
-    face = cv2.cvtColor(cv2.resize(cv2.imread(str(SAMPLES / "eileen_collins.jpg")), (140, 140)), cv2.COLOR_BGR2RGB)
     walls = [cv2.GaussianBlur(np.random.default_rng(i).integers(60 * i, 120 + 60 * i, (192, 256, 3), np.uint8), (0, 0), 5) for i in (0, 1)]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=FPS, options={"g": "12", **options})
-        stream.width, stream.height, stream.pix_fmt = 256, 192, "yuv420p"
-        for index in range(FRAMES):
-            scene = walls[index >= 2 * FPS].copy()
-            scene[30 : 30 + 140, 10 + index : 150 + index] = face
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(scene, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    scenes = [walls[index >= 2 * FPS].copy() for index in range(FRAMES)]
+    for index, scene in enumerate(scenes):
+        scene[30 : 30 + 140, 10 + index : 150 + index] = face(140)
+    return write_clip(path, scenes, codec=codec, rate=FPS, options={"g": "12", **options}).path
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +118,7 @@ def test_no_segment_begins_with_a_key_frame_that_is_damaged(film: Medium, tmp_pa
     assert in_parts == seen(open_source(medium, decoder="pyav").frames())
     with monkeypatch.context() as patch:
         patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
-        options = merge_options({"workers": 1, "decoder": "pyav", "annotate": False, "report": False}, environment={})
-        run_media([path], tmp_path / "out", options, Watch(lambda _plan, _pulses: None, lambda _row: None))
+        run_here(path, out=tmp_path / "out", decoder="pyav", annotate=False, report=False)
     assert verify(tmp_path / "out", deep=True).problems == ()
 
 
@@ -140,7 +134,7 @@ def test_containers_that_cannot_be_jumped_into_are_one_segment(tmp_path: Path) -
 class InShortSegments(Analysis):
     """Also in workers, which know nothing of what was changed here."""
 
-    def __call__(self, job: Job, *, wanted: Wanted = lambda: True) -> Outcome | Done:
+    def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> MediumOutcome | SegmentTaskResult:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
             return Analysis.__call__(self, job, wanted=wanted)
@@ -153,7 +147,7 @@ def analysis(out: Path, **options: object) -> Analysis:
     return InShortSegments(out, RunOptions.model_validate({"decoder": "pyav", **options}), "test", pulses, weights.labels, weights.sha256)
 
 
-def analysed(out: Path, medium: Medium, engine: InProcess | Workers, **options: object) -> MediaRow:
+def analysed(out: Path, medium: Medium, engine: InProcessEngine | ProcessEngine, **options: object) -> MediaRow:
     (outcome,) = engine.run(analysis(out, **options), [medium])
     return outcome.row
 
@@ -172,13 +166,13 @@ def uninterrupted(film: Medium, tmp_path_factory: pytest.TempPathFactory) -> Pat
     out = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
-        row = analysed(out, film, InProcess())
+        row = analysed(out, film, InProcessEngine())
     assert (row.status, row.n_frames, row.n_frames_analysed, row.n_tracks) == ("done", FRAMES, FRAMES, 1)
     return out
 
 
 def test_several_workers_make_the_tables_that_one_process_makes(film: Medium, uninterrupted: Path, tmp_path: Path) -> None:
-    row = analysed(tmp_path, film, Workers(2, timeout_s=300, max_memory_mb=None))
+    row = analysed(tmp_path, film, ProcessEngine(2, timeout_s=300, max_memory_mb=None))
     assert (row.status, row.n_frames_analysed, row.decoder, row.width, row.height) == ("done", FRAMES, "pyav", 256, 192)
     assert_same(tmp_path, uninterrupted)
     assert not (tmp_path / ".parts").exists()
@@ -190,8 +184,8 @@ def test_several_workers_make_the_tables_that_one_process_makes(film: Medium, un
 
 
 @pytest.mark.needs("ffmpeg")
-@pytest.mark.parametrize("engine", [InProcess(), Workers(2, timeout_s=300, max_memory_mb=None)], ids=["one", "two"])
-def test_a_film_that_begins_later_than_its_sound(tmp_path: Path, engine: InProcess | Workers) -> None:
+@pytest.mark.parametrize("engine", [InProcessEngine(), ProcessEngine(2, timeout_s=300, max_memory_mb=None)], ids=["one", "two"])
+def test_a_film_that_begins_later_than_its_sound(tmp_path: Path, engine: InProcessEngine | ProcessEngine) -> None:
     path = tmp_path / "late.mp4"
     sound = ["-f", "lavfi", "-i", "sine=440:duration=6"]
     pictures = ["-itsoffset", "2", "-f", "lavfi", "-i", f"testsrc=size=64x48:rate={FPS}:duration=3"]
@@ -261,7 +255,7 @@ def test_a_face_is_one_track_across_seams_and_the_cut(uninterrupted: Path) -> No
 def test_without_looks_a_track_ends_at_the_cut_and_at_no_seam(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "SEGMENT_SECONDS", 1.0)
     monkeypatch.setattr(reading, "describe", None)
-    assert analysed(tmp_path, film, InProcess(), appearance=False, annotate=False).n_tracks == 2
+    assert analysed(tmp_path, film, InProcessEngine(), appearance=False, annotate=False).n_tracks == 2
     assert tracks_of(tmp_path) == [[0, 2 * FPS - 1], [2 * FPS, FRAMES - 1]]
 
 
@@ -287,9 +281,9 @@ def test_a_film_that_dies_goes_on_from_its_last_whole_segment(
 ) -> None:
     read_after = stop_after(parts, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        analysed(tmp_path, film, InProcess())
+        analysed(tmp_path, film, InProcessEngine())
     assert not (tmp_path / "frames" / "film.mp4.parquet").exists()
-    assert analysed(tmp_path, film, InProcess()).status == "done"
+    assert analysed(tmp_path, film, InProcessEngine()).status == "done"
     assert read_after() == 4 - parts
     assert_same(tmp_path, uninterrupted)
 
@@ -297,18 +291,18 @@ def test_a_film_that_dies_goes_on_from_its_last_whole_segment(
 def test_parts_made_of_something_else_are_not_used(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_after = stop_after(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        analysed(tmp_path, film, InProcess())
-    assert analysed(tmp_path, film, InProcess(), min_face_px=60).status == "done"
+        analysed(tmp_path, film, InProcessEngine())
+    assert analysed(tmp_path, film, InProcessEngine(), min_face_px=60).status == "done"
     assert read_after() == 4
 
 
 def test_a_part_that_is_damaged_is_read_again(film: Medium, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_after(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        analysed(tmp_path, film, InProcess())
-    path = part_path(tmp_path, film, segments_of(film, decoder="pyav")[0])
+        analysed(tmp_path, film, InProcessEngine())
+    path = segment_path(tmp_path, film, segments_of(film, decoder="pyav")[0])
     path.write_bytes(path.read_bytes()[:-100])
-    assert analysed(tmp_path, film, InProcess()).status == "done"
+    assert analysed(tmp_path, film, InProcessEngine()).status == "done"
     assert_same(tmp_path, uninterrupted)
 
 
@@ -322,11 +316,11 @@ def test_a_part_is_written_while_others_remove_folders_that_are_empty(
         with replacing(path) as temporary:
             if not disturbed:
                 disturbed.append(path)
-                remove_parts(tmp_path, film)
+                remove_segments(tmp_path, film)
             yield temporary
 
     monkeypatch.setattr(parts, "replacing", disturbing)
-    assert analysed(tmp_path, film, InProcess()).status == "done"
+    assert analysed(tmp_path, film, InProcessEngine()).status == "done"
     assert disturbed
     assert_same(tmp_path, uninterrupted)
 
@@ -338,7 +332,7 @@ def test_a_defect_in_a_step_costs_its_film(film: Medium, tmp_path: Path, monkeyp
         raise errors.pop(0)
 
     monkeypatch.setattr(pipeline, "_part", failing)
-    task, job = analysis(tmp_path), Job(film, Read(segments_of(film, decoder="pyav")[0], {}))
+    task, job = analysis(tmp_path), Job(film, AnalyseTask(segments_of(film, decoder="pyav")[0], {}))
     for kind in ("defect", "memory"):
         with pytest.raises(MediaError) as told:
             task(job)
@@ -348,11 +342,11 @@ def test_a_defect_in_a_step_costs_its_film(film: Medium, tmp_path: Path, monkeyp
 def test_no_template_of_a_face_is_stored(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_after(1, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        analysed(tmp_path, film, InProcess())
+        analysed(tmp_path, film, InProcessEngine())
     segment = segments_of(film, decoder="pyav")[0]
-    path = part_path(tmp_path, film, segment)
+    path = segment_path(tmp_path, film, segment)
     with np.load(path) as stored:
         origin = json.loads(stored["facts"].tobytes())["origin"]
-    part = load_part(path, segment, origin=origin)
+    part = load_segment(path, segment, origin=origin)
     assert part is not None
     assert all(reading.looks is None for reading in part.readings)

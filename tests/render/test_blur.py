@@ -6,7 +6,6 @@ import base64
 import json
 import re
 import subprocess
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,21 +18,20 @@ from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 
 import batchemo
-from batchemo.blur_state import MARKER, read_blur_state
-from batchemo.faces_left import with_faces_left, without_faces_left
 from batchemo.options import merge_options
-from batchemo.records import EMOTIONS, Faces, Frame, Marks, MediaRow
+from batchemo.records import EMOTIONS, Faces, Frame, MediaRow, OverlayData
 from batchemo.render import blur_check
 from batchemo.render.blur import SOLID
 from batchemo.render.blur_check import BlurCheck
-from batchemo.render.overlay import draw
+from batchemo.render.overlay import draw_overlay
 from batchemo.report.site import write_site
-from batchemo.run import Report, Watch
-from batchemo.run import run as run_media
+from batchemo.results.blur_state import MARKER, read_blur_state
+from batchemo.results.faces_left import with_faces_left, without_faces_left
 from batchemo.verify.audit import verify
+from tests.made_media import write_clip
+from tests.running import run_command, run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
-SILENT = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 FPS = 10
 SMALL_PX = 70
 """Of a head whose face, 23 x 29 px, a run that searches for `LEAST_PX` does not find."""
@@ -57,14 +55,7 @@ def scene(width: int = 320, height: int = 240, **places: tuple[int, int, int]) -
 
 
 def write_film(path: Path, scenes: list[NDArray[np.uint8]], *, gop: int = 30) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"g": str(gop), "crf": "12"})
-        stream.height, stream.width = scenes[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for pixels in scenes:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    return write_clip(path, scenes, rate=FPS, options={"g": str(gop), "crf": "12"}).path
 
 
 def write_picture(path: Path, pixels: NDArray[np.uint8]) -> Path:
@@ -79,14 +70,8 @@ def frames_of(path: Path) -> list[NDArray[np.uint8]]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def go(media: Path, out: Path, **flags: object) -> Report:
-    return run_media([media], out, merge_options({"workers": 1, **flags}, environment={}), SILENT)
-
-
 def command(*arguments: object, expect: int) -> subprocess.CompletedProcess[str]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "batchemo", *map(str, arguments)], capture_output=True, text=True, timeout=100, check=False
-    )
+    ended = run_command(*arguments)
     assert ended.returncode == expect, ended.stderr
     return ended
 
@@ -137,7 +122,7 @@ def test_small_faces_that_nobody_knows_are_named_with_their_times(media: Path, t
     assert f"not all blurred film.mp4: {rows['film.mp4']['message']}" in again.stderr
     assert not verify(out).problems
     assert rows["film.mp4"]["message"] in command("summary", out, expect=0).stdout
-    shown = go(media, out, blur_faces=False, min_face_px=LEAST_PX)
+    shown = run_here(media, out=out, blur_faces=False, min_face_px=LEAST_PX)
     assert [(row.error, row.message) for row in shown.rows] == [("", "")] * 2
 
 
@@ -148,7 +133,7 @@ def test_nothing_is_said_where_nothing_is_left(tmp_path: Path, mtcnn: Callable[[
     write_picture(folder / "picture.jpg", scene(one=(130, 20, 60), other=(100, 200, 100)))
     assert mtcnn(frames_of(folder / "picture.jpg")[0]) == 2
     for style in ("pixels", "solid"):
-        report = go(folder, tmp_path / style, blur_faces=True, blur_style=style)
+        report = run_here(folder, out=tmp_path / style, blur_faces=True, blur_style=style)
         assert [(row.status, row.error, row.message) for row in report.rows] == [("done", "", "")] * 2
         copies = [pixels for path in (tmp_path / style / "annotated").iterdir() for pixels in frames_of(path)]
         assert [mtcnn(pixels) for pixels in copies] == [0] * 5
@@ -162,7 +147,7 @@ def test_a_face_that_the_edge_cuts_is_blurred(tmp_path: Path, left: int, top: in
     folder.mkdir()
     write_picture(folder / "picture.jpg", pixels)
     write_film(folder / "film.mp4", [pixels] * 4)
-    report = go(folder, tmp_path / "results", blur_faces=True, blur_style="solid")
+    report = run_here(folder, out=tmp_path / "results", blur_faces=True, blur_style="solid")
     assert [(row.error, row.n_faces) for row in report.rows] == [("", 0)] * 2
     x1, y1, x2, y2 = (round(130 * share) for share in FACE)
     face = np.s_[max(0, top + y1) : top + y2, max(0, left + x1) : left + x2]
@@ -174,17 +159,17 @@ def test_a_face_that_the_edge_cuts_is_blurred(tmp_path: Path, left: int, top: in
 
 def test_solid_leaves_one_colour() -> None:
     marks = marks_of([(60, 60, 120, 130)])
-    drawn = draw(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8), marks, labels=EMOTIONS, blur_style="solid")
+    drawn = draw_overlay(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8), marks, labels=EMOTIONS, blur_style="solid")
     assert (drawn[40:150, 45:135] == SOLID).all()
 
 
 # The check alone
 
 
-def marks_of(hidden: list[tuple[float, ...]]) -> Marks:
+def marks_of(hidden: list[tuple[float, ...]]) -> OverlayData:
     no = np.empty((0, 4), np.float32)
     ids, shares = np.empty(0, np.int32), np.empty((0, 7), np.float32)
-    return Marks(no, ids, shares, np.empty(0, np.bool_), np.array(hidden, np.float32).reshape(-1, 4))
+    return OverlayData(no, ids, shares, np.empty(0, np.bool_), np.array(hidden, np.float32).reshape(-1, 4))
 
 
 def faces_at(*boxes: tuple[float, ...]) -> Faces:
@@ -193,14 +178,14 @@ def faces_at(*boxes: tuple[float, ...]) -> Faces:
 
 
 @pytest.fixture
-def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Faces], list[Marks]], tuple[list[int], list[float]]]:
+def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Faces], list[OverlayData]], tuple[list[int], list[float]]]:
     """How many places are hidden in each frame, and what is left, where these faces are found in each (in whatever is blurred)."""
 
-    def checked(found: list[Faces], marks: list[Marks]) -> tuple[list[int], list[float]]:
+    def checked(found: list[Faces], marks: list[OverlayData]) -> tuple[list[int], list[float]]:
         checker = BlurCheck(style="pixels", device="cpu")
         monkeypatch.setattr(checker, "_find", lambda pixels: found[int(pixels[0, 0, 0])])
 
-        def frames() -> Iterator[tuple[Frame, Marks]]:
+        def frames() -> Iterator[tuple[Frame, OverlayData]]:
             for index, each in enumerate(marks):
                 yield Frame(index, index / FPS, np.full((100, 100, 3), index, np.uint8)), each
 
@@ -211,7 +196,7 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Faces], list[Marks]
     return checked
 
 
-Check = Callable[[list[Faces], list[Marks]], tuple[list[int], list[float]]]
+Check = Callable[[list[Faces], list[OverlayData]], tuple[list[int], list[float]]]
 
 
 def test_what_belongs_to_a_known_face_is_blurred_and_the_rest_named(check: Check) -> None:
@@ -306,7 +291,9 @@ def test_workers_and_segments_say_and_draw_the_same(tmp_path: Path) -> None:
     told, copies = [], []
     for workers in (1, 2):
         out = tmp_path / f"results_{workers}"
-        report = go(film, out, blur_faces=True, workers=workers, decoder="pyav", sample_fps=2.5, min_face_px=LEAST_PX, report=False)
+        report = run_here(
+            film, out=out, blur_faces=True, workers=workers, decoder="pyav", sample_fps=2.5, min_face_px=LEAST_PX, report=False
+        )
         told.append([(each.status, each.error, each.message) for each in report.rows])
         copies.append(np.stack(frames_of(out / "annotated" / "film.mkv.mp4")))
     assert told[0] == told[1]
@@ -320,9 +307,9 @@ def test_workers_and_segments_say_and_draw_the_same(tmp_path: Path) -> None:
 
 def blurred(out: Path) -> dict[str, tuple[bool, str]]:
     """Of each copy, as the tables say, whether it is, and by what."""
-    from batchemo.inventory import read_inventory
+    from batchemo.results.catalog import read_catalog
 
-    styles = {entry.row.media: entry.style or {} for entry in read_inventory(out)}
+    styles = {entry.row.media: entry.style or {} for entry in read_catalog(out)}
     return {name: (bool(style.get("blur_faces")), style.get("blur_style", "")) for name, style in styles.items()}
 
 
@@ -336,22 +323,22 @@ def portrait(tmp_path: Path) -> Path:
 
 def test_a_blurred_folder_stays_so(portrait: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     out = tmp_path / "results"
-    go(portrait, out, blur_faces=True, blur_style="solid")
+    run_here(portrait, out=out, blur_faces=True, blur_style="solid")
     write_picture(portrait / "two.jpg", scene(large=(120, 60, 60)))
-    report = go(portrait, out)
+    report = run_here(portrait, out=out)
     assert (report.analysed, report.redrawn) == (("two.jpg",), ())
     assert blurred(out) == {"one.jpg": (True, "solid"), "two.jpg": (True, "solid")}
     assert not list((out / "report").rglob("*.jpg"))
     assert not caplog.records
-    go(portrait, out, blur_faces=False)
+    run_here(portrait, out=out, blur_faces=False)
     assert blurred(out) == {"one.jpg": (False, ""), "two.jpg": (False, "")}
     assert [record.getMessage() for record in caplog.records] == [
         "this results folder was blurred; the run shows the faces of 2 media again, among them one.jpg. To hide them: --blur-faces"
     ]
     caplog.clear()
-    assert not go(portrait, out).redrawn
+    assert not run_here(portrait, out=out).redrawn
     assert not caplog.records, "and stays so"
-    go(portrait, out, blur_faces=True)
+    run_here(portrait, out=out, blur_faces=True)
     assert blurred(out) == {"one.jpg": (True, "pixels"), "two.jpg": (True, "pixels")}
 
 
@@ -360,7 +347,7 @@ def test_it_is_known_before_anything_is_written(
     portrait: Path, tmp_path: Path, flags: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "results"
-    from batchemo import pipeline
+    from batchemo.pipeline import video as pipeline
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
@@ -368,8 +355,8 @@ def test_it_is_known_before_anything_is_written(
     with monkeypatch.context() as patched:
         patched.setattr(pipeline.Analyst, "pictures", die)
         with pytest.raises(KeyboardInterrupt):
-            go(portrait, out, blur_faces=True, **flags)
-    go(portrait, out)
+            run_here(portrait, out=out, blur_faces=True, **flags)
+    run_here(portrait, out=out)
     assert blurred(out) == {"one.jpg": (True, "pixels")}
     assert not list((out / "report").rglob("*.jpg"))
 
@@ -377,48 +364,49 @@ def test_it_is_known_before_anything_is_written(
 def test_folders_without_a_marker_are_known_by_their_copies_or_their_last_run(portrait: Path, tmp_path: Path) -> None:
     for name, flags in {"copies": {}, "account": {"annotate": False}}.items():
         out = tmp_path / name
-        go(portrait, out, blur_faces=True, **flags)
+        run_here(portrait, out=out, blur_faces=True, **flags)
         (out / MARKER).unlink()
         assert read_blur_state(out).faces, name
     (out / MARKER).write_text("{")
     assert read_blur_state(out).faces, "what cannot be read hides"
-    go(portrait, tmp_path / "plain")
+    run_here(portrait, out=tmp_path / "plain")
     (tmp_path / "plain" / MARKER).unlink()
     assert not read_blur_state(tmp_path / "plain").faces
 
 
 def test_copies_of_before_there_was_a_check_are_drawn_again(portrait: Path, tmp_path: Path) -> None:
-    from batchemo.inventory import read_entry
-    from batchemo.tables import rewrite_row, table_path
+    from batchemo.results.catalog import read_catalog_entry
+    from batchemo.results.schema import rewrite_row, table_path
 
     out = tmp_path / "results"
-    go(portrait, out, blur_faces=True)
-    entry = read_entry(out, "one.jpg")
+    run_here(portrait, out=out, blur_faces=True)
+    entry = read_catalog_entry(out, "one.jpg")
     assert entry is not None
     assert entry.style is not None
     old = {name: value for name, value in entry.style.items() if name != "blur_style"}
     rewrite_row(table_path(out, "frames", "one.jpg"), entry.row, style=old)
-    assert go(portrait, out).redrawn == ("one.jpg",)
+    assert run_here(portrait, out=out).redrawn == ("one.jpg",)
 
 
 def test_a_killed_run_leaves_no_copy_that_is_said_to_be_blurred_and_is_not(
     portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It dies after its copy with faces has appeared, before the tables say so."""
-    from batchemo import assembly, pipeline
+    from batchemo.pipeline import assemble as assembly
+    from batchemo.pipeline import video as pipeline
 
     def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for flags, place in (({}, (pipeline, "rewrite_row")), ({"force": True}, (assembly.Assembly, "finish"))):
+    for flags, place in (({}, (pipeline, "rewrite_row")), ({"force": True}, (assembly.TableAssembler, "finish"))):
         out = tmp_path / f"results{len(flags)}"
-        go(portrait, out, blur_faces=True)
+        run_here(portrait, out=out, blur_faces=True)
         with monkeypatch.context() as patched:
             patched.setattr(*place, die)
             with pytest.raises(KeyboardInterrupt):
-                go(portrait, out, blur_faces=False, **flags)
+                run_here(portrait, out=out, blur_faces=False, **flags)
         assert (out / "annotated" / "one.jpg.jpg").exists()
-        assert go(portrait, out, blur_faces=True).redrawn == ("one.jpg",)
+        assert run_here(portrait, out=out, blur_faces=True).redrawn == ("one.jpg",)
 
 
 def pictures_in(out: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -447,14 +435,14 @@ def test_no_file_of_a_blurred_folder_shows_a_face(tmp_path: Path, mtcnn: Callabl
     folder.mkdir()
     write_film(folder / "film.mp4", [scene(large=(130, 60, 60))] * 2)
     write_picture(folder / "one.jpg", scene(large=(130, 60, 60)))
-    go(folder, out)
+    run_here(folder, out=out)
     # What killed runs leave: copies of segments, and files that were not complete.
     (out / ".parts" / "film.mp4").mkdir(parents=True)
     write_film(out / ".parts" / "film.mp4" / "00000.nut", [scene(large=(130, 60, 60))])
     write_picture(out / "annotated" / "left.jpg", scene(large=(130, 60, 60))).rename(out / "annotated" / ".0123456789abcdef-1.part")
     shown = {name for name, pixels in pictures_in(out) if mtcnn(pixels)}
     assert shown == {"film.mp4.mp4", "one.jpg.jpg", "1.jpg", "index.html", "00000.nut", ".0123456789abcdef-1.part"}
-    go(folder, out, blur_faces=True)
+    run_here(folder, out=out, blur_faces=True)
     write_site(out)
     assert {name for name, _ in pictures_in(out)} >= {"film.mp4.mp4", "one.jpg.jpg"}
     assert not {name for name, pixels in pictures_in(out) if mtcnn(pixels)}

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 import batchemo
-from batchemo.records import EMOTIONS, Marks
+from batchemo.records import EMOTIONS, OverlayData
 from batchemo.render import overlay_data as marking
 from batchemo.render.layout import KEEP_SECONDS, Layout
-from batchemo.render.overlay_data import Marking
+from batchemo.render.overlay_data import OverlayReader
 
 FPS = 20.0
 COLUMNS = [f"p_{label}" for label in EMOTIONS]
@@ -36,8 +36,8 @@ def written(tmp_path: Path, rows: pd.DataFrame, *, group: int = 50) -> Path:
     return path
 
 
-def of(path: Path, **more: object) -> Marking:
-    return Marking(path, EMOTIONS, **{"uncertain_below": 0.5, "hides": False, **more})
+def of(path: Path, **more: object) -> OverlayReader:
+    return OverlayReader(path, EMOTIONS, **{"uncertain_below": 0.5, "hides": False, **more})
 
 
 def two_people(count: int) -> pd.DataFrame:
@@ -118,11 +118,11 @@ def test_places_do_not_depend_on_where_one_begins(tmp_path: Path) -> None:
         assert places(start) == whole[start:]
 
 
-def shown(*boxes: tuple[float, float, float, float]) -> Marks:
+def shown(*boxes: tuple[float, float, float, float]) -> OverlayData:
     count = len(boxes)
     shares = np.full((count, 7), 0.05, np.float32)
     shares[:, 3] = 0.7
-    return Marks(
+    return OverlayData(
         np.array(boxes, np.float32), np.arange(count, dtype=np.int32), shares, np.zeros(count, np.bool_), np.empty((0, 4), np.float32)
     )
 

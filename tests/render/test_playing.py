@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
-from browser import Browser, browsing
 
-from batchemo.planes import Planes
+from batchemo.options import Codec
 from batchemo.render.encoders import encoder_of
 from batchemo.render.video_writer import VideoWriter, join_videos
-from batchemo.style import Codec
+from batchemo.yuv import Planes
+from tests.browser import Browser
+from tests.made_media import shades, write_clip
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -28,7 +27,7 @@ const video = document.querySelector("video");
 window.colour = () => {
   const canvas = document.querySelector("canvas");
   canvas.width = video.videoWidth; canvas.height = video.videoHeight;
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(video, 0, 0);
   return [...context.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data].slice(0, 3);
 };
@@ -36,21 +35,9 @@ window.colour = () => {
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browsing(tmp_path_factory.mktemp("profile")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("source") / "source.mp4"
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("mpeg4", rate=FPS)
-        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for _ in range(FRAMES):
-            container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8), format="rgb24")))
-        container.mux(video.encode(None))
-    return path
+    return write_clip(path, shades(FRAMES, (WIDTH, HEIGHT), step=0), codec="mpeg4", rate=FPS).path
 
 
 def write(path: Path, source: Path, codec: Codec, frames: range, *, whole: bool) -> Path:

@@ -5,38 +5,23 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
-from made_results import CLIP, PICTURE, write_medium
 from numpy.typing import NDArray
 
 from batchemo.media.decode import open_source
-from batchemo.options import merge_options
 from batchemo.records import Faces, Medium
-from batchemo.render.thumbnails import MOST_TRACKS, SIDE_PX, _cut, cut_portraits, write_thumbnails
-from batchemo.run import Report, Watch, run
-from batchemo.tables import thumbnails_folder
+from batchemo.render.thumbnails import MAX_THUMBNAILS, SIDE_PX, _cut, crop_thumbnails, write_thumbnails
+from batchemo.results.schema import thumbnails_folder
+from batchemo.run.run import RunResult
+from tests.made_media import shades, write_clip
+from tests.made_results import CLIP, PICTURE, write_medium
+from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 FRAMES = 112
 UNSURE, SURE = ("happy", 0.6), ("happy", 0.9)
-
-
-def grey_of(index: int) -> int:
-    return 20 + 2 * index
-
-
-def write_clip(path: Path, *, codec: str) -> None:
-    """Each frame has a grey of its own; key frames lie far apart."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=24, options={"g": "50", "bf": "2"})
-        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
-        for index in range(FRAMES):
-            pixels = np.full((360, 640, 3), grey_of(index), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
 
 
 def thumbnail(results: Path, medium: Medium, track_id: int) -> NDArray[np.uint8]:
@@ -48,7 +33,8 @@ def thumbnail(results: Path, medium: Medium, track_id: int) -> NDArray[np.uint8]
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.mov", "mpeg4"), ("a.ts", "mpeg2video")])
 def test_the_best_frame_is_the_one_that_is_cut(tmp_path: Path, name: str, codec: str) -> None:
     medium = Medium(tmp_path / name, name, name, "video")
-    write_clip(medium.path, codec=codec)
+    # Each frame has a grey of its own; key frames lie far apart.
+    clip = write_clip(medium.path, shades(FRAMES, (640, 360), first=20, step=2), codec=codec, rate=24, options={"g": "50", "bf": "2"})
     times = [frame.time_s for frame in open_source(medium, decoder="pyav").frames()]
     people = [[UNSURE, UNSURE, UNSURE, SURE], [SURE, UNSURE], [UNSURE, UNSURE, UNSURE, UNSURE, UNSURE, UNSURE, UNSURE, SURE]]
     write_medium(tmp_path / "results", medium, people, run_id="x", frames=len(times), times=times)
@@ -56,7 +42,7 @@ def test_the_best_frame_is_the_one_that_is_cut(tmp_path: Path, name: str, codec:
     for track_id, best in ((1, 84), (2, 0), (3, 98)):
         face = thumbnail(tmp_path / "results", medium, track_id)
         assert face.shape == (SIDE_PX, SIDE_PX, 3)
-        assert face.mean() == pytest.approx(grey_of(best), abs=1.5), "its frame"
+        assert face.mean() == pytest.approx(clip.pictures[best].mean(), abs=1.5), "its frame"
 
 
 def test_the_face_is_cut_where_it_is(tmp_path: Path) -> None:
@@ -86,14 +72,14 @@ def test_large_faces_are_cut_as_an_area_mean_would(side: int) -> None:
 def test_crowds_cost_no_more_than_the_longest_tracks(tmp_path: Path) -> None:
     medium = Medium(tmp_path / "a.jpg", "a.jpg", "a.jpg", "image")
     cv2.imwrite(str(medium.path), np.zeros((360, 640, 3), np.uint8))
-    write_medium(tmp_path, medium, [[SURE]] * (MOST_TRACKS + 5), run_id="x", frames=1)
-    assert write_thumbnails(medium, tmp_path) == MOST_TRACKS
+    write_medium(tmp_path, medium, [[SURE]] * (MAX_THUMBNAILS + 5), run_id="x", frames=1)
+    assert write_thumbnails(medium, tmp_path) == MAX_THUMBNAILS
     # The first ones, as those that are cut while the picture is at hand.
     written = {path.name for path in thumbnails_folder(tmp_path, medium.output).iterdir()}
-    assert written == {f"{number}.jpg" for number in range(1, MOST_TRACKS + 1)}
-    boxes = np.tile(np.array([[10, 10, 60, 60]], np.float32), (MOST_TRACKS + 5, 1))
+    assert written == {f"{number}.jpg" for number in range(1, MAX_THUMBNAILS + 1)}
+    boxes = np.tile(np.array([[10, 10, 60, 60]], np.float32), (MAX_THUMBNAILS + 5, 1))
     faces = Faces(boxes, np.zeros((len(boxes), 5, 2), np.float32), np.ones(len(boxes), np.float32))
-    assert len(cut_portraits(np.zeros((360, 640, 3), np.uint8), faces)) == MOST_TRACKS
+    assert len(crop_thumbnails(np.zeros((360, 640, 3), np.uint8), faces)) == MAX_THUMBNAILS
 
 
 def test_a_medium_that_cannot_be_read_again_is_no_failure(tmp_path: Path) -> None:
@@ -110,10 +96,9 @@ def test_faces_are_shown_only_while_they_are_wanted(tmp_path: Path) -> None:
     media.mkdir()
     for name in ("a.jpg", "b.jpg"):
         shutil.copyfile(PICTURE, media / name)
-    silent = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
 
-    def run_again(**flags: object) -> Report:
-        return run([media], out, merge_options({"workers": 1, "annotate": False, **flags}, environment={}), silent)
+    def run_again(**flags: object) -> RunResult:
+        return run_here(media, out=out, annotate=False, **flags)
 
     assert run_again(report=False).page is None
     assert not (out / "report").exists()
@@ -138,7 +123,7 @@ def test_portraits_of_a_picture_are_what_its_tables_would_have_cut(tmp_path: Pat
     other = cv2.resize(other, (round(other.shape[1] * len(people) / len(other)), len(people)), interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(folder / "both.png"), np.concatenate([people, np.asarray(other)], axis=1))
     cv2.imwrite(str(folder / "nobody.png"), np.zeros((200, 300, 3), np.uint8))
-    run([folder], tmp_path / "out", merge_options({"annotate": False, "workers": 1}), Watch(lambda *_: None, lambda _: None))
+    run_here(folder, out=tmp_path / "out", annotate=False)
     medium = Medium(folder / "both.png", "both.png", "both.png", "image")
     written = {path.name: path.read_bytes() for path in thumbnails_folder(tmp_path / "out", medium.output).iterdir()}
     assert set(written) == {"1.jpg", "2.jpg"}

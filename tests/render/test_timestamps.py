@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from batchemo.media.presentation import choose_track
-from batchemo.planes import Planes
-from batchemo.render.timestamps import _first_frame_time, read_clock
+from batchemo.render.timestamps import _first_frame_time, read_output_clock
 from batchemo.render.video_writer import VideoWriter
+from batchemo.yuv import Planes
 
 WIDTH, HEIGHT, RATE = 64, 48, 48_000
 NEAR_S = 0.0011
@@ -83,7 +83,7 @@ def test_the_clock_is_that_of_a_player(tmp_path: Path, name: str, video: str, au
     source = film(tmp_path / name, video, audio, pictures_s=pictures_s, sound_s=sound_s)
     expected = shown_at(source)
     assert expected == pytest.approx(pictures_s, abs=0.05), "the command has made what it was asked for, but for the delay of its codec"
-    clock = read_clock(source)
+    clock = read_output_clock(source)
     assert clock.starts_s == pytest.approx(expected, abs=NEAR_S)
     copy = copy_of(source, tmp_path / "copy.mp4")
     begins, (pictures_of_copy,), (sound_of_copy,) = starts(source), *starts(copy).values()
@@ -94,9 +94,9 @@ def test_the_clock_is_that_of_a_player(tmp_path: Path, name: str, video: str, au
 
 def test_without_sound_the_first_frame_is_the_beginning(tmp_path: Path) -> None:
     ffmpeg(*pictures(3), "-c:v", "libx264", tmp_path / "mute.ts")
-    assert read_clock(tmp_path / "mute.ts").starts_s == 0
+    assert read_output_clock(tmp_path / "mute.ts").starts_s == 0
     ffmpeg(*pictures(), "-c:v", "gif", tmp_path / "moving.gif")
-    assert read_clock(tmp_path / "moving.gif").starts_s == 0
+    assert read_output_clock(tmp_path / "moving.gif").starts_s == 0
 
 
 def test_pictures_begin_where_the_first_can_be_shown(tmp_path: Path) -> None:
@@ -111,12 +111,12 @@ def test_pictures_begin_where_the_first_can_be_shown(tmp_path: Path) -> None:
     assert shown is not None
     begins = starts(cut)["video"][0]
     assert shown > begins + 0.1
-    assert read_clock(cut).starts_s == pytest.approx(shown - begins, abs=NEAR_S)
+    assert read_output_clock(cut).starts_s == pytest.approx(shown - begins, abs=NEAR_S)
 
 
 def test_pictures_without_times_are_not_all_decoded_to_find_one(tmp_path: Path) -> None:
     ffmpeg(*pictures(), "-c:v", "libx264", tmp_path / "bare.h264")
-    assert read_clock(tmp_path / "bare.h264").starts_s == 0
+    assert read_output_clock(tmp_path / "bare.h264").starts_s == 0
     with av.open(str(tmp_path / "bare.h264")) as container:
         packets = iter(container.demux(video=0))
         assert _first_frame_time(SimpleNamespace(demux=lambda _: packets), container.streams.video[0]) == 0  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ def test_the_sound_is_the_track_that_is_flagged_as_the_default(tmp_path: Path, n
     codecs = ["-c:v", "libx264", "-vsync", "passthrough", "-c:a", "aac"]
     ffmpeg(*tracks, "-map", "0:v", "-map", "1:a", "-map", "2:a", *codecs, *flags, source)
     assert loudest(copy_of(source, tmp_path / "copy.mp4")) == pytest.approx((440, 880)[chosen], abs=5)
-    assert read_clock(source).starts_s == pytest.approx(shown_at(source, sound=chosen), abs=NEAR_S)
+    assert read_output_clock(source).starts_s == pytest.approx(shown_at(source, sound=chosen), abs=NEAR_S)
 
 
 def test_sound_that_cannot_be_decoded_is_passed_over(tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from batchemo.errors import MediaError
 from batchemo.palette import colours
-from batchemo.planes import Colours, Planes
-from batchemo.records import EMOTIONS, Marks
+from batchemo.records import EMOTIONS, OverlayData
 from batchemo.render.encoders import Encoder
-from batchemo.render.overlay import draw
-from batchemo.render.timeline_strip import Strip, read_courses
+from batchemo.render.overlay import draw_overlay
+from batchemo.render.timeline_strip import TimelineStrip, read_track_timelines
 from batchemo.render.video_writer import VideoWriter, write_picture
+from batchemo.yuv import Colours, Planes
+from tests.made_media import shades, silence, write_clip
 
 RATE = 48_000
 WIDTH, HEIGHT = 64, 48
@@ -35,13 +36,13 @@ BEEP_S = 1.0
 # Drawing
 
 
-def marks(boxes: Sequence[tuple[float, ...]], *, labels: int = 7, first_track: int = 0) -> Marks:
+def marks(boxes: Sequence[tuple[float, ...]], *, labels: int = 7, first_track: int = 0) -> OverlayData:
     count = len(boxes)
     probabilities = np.full((count, labels), 0.3 / max(1, labels - 1), np.float32)
     probabilities[:, 0] = 0.7
     ids = np.arange(first_track, first_track + count, dtype=np.int32)
     nowhere = np.empty((0, 4), np.float32)
-    return Marks(np.array(boxes, np.float32).reshape(-1, 4), ids, probabilities, np.zeros(count, np.bool_), nowhere)
+    return OverlayData(np.array(boxes, np.float32).reshape(-1, 4), ids, probabilities, np.zeros(count, np.bool_), nowhere)
 
 
 def grey(width: int, height: int) -> NDArray[np.uint8]:
@@ -55,7 +56,7 @@ def touched(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.b
 def test_draw_marks_the_box_and_leaves_the_input() -> None:
     pixels = grey(640, 360)
     original = pixels.copy()
-    drawn = draw(pixels, marks([(200, 100, 300, 220)], first_track=3), labels=EMOTIONS)
+    drawn = draw_overlay(pixels, marks([(200, 100, 300, 220)], first_track=3), labels=EMOTIONS)
     assert np.array_equal(pixels, original)
     assert tuple(drawn[160, 202]) == tuple(drawn[160, 297]) == tuple(drawn[217, 250]) == colours(EMOTIONS)[0]
     assert not touched(original, drawn)[106:214, 206:294].any(), "the face itself stays as it was"
@@ -63,7 +64,7 @@ def test_draw_marks_the_box_and_leaves_the_input() -> None:
 
 def test_draw_without_faces_is_a_copy() -> None:
     pixels = grey(64, 48)
-    drawn = draw(pixels, marks([]), labels=EMOTIONS)
+    drawn = draw_overlay(pixels, marks([]), labels=EMOTIONS)
     assert np.array_equal(drawn, pixels)
     assert not np.shares_memory(drawn, pixels)
 
@@ -71,7 +72,7 @@ def test_draw_without_faces_is_a_copy() -> None:
 def test_draw_refuses_labels_that_do_not_fit() -> None:
     pixels = grey(640, 360)
     with pytest.raises(ValueError, match="3 labels for 7 probabilities"):
-        draw(pixels, marks([(200, 100, 300, 220)]), labels=("a", "b", "c"))
+        draw_overlay(pixels, marks([(200, 100, 300, 220)]), labels=("a", "b", "c"))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_draw_refuses_labels_that_do_not_fit() -> None:
 )
 def test_name_and_chart_are_whole_in_every_corner(box: tuple[float, ...]) -> None:
     pixels = grey(640, 360)
-    amid = draw(pixels, marks([(280, 130, 360, 220)]), labels=EMOTIONS)
+    amid = draw_overlay(pixels, marks([(280, 130, 360, 220)]), labels=EMOTIONS)
     changed = touched(pixels, amid)
     chip_top, chip_right = changed[:, 282].argmax(), 280 + (~changed[128, 280:]).argmax()
     chart_left, chart_right = 360 + changed[140, 360:].argmax(), 640 - changed[140, ::-1].argmax()
@@ -88,7 +89,7 @@ def test_name_and_chart_are_whole_in_every_corner(box: tuple[float, ...]) -> Non
     chip, chart = amid[chip_top:130, 280:chip_right], amid[130:chart_bottom, chart_left:chart_right]
     assert chip.shape[1] > 60
     assert chart.shape[0] > 60
-    cornered = draw(pixels, marks([box]), labels=EMOTIONS)
+    cornered = draw_overlay(pixels, marks([box]), labels=EMOTIONS)
     for part in (chip, chart):
         assert cv2.matchTemplate(cornered, part, cv2.TM_SQDIFF).min() < 100, "found pixel by pixel, so nothing is cut off or hidden"
 
@@ -98,7 +99,7 @@ def test_charts_never_cover_other_faces() -> None:
     boxes = [
         (100.0 + 240 * (index % 5), 60.0 + 330 * (index // 5), 220.0 + 240 * (index % 5), 200.0 + 330 * (index // 5)) for index in range(10)
     ]
-    changed = touched(pixels, draw(pixels, marks(boxes), labels=EMOTIONS))
+    changed = touched(pixels, draw_overlay(pixels, marks(boxes), labels=EMOTIONS))
     for left, top, right, bottom in boxes:
         assert not changed[int(top) + 8 : int(bottom) - 8, int(left) + 8 : int(right) - 8].any()
 
@@ -110,14 +111,14 @@ def test_crowd_keeps_boxes_where_charts_have_no_room() -> None:
     ]
     crowd = marks(boxes)
     crowd.probabilities[40:, [0, 3]] = crowd.probabilities[40:, [3, 0]]
-    drawn = draw(pixels, crowd, labels=EMOTIONS)
+    drawn = draw_overlay(pixels, crowd, labels=EMOTIONS)
     found = {tuple(colour) for colour in drawn.reshape(-1, 3).tolist()}
     assert {colours(EMOTIONS)[0], colours(EMOTIONS)[3]} <= found
 
 
 def test_close_up_that_fills_the_picture_still_gets_a_chart() -> None:
     pixels = grey(640, 360)
-    drawn = draw(pixels, marks([(2, 2, 638, 358)]), labels=EMOTIONS)
+    drawn = draw_overlay(pixels, marks([(2, 2, 638, 358)]), labels=EMOTIONS)
     white = (drawn == 255).all(axis=2)
     assert white.any(), "the leading label is written in white"
 
@@ -126,7 +127,7 @@ def test_close_up_that_fills_the_picture_still_gets_a_chart() -> None:
 def test_tiny_pictures(size: tuple[int, int]) -> None:
     width, height = size
     pixels = grey(width, height)
-    drawn = draw(pixels, marks([(0.2 * width, 0.2 * height, width, height), (-9, -9, -2, -2)]), labels=EMOTIONS)
+    drawn = draw_overlay(pixels, marks([(0.2 * width, 0.2 * height, width, height), (-9, -9, -2, -2)]), labels=EMOTIONS)
     assert drawn.shape == pixels.shape
     assert touched(pixels, drawn).any()
 
@@ -134,7 +135,7 @@ def test_tiny_pictures(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("label", ["", "joie é", "喜び", "a\nb\x00\x1b[31m", "\ud800", "e\u0301" * 40, "w" * 500, "\u202eabc", "🙂"])
 def test_any_label_can_be_drawn(label: str) -> None:
     pixels = grey(640, 360)
-    drawn = draw(pixels, marks([(200, 100, 300, 220)], labels=2), labels=(label, "other"))
+    drawn = draw_overlay(pixels, marks([(200, 100, 300, 220)], labels=2), labels=(label, "other"))
     assert touched(pixels, drawn).any()
 
 
@@ -142,7 +143,7 @@ def test_text_grows_with_the_picture() -> None:
     heights = []
     for factor in (1, 6):
         pixels = grey(640 * factor, 360 * factor)
-        drawn = draw(pixels, marks([(200 * factor, 100 * factor, 300 * factor, 220 * factor)]), labels=EMOTIONS)
+        drawn = draw_overlay(pixels, marks([(200 * factor, 100 * factor, 300 * factor, 220 * factor)]), labels=EMOTIONS)
         chip = (drawn[: 98 * factor] == colours(EMOTIONS)[0]).all(axis=2).any(axis=1)
         heights.append(int(chip.sum()))
     assert 11 <= heights[0] <= 20
@@ -153,7 +154,7 @@ def test_uncertain_faces_look_it() -> None:
     pixels = grey(640, 360)
     certain = marks([(200, 100, 300, 220)])
     doubtful = dataclasses.replace(certain, uncertain=np.array([True]))
-    drawn, sure = draw(pixels, doubtful, labels=EMOTIONS), draw(pixels, certain, labels=EMOTIONS)
+    drawn, sure = draw_overlay(pixels, doubtful, labels=EMOTIONS), draw_overlay(pixels, certain, labels=EMOTIONS)
     colour = colours(EMOTIONS)[0]
     top_edge, sure_edge = ((picture[102, 205:295] == colour).all(axis=1) for picture in (drawn, sure))
     assert sure_edge.all()
@@ -172,7 +173,7 @@ def face() -> NDArray[np.uint8]:
 def test_hidden_faces_keep_nothing_fine(box: tuple[float, ...]) -> None:
     """Of the picture's contrast between neighbours, which outlines make."""
     pixels = face()
-    drawn = draw(pixels, dataclasses.replace(marks([]), hidden=np.array([box], np.float32)), labels=EMOTIONS)
+    drawn = draw_overlay(pixels, dataclasses.replace(marks([]), hidden=np.array([box], np.float32)), labels=EMOTIONS)
     left, top, right, bottom = np.clip(box, 0, 200).astype(int)
     before, after = (picture[top:bottom, left:right].astype(np.float64) for picture in (pixels, drawn))
     contrast = [np.abs(np.diff(inside, axis=0)).mean() + np.abs(np.diff(inside, axis=1)).mean() for inside in (before, after)]
@@ -183,7 +184,7 @@ def test_hidden_faces_keep_nothing_fine(box: tuple[float, ...]) -> None:
 
 def test_hidden_places_are_larger_than_boxes() -> None:
     pixels = face()
-    drawn = draw(pixels, dataclasses.replace(marks([]), hidden=np.array([(80, 80, 120, 120)], np.float32)), labels=EMOTIONS)
+    drawn = draw_overlay(pixels, dataclasses.replace(marks([]), hidden=np.array([(80, 80, 120, 120)], np.float32)), labels=EMOTIONS)
     rows, columns = np.nonzero(touched(pixels, drawn))
     assert (rows.min(), columns.min(), rows.max(), columns.max()) == pytest.approx((66, 66, 133, 133), abs=2)
 
@@ -205,9 +206,9 @@ def faces_table(path: Path, tracks: dict[int, int]) -> Path:
 
 def test_strip_tells_who_felt_what_when(tmp_path: Path) -> None:
     path = faces_table(tmp_path / "faces.parquet", {1: 100, 3: 60, 4: 5, 0: 30, 2: 40, 5: 20})
-    courses = read_courses(path, EMOTIONS, bins=40, end_s=10.0)
+    courses = read_track_timelines(path, EMOTIONS, bins=40, end_s=10.0)
     assert [course.track_id for course in courses] == [0, 1, 2, 3, 5], "the five that are seen longest"
-    strip = Strip(courses, EMOTIONS, width=640, height=360, end_s=10.0, uncertain_below=0.5)
+    strip = TimelineStrip(courses, EMOTIONS, width=640, height=360, end_s=10.0, uncertain_below=0.5)
     pictures = [strip.at(time_s) for time_s in (0.0, 5.0, 10.0)]
     assert all(picture.shape == (strip.height, 640, 3) and strip.height < 150 for picture in pictures)
     middle = pictures[0]
@@ -223,7 +224,7 @@ def test_strip_tells_who_felt_what_when(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (48, 48), (641, 361)])
 def test_strip_for_any_picture(size: tuple[int, int]) -> None:
     width, height = size
-    drawn = Strip([], EMOTIONS, width=width, height=height, end_s=0.0, uncertain_below=0.5).at(0.0)
+    drawn = TimelineStrip([], EMOTIONS, width=width, height=height, end_s=0.0, uncertain_below=0.5).at(0.0)
     assert drawn.shape[1] == width + width % 2
     assert drawn.shape[0] > 0
     assert drawn.shape[0] % 2 == 0
@@ -256,33 +257,20 @@ def make_source(
     path: Path, *, ticks: list[int] = STEADY, sound: str | None = None, sound_start_s: float = 0.0, video_start_s: float = 0.0
 ) -> Path:
     """A clip whose sound, if any, is silence but for a beep from `BEEP_S` on, on the clock of the container."""
-    with av.open(str(path), "w") as container:
-        codec = "gif" if path.suffix == ".gif" else "ffv1" if path.suffix == ".mkv" else "mpeg4"
-        video = container.add_stream(codec, rate=25)
-        assert isinstance(video, av.VideoStream)
-        video.width, video.height = WIDTH, HEIGHT
-        video.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
-        tick = Fraction(1, 100) if codec == "gif" else TICK
-        video.codec_context.time_base = tick
-        audio = container.add_stream(sound, rate=RATE) if sound else None
-        for number, stamp in enumerate(ticks):
-            frame = av.VideoFrame.from_ndarray(np.full((HEIGHT, WIDTH, 3), 4 * number, np.uint8), format="rgb24")
-            frame.pts, frame.time_base = stamp + round(video_start_s / tick), tick
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        if isinstance(audio, av.AudioStream):
-            for start in range(round(sound_start_s * RATE), 2 * RATE, 960):
-                container.mux(audio.encode(sound_frame(start, audio.codec_context.format.name)))
-            container.mux(audio.encode(None))
-    return path
+    codec, tick = ("gif", Fraction(1, 100)) if path.suffix == ".gif" else ("ffv1" if path.suffix == ".mkv" else "mpeg4", TICK)
+    stamps = [stamp + round(video_start_s / tick) for stamp in ticks]
+    beep = [sound_frame(start) for start in range(round(sound_start_s * RATE), 2 * RATE, 960)] if sound else []
+    kind = {"codec": codec, "pixel_format": "rgb8" if codec == "gif" else "yuv420p", "sound_codec": sound}
+    pictures = shades(len(ticks), (WIDTH, HEIGHT), step=4)
+    return write_clip(path, pictures, stamps=stamps, tick=tick, sound=beep, **kind).path  # type: ignore[arg-type]
 
 
-def sound_frame(start: int, sample_format: str) -> av.AudioFrame:
+def sound_frame(start: int) -> av.AudioFrame:
     seconds = np.arange(start, start + 960) / RATE
     wave = np.where(seconds >= BEEP_S, 0.5 * np.sin(2 * np.pi * 1000 * seconds), 0)
     frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]).astype(np.float32), format="fltp", layout="stereo")
     frame.sample_rate, frame.pts, frame.time_base = RATE, start, Fraction(1, RATE)
-    return av.AudioResampler(format=sample_format, layout="stereo", rate=RATE).resample(frame)[0]
+    return frame
 
 
 def frame_times(path: Path) -> list[Fraction]:
@@ -381,23 +369,8 @@ def test_broken_sound_does_not_cost_the_video(tmp_path: Path, caplog: pytest.Log
 
 
 def test_sound_that_mp4_refuses_becomes_aac(tmp_path: Path) -> None:
-    source = tmp_path / "slow.mkv"
-    with av.open(str(source), "w") as container:
-        video = container.add_stream("mpeg4", rate=25)
-        assert isinstance(video, av.VideoStream)
-        video.width, video.height = WIDTH, HEIGHT
-        video.pix_fmt = "yuv420p"
-        audio = container.add_stream("libmp3lame", rate=8000)
-        assert isinstance(audio, av.AudioStream)
-        for number in range(10):
-            frame = av.VideoFrame.from_ndarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8), format="rgb24")
-            frame.pts = number
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        silence = av.AudioFrame.from_ndarray(np.zeros((2, 1152), np.float32), format="fltp", layout="stereo")
-        silence.sample_rate = 8000
-        container.mux(audio.encode(silence))
-        container.mux(audio.encode(None))
+    pictures, sound = shades(10, (WIDTH, HEIGHT), step=0), silence(0.144, rate=8000, layout="stereo")
+    source = write_clip(tmp_path / "slow.mkv", pictures, codec="mpeg4", sound=sound, sound_codec="libmp3lame").path
     result = copy_through(source, tmp_path / "result.mp4")
     with av.open(str(result), "r") as container:
         context = container.streams.audio[0].codec_context

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -21,23 +20,22 @@ import pytest
 from filelock import FileLock
 
 import batchemo
-from batchemo.display import print_verification
+from batchemo.cli.messages import print_verification
 from batchemo.errors import LockedError, UsageError
-from batchemo.inventory import read_inventory
 from batchemo.media.discover import find_media
 from batchemo.media.identity import identity_of
-from batchemo.options import merge_options
-from batchemo.planes import Planes
-from batchemo.records import EMOTIONS, Faces, MediaRow, Medium, Reading
+from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
 from batchemo.render.video_writer import VideoWriter, write_picture
-from batchemo.run import Watch
-from batchemo.run import run as run_media
-from batchemo.tables import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
-from batchemo.timeline import TimelineWriter
+from batchemo.results.catalog import read_catalog
+from batchemo.results.schema import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
+from batchemo.results.writer import TimelineWriter
 from batchemo.verify import tables as consistency
 from batchemo.verify.audit import Verification, verify
 from batchemo.verify.media import check_annotated
-from batchemo.verify.tables import check_tables, read_frames
+from batchemo.verify.tables import check_tables, read_frame_rows
+from batchemo.yuv import Planes
+from tests.made_media import shades, write_clip
+from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 FRAMES, SIZE, RATE = 20, (64, 48), 10
@@ -45,28 +43,22 @@ CLIP = "folder/a clip.mp4"
 OPTIONS = {"sample_fps": None, "min_face_px": 40, "detector": "fast", "uncertain_below": 0.5}
 
 
-def write_clip(path: Path, *, frames: int = FRAMES, faststart: bool = False) -> None:
-    options = {"movflags": "+faststart"} if faststart else {}
-    with av.open(str(path), "w", format="mp4", options=options) as output:
-        stream = output.add_stream("mpeg4", rate=RATE)
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
-        for index in range(frames):
-            pixels = np.full((SIZE[1], SIZE[0], 3), 10 * index % 250, np.uint8)
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
-        output.mux(stream.encode(None))
+def write_shades(path: Path, *, frames: int = FRAMES, rate: int = RATE, faststart: bool = False) -> None:
+    muxer = {"movflags": "+faststart"} if faststart else {}
+    write_clip(path, shades(frames, SIZE, step=10), codec="mpeg4", rate=rate, container="mp4", muxer=muxer)
 
 
-def reading(index: int, time_s: float) -> Reading:
+def reading(index: int, time_s: float) -> FrameResult:
     """Two faces, the second of them only in the later frames; the first half out of the picture."""
     count = 1 + (index >= 5)
     boxes = np.array([[-10, 5, 30, 45], [30, 5, 60, 44]], np.float32)[:count]
     faces = Faces(boxes, np.zeros((count, 5, 2), np.float32), np.full(count, 0.9, np.float32))
     shares = np.full((count, len(EMOTIONS)), 0.05, np.float32)
     shares[:, 3 if index < 10 else 4] = 0.7
-    return Reading(index, time_s, faces, np.full(count, 40, np.float32), np.full(count, 9, np.float32), shares, None, False, 0)
+    return FrameResult(index, time_s, faces, np.full(count, 40, np.float32), np.full(count, 9, np.float32), shares, None, False, 0)
 
 
-def write_tables(results: Path, medium: Medium, readings: list[Reading], *, duration_s: float, decoder: str) -> MediaRow:
+def write_tables(results: Path, medium: Medium, readings: list[FrameResult], *, duration_s: float, decoder: str) -> MediaRow:
     fingerprint = identity_of(medium.path)
     metadata = {
         "schema_version": SCHEMA_VERSION,
@@ -100,7 +92,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder `media`, and its `results` as a run writes them, but for what was seen in the pictures."""
     place = tmp_path_factory.mktemp("whole")
     (place / "media" / "folder").mkdir(parents=True)
-    write_clip(place / "media" / CLIP)
+    write_shades(place / "media" / CLIP)
     write_picture(place / "media" / "still.jpg", np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
     out = place / "results"
     rows = []
@@ -181,12 +173,11 @@ def test_results_of_a_real_run_are_whole(tmp_path: Path) -> None:
     folder.mkdir()
     shutil.copy(SAMPLES / "grace_hopper.jpg", folder)
     shutil.copy(SAMPLES / "variable_rate.mp4", folder)
-    write_clip(folder / "cut.mp4", faststart=True)
+    write_shades(folder / "cut.mp4", faststart=True)
     content = (folder / "cut.mp4").read_bytes()
     (folder / "cut.mp4").write_bytes(content[: len(content) - 300])
     (folder / "none.mp4").write_bytes(b"")
-    options = merge_options({"workers": 1, "sample_fps": 4}, environment={})
-    run_media([folder], tmp_path / "out", options, Watch(lambda _plan, _pulses: None, lambda _row: None))
+    run_here(folder, out=tmp_path / "out", sample_fps=4)
     for deep in (False, True):
         looked = verify(tmp_path / "out", deep=deep)
         assert not looked.problems
@@ -195,23 +186,21 @@ def test_results_of_a_real_run_are_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("more_s", "kinds"), [(0, []), (1, ["annotated"]), (9, ["annotated"]), (-12, ["annotated"])])
 def test_the_copy_is_as_long_as_its_source(results: Path, more_s: float, kinds: list[str]) -> None:
-    (entry,) = [each for each in read_inventory(results) if each.row.media == CLIP]
+    (entry,) = [each for each in read_catalog(results) if each.row.media == CLIP]
     row = dataclasses.replace(entry.row, duration_s=entry.row.duration_s + more_s)
-    problems = check_annotated(results / "annotated" / f"{CLIP}.mp4", row, read_frames(results, entry), sample_fps=None)
+    problems = check_annotated(results / "annotated" / f"{CLIP}.mp4", row, read_frame_rows(results, entry), sample_fps=None)
     assert [kind for kind, _ in problems] == kinds
 
 
 def test_a_frame_that_claims_to_last_for_days_has_a_whole_copy(tmp_path: Path) -> None:
     folder = tmp_path / "media"
     folder.mkdir()
-    write_clip(folder / "days.mp4")
+    write_shades(folder / "days.mp4")
     content = bytearray((folder / "days.mp4").read_bytes())
     lasts = content.index(b"stts") + 16
     content[lasts : lasts + 4] = b"\x7f\xff\xff\xff"
     (folder / "days.mp4").write_bytes(content)
-    run_media(
-        [folder], tmp_path / "out", merge_options({"workers": 1}, environment={}), Watch(lambda _plan, _pulses: None, lambda _row: None)
-    )
+    run_here(folder, out=tmp_path / "out")
     looked = verify(tmp_path / "out")
     assert (looked.problems, looked.failed) == ((), 0)
 
@@ -345,7 +334,7 @@ def test_media_parquet(results: Path) -> None:
 def test_media_that_changed_and_media_that_are_gone(results: Path, source: Path) -> None:
     os.utime(source, (1, 1))
     assert not verify(results).problems, "touched, but the same content"
-    write_clip(source, frames=FRAMES + 1)
+    write_shades(source, frames=FRAMES + 1)
     assert found(results) == {("changed", str(source))}
     source.unlink()
     looked = verify(results)
@@ -381,14 +370,9 @@ def test_annotated_copies(results: Path) -> None:
     kept = path.read_bytes()
     path.write_bytes(kept[: len(kept) // 3])
     assert found(results) == {("annotated", f"annotated/{CLIP}.mp4")}
-    write_clip(path, frames=FRAMES - 1)
+    write_shades(path, frames=FRAMES - 1)
     assert found(results) == {("annotated", f"annotated/{CLIP}.mp4")}
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("mpeg4", rate=2 * RATE)
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
-        for _ in range(FRAMES):
-            output.mux(stream.encode(av.VideoFrame(*SIZE, "yuv420p")))
-        output.mux(stream.encode(None))
+    write_shades(path, rate=2 * RATE)
     assert found(results) == {("annotated", f"annotated/{CLIP}.mp4")}, "as many frames, half as long"
     path.unlink()
     assert found(results) == {("missing", f"annotated/{CLIP}.mp4")}
@@ -422,9 +406,9 @@ def test_memory_does_not_grow_with_the_table(results: Path, monkeypatch: pytest.
     def bytes_for(times: int) -> int:
         monkeypatch.setattr(consistency, "BATCH_ROWS", 1000)
         spoil(path_of(results, "faces"), lambda rows: pd.concat([rows] * times))
-        (entry,) = [each for each in read_inventory(results) if each.row.media == CLIP]
+        (entry,) = [each for each in read_catalog(results) if each.row.media == CLIP]
         tracemalloc.start()
-        list(check_tables(results, entry, read_frames(results, entry)))
+        list(check_tables(results, entry, read_frame_rows(results, entry)))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return peak
@@ -436,11 +420,10 @@ def test_memory_does_not_grow_with_the_table(results: Path, monkeypatch: pytest.
 def test_frames_are_counted_with_those_that_are_lost(tmp_path: Path) -> None:
     folder = tmp_path / "media"
     folder.mkdir()
-    write_clip(folder / "cut.mp4", faststart=True)
+    write_shades(folder / "cut.mp4", faststart=True)
     content = (folder / "cut.mp4").read_bytes()
     (folder / "cut.mp4").write_bytes(content[: len(content) - 300])
-    options = merge_options({"workers": 1, "report": False, "annotate": False}, environment={})
-    report = run_media([folder], tmp_path / "out", options, Watch(lambda _plan, _pulses: None, lambda _row: None))
+    report = run_here(folder, out=tmp_path / "out", report=False, annotate=False)
     looked = verify(tmp_path / "out")
     assert looked.frames_analysed == report.rows[0].n_frames_analysed < looked.frames == report.rows[0].n_frames
 
@@ -451,7 +434,7 @@ def test_what_is_told_keeps_frames_that_were_analysed_apart_from_those_that_ther
 
 
 def test_the_command(results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from batchemo import cli
+    from batchemo.cli import main as cli
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["batchemo", "verify", *map(str, arguments)])

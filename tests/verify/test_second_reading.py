@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from batchemo.errors import UsageError
 from batchemo.media import presentation
 from batchemo.media.fingerprint import fingerprint_of_grey
-from batchemo.options import merge_options
-from batchemo.run import Watch
-from batchemo.run import run as run_media
 from batchemo.verify.audit import verify
 from batchemo.verify.second_reading import Reader
 from checks.corpus.patches import Movie
+from tests.made_media import write_clip
+from tests.running import run_here
 
 FRAMES, SIZE = 24, (192, 128)
 
@@ -35,23 +34,12 @@ def scene(index: int) -> NDArray[np.uint8]:
     return np.roll(cv2.GaussianBlur(noise, (0, 0), 8) * 3, -16 * index, 1)[:, : SIZE[0]].astype(np.uint8)
 
 
-def write_film(path: Path, *, rotation: int | None = None, aspect: Fraction | None = None) -> Path:
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("libx264", rate=25, options={"bf": "2", "g": "12"})
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
-        if aspect is not None:
-            stream.codec_context.sample_aspect_ratio = aspect
-        if rotation is not None:
-            stream.set_display_rotation(rotation)
-        for index in range(FRAMES):
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(scene(index), "rgb24")))
-        output.mux(stream.encode(None))
-    return path
+def write_film(path: Path, *, rotation: int = 0, **context: object) -> Path:
+    return write_clip(path, map(scene, range(FRAMES)), options={"bf": "2", "g": "12"}, rotation=rotation, **context).path  # type: ignore[arg-type]
 
 
 def analysed(path: Path, out: Path, **options: object) -> Path:
-    chosen = {"workers": 1, "annotate": False, "report": False, **options}
-    run_media([path], out, merge_options(chosen, environment={}), Watch(lambda _plan, _pulses: None, lambda _row: None))
+    run_here(path, out=out, annotate=False, report=False, **options)
     return out
 
 
@@ -74,9 +62,9 @@ def test_what_a_run_has_seen_is_found_again(tmp_path: Path, reader: Reader, opti
 
 
 @both
-@pytest.mark.parametrize("rotation", [None, 90])
-def test_cropped_films_are_found_again(tmp_path: Path, reader: Reader, rotation: int | None) -> None:
-    path = write_film(tmp_path / "a.mp4", rotation=rotation, aspect=Fraction(4, 3))
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_cropped_films_are_found_again(tmp_path: Path, reader: Reader, rotation: int) -> None:
+    path = write_film(tmp_path / "a.mp4", rotation=rotation, sample_aspect_ratio=Fraction(4, 3))
     movie = Movie(path)
     movie.set_clean_aperture(*SIZE, (16, 5, 33, 24))
     movie.write()
@@ -133,7 +121,7 @@ def test_a_row_of_another_picture_is_a_finding(tmp_path: Path, reader: Reader, c
 def test_what_a_careless_run_would_see_is_a_finding(tmp_path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that knows nothing of orientations or of the shape of pixels."""
     turned = write_film(tmp_path / "turned.mp4", rotation=180)
-    wide = write_film(tmp_path / "wide.mp4", aspect=Fraction(4, 3))
+    wide = write_film(tmp_path / "wide.mp4", sample_aspect_ratio=Fraction(4, 3))
     with monkeypatch.context() as careless:
         careless.setattr(presentation, "orientation_of", lambda _frame: None)
         careless.setattr(presentation, "_square", lambda width, height, _aspect: (width, height))

@@ -20,7 +20,7 @@ def card(
 ) -> None:
     """Measure a weights file on PublicTest and write MODEL_CARD.md and its figures beside it. Prints the card's path."""
     from batchemo.devices import choose_device
-    from batchemo.weights import SHIPPED
+    from batchemo.emotion.weights import SHIPPED
     from training.export.model_card import measure_for_card, write_card
     from training.export.weights_file import load_emotion_weights
 

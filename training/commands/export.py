@@ -18,7 +18,7 @@ def export(
     pixels: Annotated[Pixels, typer.Option("--input", help="Type of the aligned crops that the graph takes.")] = "uint8",
 ) -> None:
     """Write the network as ONNX, checked against torch: aligned crops in, calibrated probabilities out. Prints the path."""
-    from batchemo.weights import SHIPPED, load_weights
+    from batchemo.emotion.weights import SHIPPED, load_weights
     from training.export.onnx import check_export_packages, write_onnx
 
     source = SHIPPED if weights is None else weights

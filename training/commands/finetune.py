@@ -36,7 +36,7 @@ def finetune(
     If it is stopped, the same command resumes after the last whole epoch. Prints the path of the weights.
     """
     from batchemo.devices import choose_device
-    from batchemo.weights import SHIPPED, load_weights
+    from batchemo.emotion.weights import SHIPPED, load_weights
     from training.data.holdout import checked_holdout
     from training.export.weights_file import WEIGHTS
     from training.fit.finetuning import finetuning_recipe, folder_summary, read_finetuning_data, replace_head

@@ -21,7 +21,7 @@ def prefilter(
     seed: Annotated[int, typer.Option("--seed", help="Of the initial weights and the scenes.")] = 0,
 ) -> None:
     """Train the pre-filter, which tells the face detector early where no face can be. Prints the path of the file."""
-    from batchemo.sieve import SIEVE
+    from batchemo.faces.prefilter import PREFILTER
     from training.data.dataset import read_split
     from training.prefilter.composites import read_backgrounds
     from training.prefilter.fitting import RECALL, fit_prefilter, write_prefilter
@@ -29,7 +29,7 @@ def prefilter(
     backgrounds = read_backgrounds(pictures)
     faces, held_back = (read_split(data, split, votes=votes).pixels[:, 0].numpy() for split in ("Training", "PublicTest"))
     say(f"{len(faces)} faces, {len(backgrounds)} backgrounds, {steps} steps")
-    path = SIEVE if out is None else out
+    path = PREFILTER if out is None else out
     network, passed = fit_prefilter(
         faces, held_back, backgrounds, steps=steps, seed=seed, report=lambda step, loss: say(f"step {step}/{steps}  loss {loss:.3f}")
     )

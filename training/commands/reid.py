@@ -18,7 +18,7 @@ def reid(
     faces: Annotated[int, typer.Option("--faces", min=10, help="Number of faces of Training to fit to, from its end.")] = 1000,
 ) -> None:
     """Fit the appearance embedding by which people are re-identified. Prints the path of the file."""
-    from batchemo.appearance import PROJECTION
+    from batchemo.faces.reid import PROJECTION
     from training.data.dataset import read_split
     from training.tracking.embedding import fit_projection, write_projection
 

@@ -24,8 +24,8 @@ def ship(
     If it has no ranges for int8 quantization, they are measured first.
     """
     from batchemo.devices import choose_device
-    from batchemo.integers import points
-    from batchemo.weights import SHIPPED
+    from batchemo.emotion.int8 import quantization_points
+    from batchemo.emotion.weights import SHIPPED
     from training.data.holdout import read_holdout
     from training.evaluate.quantization import with_int8_ranges
     from training.export.model_card import measure_for_card, write_card
@@ -34,7 +34,7 @@ def ship(
     loaded = load_emotion_weights(weights)
     with tempfile.TemporaryDirectory() as scratch:
         source = weights
-        if loaded.ranges is None and points(loaded.network):
+        if loaded.ranges is None and quantization_points(loaded.network):
             holdout = read_holdout(data, votes, seed=0)
             ranged = with_int8_ranges(loaded, holdout.training, holdout.held_back)
             if ranged.ranges is not None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from batchemo.network import INPUT_PX
+from batchemo.emotion.model import INPUT_PX
 from batchemo.records import EMOTIONS
 from training.data.augmentation import augment, mixup
 from training.data.dataset import FaceSet

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from batchemo.emotion.model import INPUT_PX
 from batchemo.errors import DataError
-from batchemo.network import INPUT_PX
 from batchemo.records import EMOTIONS
 
 SPLITS = ("Training", "PublicTest", "PrivateTest")

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
-from batchemo.crops import cut_crops
-from batchemo.detect import Detector
+from batchemo.emotion.model import INPUT_PX
 from batchemo.errors import DataError
+from batchemo.faces.align import align_faces
+from batchemo.faces.detector import MtcnnDetector
 from batchemo.media.picture import read_picture
-from batchemo.network import INPUT_PX
 from training.data.dataset import FaceSet
 
 HELD_BACK_SHARE = 0.2
@@ -45,7 +45,7 @@ class LabelledFolder:
 
 
 def read_labelled_folder(
-    folder: Path, *, known: Sequence[str], detector: Detector | None = None, crops: Path | None = None
+    folder: Path, *, known: Sequence[str], detector: MtcnnDetector | None = None, crops: Path | None = None
 ) -> LabelledFolder:
     """Face crops in `folder`/<label>/, converted to grey and 48 x 48 px.
 
@@ -112,9 +112,9 @@ def _grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     )
 
 
-def _largest_face(picture: NDArray[np.uint8], detector: Detector) -> NDArray[np.uint8] | None:
+def _largest_face(picture: NDArray[np.uint8], detector: MtcnnDetector) -> NDArray[np.uint8] | None:
     (faces,) = detector.detect([picture])
-    return cut_crops(picture, faces).pixels[0] if len(faces) else None
+    return align_faces(picture, faces).pixels[0] if len(faces) else None
 
 
 def _write(path: Path, crop: NDArray[np.uint8]) -> None:

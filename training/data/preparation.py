@@ -12,8 +12,8 @@ import cv2
 from PIL import Image, UnidentifiedImageError
 
 from batchemo.atomic import replacing, write_text
+from batchemo.emotion.model import INPUT_PX
 from batchemo.errors import DataError
-from batchemo.network import INPUT_PX
 from batchemo.records import EMOTIONS
 from training.data.contact_sheets import augmentation_rows, contact_sheet, sample_rows
 from training.data.dataset import PUBLISHED_CLASS_COUNTS, PUBLISHED_COUNTS, SPLITS, FaceSet, hold_out, picture_files

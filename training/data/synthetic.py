@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.atomic import replacing
-from batchemo.network import INPUT_PX
+from batchemo.emotion.model import INPUT_PX
 from batchemo.records import EMOTIONS
 
 _OVERSAMPLING = 4

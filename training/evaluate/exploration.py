@@ -18,9 +18,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from batchemo.atomic import write_text
+from batchemo.emotion.weights import Weights
 from batchemo.errors import DataError
 from batchemo.records import EMOTIONS
-from batchemo.weights import Weights
 from training.data.dataset import VOTES, FaceSet
 from training.data.votes import majority_emotion
 from training.evaluate.calibration import calibrate

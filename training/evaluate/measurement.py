@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from batchemo.weights import Weights
+from batchemo.emotion.weights import Weights
 from training.data.dataset import FaceSet, clean_part
 from training.data.votes import majority_emotion
 from training.evaluate.classification import classification_figures, evaluate_against_votes

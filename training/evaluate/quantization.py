@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from batchemo.integers import IntegerNetwork, integers_pay, measure_ranges
+from batchemo.emotion.int8 import Int8Net, calibrate_ranges, int8_is_faster
+from batchemo.emotion.weights import Weights
 from batchemo.options import RunOptions
-from batchemo.weights import Weights
 from training.console import say
 from training.data.dataset import FaceSet
 from training.evaluate.calibration import calibrate
@@ -29,7 +29,7 @@ def with_int8_ranges(weights: Weights, training: FaceSet, held_back: FaceSet) ->
 
     That is tested on `held_back`, and only if this processor supports int8 inference.
     """
-    measured = dataclasses.replace(weights, ranges=measure_ranges(weights.network, training.pixels))
+    measured = dataclasses.replace(weights, ranges=calibrate_ranges(weights.network, training.pixels))
     figures = compare_int8(measured, held_back, clean=None)
     if figures is not None and figures["agreement"] < MIN_AGREEMENT:
         say(
@@ -47,10 +47,10 @@ def compare_int8(weights: Weights, faces: FaceSet, *, clean: NDArray[np.bool_] |
     pictures). `change_mean` and `change_largest` are of the largest change of a probability of each picture.
     None if the weights have no ranges, or if the processor does not support int8 inference.
     """
-    if weights.ranges is None or not integers_pay():
+    if weights.ranges is None or not int8_is_faster():
         return None
     labels, cpu = faces.labels.numpy(), torch.device("cpu")
-    network = IntegerNetwork(weights.network.to(cpu), weights.ranges)
+    network = Int8Net(weights.network.to(cpu), weights.ranges)
     with torch.inference_mode():
         logits = torch.cat([network(crops) for crops in faces.pixels.split(_BATCH)])  # type: ignore[no-untyped-call]
     found = calibrate(logits.numpy(), weights.temperature)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from batchemo.network import ExpressionNet
+from batchemo.emotion.model import ExpressionNet
 from training.evaluate.calibration import calibrate
 from training.inference import predict
 

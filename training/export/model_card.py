@@ -11,9 +11,9 @@ import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from batchemo.atomic import write_text
+from batchemo.emotion.weights import Weights, WeightsFile, read_weights_file
 from batchemo.errors import DataError
 from batchemo.options import RunOptions
-from batchemo.weights import Weights, WeightsFile, read_weights_file
 from training.data.dataset import choose_split, clean_part, read_splits
 from training.evaluate.measurement import measure_weights
 from training.evaluate.quantization import compare_int8

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from batchemo import __version__
 from batchemo.atomic import replacing
+from batchemo.emotion.model import INPUT_PX, ExpressionNet
+from batchemo.emotion.weights import Weights
 from batchemo.errors import DataError
-from batchemo.network import INPUT_PX, ExpressionNet
-from batchemo.weights import Weights
 
 _Pixels = Literal["uint8", "float32"]
 

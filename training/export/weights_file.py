@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from batchemo.atomic import replacing, write_text
+from batchemo.emotion.weights import SHIPPED, Weights, load_weights, save_weights, sha256_path
 from batchemo.errors import WeightsError
 from batchemo.records import EMOTIONS
-from batchemo.weights import SHIPPED, Weights, load_weights, save_weights, sidecar
 
 WEIGHTS = "weights.safetensors"
 
@@ -41,4 +41,4 @@ def copy_weights(source: Path, target: Path, sha256: str) -> None:
     """Copies a weights file and writes its hash. After a stop in between, `load_weights` refuses the file."""
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
-    write_text(sidecar(target), f"{sha256}  {target.name}\n")
+    write_text(sha256_path(target), f"{sha256}  {target.name}\n")

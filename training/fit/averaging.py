@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from batchemo.emotion.model import ExpressionNet
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
 from training.data.augmentation import augment
 from training.recipe import METHODS, Augmentation
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from batchemo.atomic import replacing
+from batchemo.emotion.model import ExpressionNet
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
 from training.recipe import Recipe, complete_recipe
 
 CHECKPOINT = "checkpoint.pt"

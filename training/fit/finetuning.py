@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from batchemo.detect import Detector
+from batchemo.emotion.model import ExpressionNet
+from batchemo.emotion.weights import Weights
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
-from batchemo.weights import Weights
+from batchemo.faces.detector import MtcnnDetector
 from training.data.dataset import FaceSet, hold_out
 from training.data.folders import HELD_BACK_SHARE, LabelledFolder, check_enough, read_labelled_folder
 from training.recipe import Recipe
@@ -79,7 +79,7 @@ def read_finetuning_data(
     With `crops` the pictures are photographs: faces are detected, and their aligned crops written there. Without `held_back` (a folder like
     `folder`), a part of `folder` is held back. Raises DataError if a label has too few pictures, or if the labels of the folders differ.
     """
-    detector = None if crops is None else Detector(device=device)
+    detector = None if crops is None else MtcnnDetector(device=device)
     pictures = read_labelled_folder(folder, known=known, detector=detector, crops=crops)
     if held_back is None:
         check_enough(pictures, folder)

@@ -11,7 +11,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from batchemo.network import ExpressionNet, NetworkSpec
+from batchemo.emotion.model import ExpressionNet, NetworkSpec
 
 
 def grow_network(small: ExpressionNet, spec: NetworkSpec) -> ExpressionNet:

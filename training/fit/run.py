@@ -12,9 +12,9 @@ from typing import Any
 import torch
 import typer
 
-from batchemo.network import ExpressionNet, multiply_adds
+from batchemo.emotion.model import ExpressionNet, multiply_adds
+from batchemo.emotion.weights import Weights, half_precision
 from batchemo.records import EMOTIONS
-from batchemo.weights import Weights, half_precision
 from training.console import say
 from training.data.holdout import Holdout
 from training.evaluate.calibration import fit_temperature

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from batchemo.atomic import replacing, write_text
+from batchemo.emotion.model import multiply_adds
 from batchemo.errors import DataError
-from batchemo.network import multiply_adds
 from training.data.holdout import Holdout
 from training.evaluate.calibration import fit_temperature
 from training.evaluate.classification import classification_figures

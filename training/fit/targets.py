@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from batchemo.emotion.model import ExpressionNet
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
 from training.data.dataset import FaceSet
 from training.data.votes import label_probabilities, vote_shares
 from training.recipe import Recipe

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from batchemo.classify import has_bfloat16
+from batchemo.emotion.classifier import has_bfloat16
+from batchemo.emotion.model import ExpressionNet
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
 from training.data.augmentation import augment, mixup, resize
 from training.data.dataset import VOTES, FaceSet
 from training.fit.checkpoint import CHECKPOINT, TrainingInputs, TrainingState, hash_tensors, load_checkpoint, save_checkpoint

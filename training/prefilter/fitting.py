@@ -1,4 +1,4 @@
-"""Trains the pre-filter (`batchemo.sieve`) by distillation: the proposal network of MTCNN is its teacher."""
+"""Trains the pre-filter (`batchemo.faces.prefilter`) by distillation: the proposal network of MTCNN is its teacher."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from batchemo.atomic import replacing
-from batchemo.convolution import normalised
 from batchemo.errors import DataError
-from batchemo.mtcnn import ProposeNet, load_networks
-from batchemo.sieve import BLOCK_CELLS, SieveNet
+from batchemo.faces.convolution import normalize_pixels
+from batchemo.faces.mtcnn import ProposalNet, load_networks
+from batchemo.faces.prefilter import BLOCK_CELLS, PrefilterNet
 from training.prefilter.composites import Images, compose_scene
 
 RECALL = 0.98
@@ -42,14 +42,14 @@ def fit_prefilter(
     seed: int,
     report: Callable[[int, float], None],
     threshold_batches: int = 40,
-) -> tuple[SieveNet, float]:
+) -> tuple[PrefilterNet, float]:
     """A pre-filter trained on `faces` (N x 48 x 48), and the share of all blocks that it lets pass.
 
     Its threshold is set on `threshold_batches` batches with the faces of `held_back`, so that `RECALL` of the blocks with a face pass.
     `report` is called with the step and the loss every 100 steps. Raises DataError if the teacher sees no face in the held-back scenes.
     """
     torch.manual_seed(seed)
-    teacher, network = load_networks()[0], SieveNet()
+    teacher, network = load_networks()[0], PrefilterNet()
     optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps, pct_start=0.1)
     batches = _batches(faces, backgrounds, teacher, seed=seed)
@@ -70,27 +70,27 @@ def fit_prefilter(
     return network, _set_threshold(network, _batches(held_back, backgrounds, teacher, seed=seed + 1), batches=threshold_batches)
 
 
-def write_prefilter(network: SieveNet, path: Path) -> None:
+def write_prefilter(network: PrefilterNet, path: Path) -> None:
     """Writes a safetensors file, atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(save({name: value.contiguous() for name, value in network.state_dict().items()}))
 
 
 @torch.no_grad()
-def proposal_features(network: ProposeNet, pixels: Tensor) -> Tensor:
+def proposal_features(network: ProposalNet, pixels: Tensor) -> Tensor:
     """The features after the first max pooling of the proposal network, of pixels B x 3 x H x W, 0 to 255."""
-    return functional.max_pool2d(network.prelu1(network.conv1(normalised(pixels))), 2, 2, ceil_mode=True)
+    return functional.max_pool2d(network.prelu1(network.conv1(normalize_pixels(pixels))), 2, 2, ceil_mode=True)
 
 
 @torch.no_grad()
-def proposal_logits(network: ProposeNet, features: Tensor) -> Tensor:
+def proposal_logits(network: ProposalNet, features: Tensor) -> Tensor:
     """The proposal network's log-odds of a face in each cell, B x rows x columns, from its `proposal_features`."""
     scores: Tensor = network.conv4_1(network.prelu3(network.conv3(network.prelu2(network.conv2(features)))))
     return scores[:, 1] - scores[:, 0]
 
 
 @torch.no_grad()
-def _set_threshold(network: SieveNet, source: Iterator[tuple[Tensor, Tensor]], *, batches: int) -> float:
+def _set_threshold(network: PrefilterNet, source: Iterator[tuple[Tensor, Tensor]], *, batches: int) -> float:
     """Shifts the scores so that `RECALL` of the blocks with a face pass (above 0). Returns the share of all blocks that pass."""
     best, scores = [], []
     for features, logits in (next(source) for _ in range(batches)):
@@ -115,7 +115,7 @@ def _count_nearby(is_face: Tensor) -> Tensor:
     return functional.avg_pool2d(is_face.float(), _NEIGHBOURS, stride=1, padding=_NEIGHBOURS // 2) * _NEIGHBOURS**2
 
 
-def _batches(faces: Images, backgrounds: Sequence[Images], teacher: ProposeNet, *, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(faces: Images, backgrounds: Sequence[Images], teacher: ProposalNet, *, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Features B x 10 x rows x columns, and the teacher's highest log-odds in each block, B x rows x columns; endless."""
     random = np.random.default_rng(seed)
     while True:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from batchemo.faces.tracker import TRACK_GAP_SECONDS, Tracker
 from batchemo.records import Faces
-from batchemo.track import GAP_SECONDS, Tracker
 
 
 class FaceTracker(Protocol):
@@ -40,7 +40,7 @@ class OverlapTracker:
         self._tracks: dict[int, tuple[float, NDArray[np.float64]]] = {}
 
     def update(self, time_s: float, faces: Faces, embeddings: NDArray[np.float32], *, cut: bool) -> NDArray[np.int32]:  # noqa: ARG002
-        self._tracks = {who: seen for who, seen in self._tracks.items() if not cut and time_s - seen[0] <= GAP_SECONDS}
+        self._tracks = {who: seen for who, seen in self._tracks.items() if not cut and time_s - seen[0] <= TRACK_GAP_SECONDS}
         boxes, ids = faces.boxes.astype(np.float64), np.zeros(len(faces), np.int32)
         names = list(self._tracks)
         if names and len(boxes):
@@ -59,7 +59,7 @@ class NorfairTracker:
     """norfair's Kalman filter with IoU distance. Ids come at once, tracks last as long as in `OverlapTracker`, and cuts reset it."""
 
     def __init__(self, fps: float) -> None:
-        self._frames = max(2, round(GAP_SECONDS * fps))
+        self._frames = max(2, round(TRACK_GAP_SECONDS * fps))
         self._begun = 0
         self._ids: dict[int, int] = {}
         self._tracker: Any = None

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from batchemo.appearance import FACE_SIZE, thumbnail
 from batchemo.atomic import replacing
-from batchemo.crops import cut_crops
+from batchemo.faces.align import align_faces
+from batchemo.faces.reid import FACE_SIZE, thumbnail
 from training.tracking.scenes import Actor, Person, Scene, Shot, make_people, render_frames
 
 SHRINKAGE = 0.2
@@ -58,4 +58,4 @@ def _thumbnails(person: Person, *, seed: int) -> Iterator[NDArray[np.float32]]:
         red, green, blue = (float(gain) for gain in 1 + random.uniform(-0.2, 0.2) + random.uniform(-0.07, 0.07, 3))
         shots.append(Shot((number + 1) * _SHOT_S, (actor,), int(random.integers(2**31)), (red, green, blue)))
     for view in render_frames(Scene("portrait", (person,), tuple(shots), _VIEWS / _SHOT_S, seed)):
-        yield from map(thumbnail, cut_crops(view.pixels, view.faces).pixels)
+        yield from map(thumbnail, align_faces(view.pixels, view.faces).pixels)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from batchemo.crops import EYE_DISTANCE, EYE_TO_MOUTH, EYES_CENTRE
+from batchemo.faces.align import EYE_DISTANCE, EYE_TO_MOUTH, EYES_CENTRE
 from batchemo.records import Faces
 
 WIDTH, HEIGHT = 640, 360

@@ -16,12 +16,12 @@ import motrics
 import numpy as np
 from numpy.typing import NDArray
 
-from batchemo.appearance import describe
-from batchemo.crops import cut_crops
+from batchemo.faces.align import align_faces
+from batchemo.faces.reid import embed_faces
 from batchemo.options import merge_options
 from batchemo.records import Faces
-from batchemo.results import load
-from batchemo.run import Watch, run
+from batchemo.results.load import load
+from batchemo.run.run import RunCallbacks, run_media
 from training.tracking.baselines import FaceTracker
 from training.tracking.scenes import HEIGHT, WIDTH, RenderedFrame, Scene, render_frames
 
@@ -57,9 +57,9 @@ def observe(scene: Scene) -> tuple[list[TrackerInput], float]:
     """The tracker inputs of a scene, and the milliseconds that the embedding of one face took."""
     frames, spent, embedded = [], 0.0, 0
     for rendered in render_frames(scene):
-        crops = cut_crops(rendered.pixels, rendered.faces)
+        crops = align_faces(rendered.pixels, rendered.faces)
         started = time.perf_counter()
-        embeddings = describe(rendered.pixels, rendered.faces, crops)
+        embeddings = embed_faces(rendered.pixels, rendered.faces, crops)
         spent += time.perf_counter() - started
         embedded += len(embeddings)
         frames.append(_tracker_input(rendered, embeddings))
@@ -123,7 +123,12 @@ def score_pipeline(scene: Scene) -> list[TrackingScore]:
         for name, appearance in (("batchemo", True), ("batchemo, no embeddings", False)):
             out = Path(folder) / name
             given = {"workers": 1, "annotate": False, "appearance": appearance}
-            run([video], out, merge_options(given, environment={}), Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None))
+            run_media(
+                [video],
+                out,
+                merge_options(given, environment={}),
+                RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None),
+            )
             found: list[tuple[Any, NDArray[Any]]] = [((), np.empty((0, 4)))] * len(frames)
             for index, rows in load(out).groupby("frame_index"):
                 found[int(str(index))] = rows["track_id"].to_numpy(), rows[["box_x1", "box_y1", "box_x2", "box_y2"]].to_numpy(float)

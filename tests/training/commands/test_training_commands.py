@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from patterns import Done, row, rows, write_csv
 
-from batchemo.network import ExpressionNet
-from batchemo.weights import load_weights, save_weights
+from batchemo.emotion.model import ExpressionNet
+from batchemo.emotion.weights import load_weights, save_weights
+from tests.patterns import Done, row, rows, write_csv
 from training import cli
 from training.fit import run as run_module
 from training.fit.checkpoint import CHECKPOINT

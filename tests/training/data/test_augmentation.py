@@ -7,9 +7,9 @@ import dataclasses
 import cv2
 import numpy as np
 import torch
-from patterns import pattern
 from torch import Generator, Tensor
 
+from tests.patterns import pattern
 from training.data.augmentation import augment
 from training.recipe import Augmentation
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
-from patterns import pattern
 
 from batchemo.records import EMOTIONS
+from tests.patterns import pattern
 from training.data.contact_sheets import augmentation_rows, contact_sheet, sample_rows
 from training.data.dataset import FaceSet
 from training.recipe import RECIPES, Augmentation, read_recipe

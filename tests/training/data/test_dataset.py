@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from patterns import as_set, pattern, row, write_csv, write_votes
 
 from batchemo.errors import DataError
 from batchemo.records import EMOTIONS
+from tests.patterns import as_set, pattern, row, write_csv, write_votes
 from training.data.dataset import (
     PUBLISHED_CLASS_COUNTS,
     PUBLISHED_COUNTS,

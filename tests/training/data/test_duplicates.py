@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from patterns import pattern
 
 from batchemo.records import EMOTIONS
+from tests.patterns import pattern
 from training.data.dataset import FaceSet
 from training.data.duplicates import count_duplicates, find_duplicates
 

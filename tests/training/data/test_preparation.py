@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from patterns import Done, as_set, pattern, row, write_csv, write_votes
 
 from batchemo.records import EMOTIONS
+from tests.patterns import Done, as_set, pattern, row, write_csv, write_votes
 from training.data.dataset import PUBLISHED_CLASS_COUNTS, FaceSet, read_splits
 from training.data.preparation import describe_splits
 

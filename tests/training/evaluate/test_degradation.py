@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from patterns import pattern
 
+from tests.patterns import pattern
 from training.evaluate.degradation import DEGRADATIONS, degrade
 
 

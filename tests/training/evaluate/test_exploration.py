@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from patterns import CPU, Done, pattern
 
-from batchemo.network import ExpressionNet
+from batchemo.emotion.model import ExpressionNet
+from batchemo.emotion.weights import Weights, save_weights
 from batchemo.records import EMOTIONS
-from batchemo.weights import Weights, save_weights
+from tests.patterns import CPU, Done, pattern
 from training.data.dataset import VOTES, FaceSet, read_split
 from training.evaluate.exploration import Exploration, explore_predictions, render_page
 from training.evaluate.saliency import occlusion_map, tint_saliency

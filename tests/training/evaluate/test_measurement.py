@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from patterns import Done, write_votes
 
-from batchemo.network import ExpressionNet
+from batchemo.emotion.model import ExpressionNet
+from batchemo.emotion.weights import save_weights
 from batchemo.records import EMOTIONS
-from batchemo.weights import save_weights
+from tests.patterns import Done, write_votes
 from training.data.dataset import read_splits
 from training.data.votes import EMOTION_OF_VOTE
 from training.evaluate.degradation import DEGRADATIONS

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from patterns import Done, row, write_csv
 
+from batchemo.emotion.model import ExpressionNet
+from batchemo.emotion.weights import SHIPPED, load_weights, read_weights_file, save_weights
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
 from batchemo.options import RunOptions
 from batchemo.records import EMOTIONS
-from batchemo.weights import SHIPPED, load_weights, read_weights_file, save_weights
+from tests.patterns import Done, row, write_csv
 from training.evaluate.degradation import DEGRADATIONS
 from training.export.model_card import CARD, check_same_data, figures_path, render_card
 from training.fit.averaging import shared_origin
@@ -131,7 +131,7 @@ def test_shipping_puts_a_checked_file_and_its_card_in_the_package(
     run: Callable[..., Done], recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "package" / "fer2013.safetensors"
-    monkeypatch.setattr("batchemo.weights.SHIPPED", package)
+    monkeypatch.setattr("batchemo.emotion.weights.SHIPPED", package)
     weights = tmp_path / "run" / "weights.safetensors"
     assert run("fit", recipe_file, "--data", data, "--out", weights.parent, "--epochs", 1).code == 0
 

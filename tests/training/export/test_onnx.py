@@ -10,11 +10,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from patterns import Done
 
-from batchemo.classify import Classifier
-from batchemo.network import ExpressionNet, NetworkSpec
-from batchemo.weights import load_weights, save_weights
+from batchemo.emotion.classifier import Classifier
+from batchemo.emotion.model import ExpressionNet, NetworkSpec
+from batchemo.emotion.weights import load_weights, save_weights
+from tests.patterns import Done
 from training.export import onnx as onnx_export
 
 SHAPE = {"stem": 8, "widths": (16, 16), "blocks": (1, 1), "drop_path": 0.0, "classes": 3}

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from patterns import Done
 
+from batchemo.emotion.model import ExpressionNet, NetworkSpec
+from batchemo.emotion.weights import load_weights, save_weights
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet, NetworkSpec
 from batchemo.records import EMOTIONS
-from batchemo.weights import load_weights, save_weights
+from tests.patterns import Done
 from training.fit.averaging import augmented_batches, average_weights, refresh_norms
 from training.recipe import Augmentation
 

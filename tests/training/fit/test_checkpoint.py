@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from patterns import CPU, QUICK
 
+from batchemo.emotion.model import ExpressionNet
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
+from tests.patterns import CPU, QUICK
 from training.data.dataset import FaceSet, read_split
 from training.data.synthetic import write_synthetic_csv
 from training.fit import trainer

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from patterns import CPU, QUICK, Done, write_csv
 from torch import Tensor
 from torch.nn import functional
 
+from batchemo.emotion.model import ExpressionNet
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet
 from batchemo.records import EMOTIONS
+from tests.patterns import CPU, QUICK, Done, write_csv
 from training.data.dataset import FaceSet
 from training.data.duplicates import group_similar
 from training.fit import run as run_module

@@ -10,21 +10,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from patterns import QUICK, Done
 from sklearn.linear_model import LogisticRegression
 
 import batchemo
-from batchemo.crops import cut_crops
-from batchemo.detect import Detector
+from batchemo.emotion.model import ExpressionNet, NetworkSpec
+from batchemo.emotion.weights import Weights, load_weights, save_weights
 from batchemo.errors import DataError
+from batchemo.faces.align import align_faces
+from batchemo.faces.detector import MtcnnDetector
 from batchemo.media.picture import read_picture
-from batchemo.network import ExpressionNet, NetworkSpec
 from batchemo.options import merge_options
 from batchemo.records import EMOTIONS
-from batchemo.run import Watch
-from batchemo.run import run as run_media
-from batchemo.summary import summarise
-from batchemo.weights import Weights, load_weights, save_weights
+from batchemo.report.summary import summarise
+from batchemo.run.run import RunCallbacks, run_media
+from tests.patterns import QUICK, Done
 from training.data.dataset import FaceSet
 from training.data.folders import read_labelled_folder
 from training.data.synthetic import draw_face
@@ -80,7 +79,7 @@ def test_labels_of_ones_own_reach_every_table(run: Callable[..., Done], start: P
     assert loaded.figures["start_sha256"] == load_weights(start).sha256
 
     results = tmp_path / "results"
-    silent = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+    silent = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
     options = merge_options({"workers": 1, "weights": weights, "sample_fps": 2.0}, environment={})
     report = run_media([SAMPLES / "grace_hopper.jpg", SAMPLES / "two_people_and_a_cut.mp4"], results, options, silent)
     assert not report.failed
@@ -100,7 +99,7 @@ def test_results_of_two_sets_of_labels_are_read_together(start: Path, tmp_path: 
     other = tmp_path / "other.safetensors"
     two = ExpressionNet(NetworkSpec(classes=2, **SHAPE))
     save_weights(other, two, labels=("yes", "no"), temperature=1.0, figures={})
-    silent = Watch(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+    silent = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
     results = tmp_path / "results"
     for weights, picture in ((start, "grace_hopper.jpg"), (other, "eileen_collins.jpg")):
         folder = tmp_path / picture
@@ -132,8 +131,8 @@ def test_faces_in_photographs_are_cut_as_a_run_cuts_them(run: Callable[..., Done
     crops = sorted(path.relative_to(out / "crops").as_posix() for path in (out / "crops").rglob("*.png"))
     assert crops == [f"{label}/{index}.png.png" for label in ("in space", "on earth") for index in range(5)]
     picture = read_picture(mine / "on earth" / "3.png")
-    (found,) = Detector(device=CPU).detect([picture])
-    expected = cut_crops(picture, found).pixels[0]
+    (found,) = MtcnnDetector(device=CPU).detect([picture])
+    expected = align_faces(picture, found).pixels[0]
     assert np.array_equal(cv2.imread(str(out / "crops" / "on earth" / "3.png.png"), cv2.IMREAD_GRAYSCALE), expected)
 
 
@@ -236,7 +235,7 @@ def test_a_label_without_any_face_is_named(tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         cv2.imwrite(str(tmp_path / label / "black.png"), np.zeros((64, 64), np.uint8))
     with pytest.raises(DataError, match="a: no face was found in any of its 1 pictures"):
-        read_labelled_folder(tmp_path, known=EMOTIONS, detector=Detector(device=CPU))
+        read_labelled_folder(tmp_path, known=EMOTIONS, detector=MtcnnDetector(device=CPU))
 
 
 def test_pictures_that_are_no_crops_are_remarked_upon(run: Callable[..., Done], start: Path, recipe: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from batchemo.network import ExpressionNet, NetworkSpec
+from batchemo.emotion.model import ExpressionNet, NetworkSpec
 from training.fit.net2net import grow_network
 
 SMALL = NetworkSpec(stem=4, widths=(6, 8), blocks=(1, 1))

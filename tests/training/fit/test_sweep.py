@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from patterns import QUICK, Done
 
+from batchemo.emotion.model import NetworkSpec
+from batchemo.emotion.weights import load_weights
 from batchemo.errors import DataError
-from batchemo.network import NetworkSpec
-from batchemo.weights import load_weights
+from tests.patterns import QUICK, Done
 from training.data.synthetic import write_synthetic_csv
 from training.fit.checkpoint import CHECKPOINT
 from training.fit.sweep import RESULT_FILE, read_sweep

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from patterns import CPU, train
 
+from batchemo.emotion.model import ExpressionNet, NetworkSpec
 from batchemo.errors import DataError
-from batchemo.network import ExpressionNet, NetworkSpec
+from tests.patterns import CPU, train
 from training.data.dataset import VOTES, read_split
 from training.fit.checkpoint import CHECKPOINT
 from training.fit.trainer import Epoch, fit_network

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from batchemo.cascade import Cascade
 from batchemo.errors import DataError
-from batchemo.mtcnn import load_networks
+from batchemo.faces.cascade import Cascade
+from batchemo.faces.mtcnn import load_networks
+from batchemo.faces.prefilter import PrefilterNet, load_prefilter
 from batchemo.records import Frame
-from batchemo.sieve import SieveNet, load_sieve
 from training.cli import app
 from training.prefilter import composites, fitting
 from training.prefilter.composites import compose_scene, read_backgrounds
@@ -92,7 +92,7 @@ def test_a_prefilter_learns_where_faces_are(tmp_path: Path) -> None:
     losses: list[float] = []
     backgrounds = [photograph("eileen_collins"), photograph("grace_hopper")]
 
-    def fit(steps: int) -> tuple[SieveNet, float]:
+    def fit(steps: int) -> tuple[PrefilterNet, float]:
         return fit_prefilter(
             faces, faces, backgrounds, steps=steps, seed=0, report=lambda _, loss: losses.append(loss), threshold_batches=20
         )
@@ -109,7 +109,7 @@ def test_a_prefilter_learns_where_faces_are(tmp_path: Path) -> None:
         ]
     assert torch.cat([best[seen] > 0 for best, seen in pairs]).float().mean() > RECALL - 0.04
     write_prefilter(network, tmp_path / "sieve.safetensors")
-    again = load_sieve(tmp_path / "sieve.safetensors")
+    again = load_prefilter(tmp_path / "sieve.safetensors")
     features = proposal_features(load_networks()[0], tensor(photograph(width=100)))
     assert torch.equal(network(features), again(features))
 
@@ -137,7 +137,7 @@ def test_the_command_writes_what_it_says(data: Path, tmp_path: Path) -> None:
     )
     assert ended.exit_code == 0
     assert ended.stdout.strip() == str(path)
-    load_sieve(path)
+    load_prefilter(path)
 
 
 def test_damaged_frames_are_no_backgrounds_and_large_ones_are_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
-from patterns import Done
 from safetensors.numpy import load_file
 
-from batchemo.appearance import PROJECTION, thumbnail
-from batchemo.crops import cut_crops
+from batchemo.faces.align import align_faces
+from batchemo.faces.reid import PROJECTION, thumbnail
+from batchemo.faces.tracker import Tracker
 from batchemo.records import Faces
-from batchemo.track import Tracker
+from tests.patterns import Done
 from training.data.synthetic import draw_face
 from training.tracking.baselines import OverlapTracker
 from training.tracking.embedding import fit_projection
@@ -185,7 +185,7 @@ def test_a_projection_brings_views_of_a_face_together() -> None:
 
     def views(face: int) -> NDArray[np.float32]:
         scene = make_scene("alone", make_people(faces[face : face + 1], seed=9), seed=face, fps=5)
-        found = [thumbnail(crop) for view in list(render_frames(scene))[::12] for crop in cut_crops(view.pixels, view.faces).pixels]
+        found = [thumbnail(crop) for view in list(render_frames(scene))[::12] for crop in align_faces(view.pixels, view.faces).pixels]
         projected = (np.stack(found) - fitted["mean"]) @ fitted["matrix"]
         return np.asarray(projected / np.linalg.norm(projected, axis=1, keepdims=True), np.float32)
 

@@ -1,0 +1,1 @@
+"""Questions to results, answered in pandas: smoothing, episodes, shares, transitions, plots, exports."""

@@ -1,0 +1,217 @@
+"""The command line: parses, calls the library and prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from batchemo import __version__
+from batchemo.cli.exit_codes import EXIT_DEFECT, EXIT_FAILED_MEDIA, exits, program, say
+from batchemo.cli.help import App
+from batchemo.cli.help import examples as _examples
+from batchemo.cli.jobs import jobs_app
+from batchemo.cli.run import RunJson, run_command
+from batchemo.errors import typed
+
+main_app = App(
+    name="batchemo",
+    help="Emotion timelines of every face in folders of pictures and videos.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+_RUNS, _RESULTS, _MACHINE = "Analyse", "Look at results", "Look after this machine"
+
+main_app.add_typer(jobs_app, name="jobs", rich_help_panel=_RUNS)
+
+Results = Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")]
+
+
+def main() -> None:
+    """Entry point of the command. Its name is told here, because shells complete no other."""
+    main_app(prog_name="batchemo")
+
+
+@main_app.callback(
+    invoke_without_command=True,
+    epilog=_examples("batchemo run ./videos --out results", "batchemo summary results", "batchemo COMMAND --help  says more of each"),
+)
+def _root(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(_welcome(program()))
+
+
+def _welcome(program: str) -> str:
+    lines = [
+        (f"{program} run FOLDER --out results", "analyse all pictures and videos in a folder"),
+        (f"{program} summary results", "see what was found; results/report/index.html shows it"),
+        (f"{program} doctor", "see whether this machine can do the work"),
+    ]
+    width = max(len(command) for command, _ in lines)
+    typed_lines = "\n".join(f"  {command:<{width}}  {meaning}" for command, meaning in lines)
+    return f"Emotion timelines of every face in folders of pictures and videos. To begin, type:\n\n{typed_lines}\n\nMore: {program} --help"
+
+
+main_app.command(
+    rich_help_panel=_RUNS,
+    epilog=_examples(
+        "batchemo run ./videos --out results",
+        "batchemo run film.mp4 faces.jpg --out results --sample-fps 5 --no-annotate",
+        'batchemo run ./videos --out results --include "*.mp4" --min-face-px 80 --workers 2',
+        "batchemo run ./videos --out to_publish --blur-faces --timeline",
+    )
+    + "\n\nThe same command goes on where an earlier one ended. Each option is also a variable BATCHEMO_<NAME>"
+    " and a key of the --config file.",
+)(run_command)
+
+
+@main_app.command(rich_help_panel=_RESULTS, epilog=_examples("batchemo report results"))
+def report(results: Results, as_json: RunJson = False) -> None:
+    """(Re)build the web page of results, report/index.html, without decoding anything; prints where it is."""
+    with exits():
+        from batchemo.report.site import write_site
+
+        site = write_site(results)
+        typer.echo(json.dumps(site.as_dict(), ensure_ascii=False) if as_json else str(site.page))
+
+
+@main_app.command(
+    rich_help_panel=_RESULTS,
+    epilog=_examples(
+        "batchemo summary results",
+        "batchemo summary results --sort happy --top 10",
+        "batchemo summary results --json | jq .total.shares",
+    ),
+)
+def summary(
+    results: Results,
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="Order: media, status (failed first), or most first: frames, faces, tracks, duration_s, uncertain, or an emotion.",
+            metavar="NAME",
+        ),
+    ] = "media",
+    top: Annotated[int | None, typer.Option(min=1, help="Only so many media.", metavar="N")] = None,
+    as_json: RunJson = False,
+) -> None:
+    """A table of the media: frames, faces, tracks, emotions and their course over time, and the total."""
+    with exits():
+        from batchemo.cli.summary import print_summary
+        from batchemo.report.summary import summarise
+
+        found = summarise(results).sorted_by(sort)
+        if as_json:
+            typer.echo(json.dumps(dataclasses.replace(found, media=found.media[:top]).as_dict(), ensure_ascii=False))
+        else:
+            print_summary(found, top=top)
+
+
+@main_app.command(
+    rich_help_panel=_RESULTS,
+    epilog=_examples("batchemo export results --to csv", "batchemo export results --to webvtt", "batchemo export results --to notebook"),
+)
+def export_command(
+    results: Results,
+    to: Annotated[
+        Literal["csv", "webvtt", "eaf", "mot", "notebook"],
+        typer.Option(
+            "--to",
+            help="csv (tables), webvtt (captions), eaf (ELAN), mot (MOT Challenge), notebook (for Jupyter).",
+            metavar="FORMAT",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Where to (default: DIR/exports/FORMAT; webvtt: beside the annotated videos)."),
+    ] = None,
+    as_json: RunJson = False,
+) -> None:
+    """Write results in a format that other programs open; nothing is analysed again."""
+    with exits():
+        from batchemo.analysis.export.formats import export_results
+
+        written = export_results(results, to, out=out)
+        if as_json:
+            typer.echo(json.dumps(written.as_dict(), ensure_ascii=False))
+        elif written.files:
+            say(f"{len(written.files)} file{'s are' if len(written.files) > 1 else ' is'} in {typed(written.out)}{written.advice}")
+        else:
+            say(f"{results} holds no videos, and {to} is for videos; for pictures: --to csv")
+
+
+@main_app.command(
+    rich_help_panel=_RESULTS,
+    epilog=_examples("batchemo verify results", "batchemo verify results --deep", "batchemo verify results --reader ffmpeg"),
+)
+def verify_command(
+    results: Results,
+    deep: Annotated[bool, typer.Option("--deep", help="Read and decode all media again, and prove each row by its frame.")] = False,
+    reader: Annotated[
+        Literal["pyav", "ffmpeg"] | None,
+        typer.Option(help="What decodes again: PyAV, frame by frame, or the ffmpeg command. Means --deep."),
+    ] = None,
+    as_json: RunJson = False,
+) -> None:
+    """Audit a results folder: is every frame of every medium accounted for, is every file whole. Exit 3 where something is off."""
+    with exits():
+        from batchemo.cli.messages import print_verification
+        from batchemo.verify.audit import verify as verify_results
+
+        found = verify_results(results, deep=deep or reader is not None, reader=reader or "pyav")
+        if as_json:
+            typer.echo(json.dumps(found.as_dict(), ensure_ascii=False))
+        else:
+            print_verification(found)
+        if found.problems:
+            raise typer.Exit(EXIT_FAILED_MEDIA)
+
+
+@main_app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo bench", "batchemo bench clip.mp4", "batchemo bench pictures/"))
+def bench(
+    medium: Annotated[
+        Path | None, typer.Argument(metavar="[INPUT]", help="A video, or a folder; without one, clips and pictures are made.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of the clips that are made.", metavar="S")] = 60.0,
+    min_face_px: Annotated[int, typer.Option(min=20, help="Smallest face that is searched for, in px.", metavar="N")] = 40,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; otherwise it is measured with one and with one a core.", metavar="N")
+    ] = None,
+    as_json: RunJson = False,
+) -> None:
+    """How quick the analysis is here, stage by stage, and what limits it."""
+    with exits():
+        from batchemo.cli.benchmark import fixed_seconds, measure
+        from batchemo.cli.messages import SpeedTable
+
+        fixed = fixed_seconds()
+        table = SpeedTable(quiet=as_json)
+        with table:
+            speeds = [table.add(speed) for speed in measure(medium, seconds=seconds, min_face_px=min_face_px, workers=workers)]
+        if as_json:
+            typer.echo(json.dumps({"fixed_seconds": fixed, "speeds": [{**dataclasses.asdict(s), "limit": s.limit} for s in speeds]}))
+        else:
+            table.conclude(fixed)
+
+
+@main_app.command(rich_help_panel=_MACHINE, epilog=_examples("batchemo doctor"))
+def doctor(as_json: RunJson = False) -> None:
+    """Can this machine do the work: device, weights, codecs, versions."""
+    with exits():
+        from batchemo.cli.doctor import examine
+        from batchemo.cli.messages import print_findings
+
+        findings = examine()
+        if as_json:
+            typer.echo(json.dumps([{"part": f.part, "ok": f.ok, "needed": f.needed, "detail": f.detail} for f in findings]))
+        else:
+            print_findings(findings)
+        if any(f.needed and not f.ok for f in findings):
+            raise typer.Exit(EXIT_DEFECT)

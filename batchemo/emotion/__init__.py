@@ -1,0 +1,1 @@
+"""The expression classifier: its network, its weights, inference."""

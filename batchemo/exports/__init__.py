@@ -1,1 +1,0 @@
-"""Results in the formats of other programs: a module for each."""

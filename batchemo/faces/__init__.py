@@ -1,0 +1,1 @@
+"""Faces in frames: detection, propagation, alignment, tracking, re-identification."""

@@ -1,0 +1,78 @@
+"""What a run found, in few numbers that nights can be compared by: of the media analysed in that run alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batchemo.records import MediaRow, Medium
+from batchemo.results.schema import table_path
+
+
+def run_metrics(out: Path, media: Sequence[Medium], rows: Mapping[str, MediaRow], *, seconds: float) -> dict[str, Any]:
+    """Counts, shares and times of `media`, whose `rows` by name the run made in `seconds` of wall time.
+
+    `emotions` are shares of the faces that are certain, `uncertain` that of all faces, `confidence` their mean; all three are None
+    without faces. `effective_tracks` says how many tracks of equal length would tell as much about them: faces of one are alike. `work`
+    has the media, bytes, faces, and seconds of one process for each kind of medium, `hours` the length of videos.
+    """
+    done = [(medium, rows[medium.name]) for medium in media if medium.name in rows]
+    work = {kind: {"media": 0, "bytes": 0, "faces": 0, "seconds": 0.0} for kind in ("image", "video")}
+    for medium, row in done:
+        part = work[medium.kind]
+        part["media"] += 1
+        part["bytes"] += _size(medium.path)
+        part["faces"] += row.n_faces
+        part["seconds"] = round(part["seconds"] + row.seconds_taken, 3)
+    return {
+        "media": len(done),
+        "failed": sum(row.status == "failed" for _, row in done),
+        "hours": sum(row.duration_s for medium, row in done if medium.kind == "video") / 3600,
+        "frames": sum(row.n_frames_analysed for _, row in done),
+        "faces": sum(row.n_faces for _, row in done),
+        "tracks": sum(row.n_tracks for _, row in done),
+        "effective_tracks": _effective_tracks([table_path(out, "tracks", medium.output) for medium, row in done if row.n_faces]),
+        **_expressions([table_path(out, "faces", medium.output) for medium, row in done if row.n_faces]),
+        "seconds": round(seconds, 3),
+        "work": work,
+    }
+
+
+def _expressions(files: Sequence[Path]) -> dict[str, Any]:
+    counts: dict[str, int] = {}
+    faces = uncertain = 0
+    confidence = 0.0
+    for file in files:
+        table = pq.ParquetFile(file)
+        for label in table.schema_arrow.names:
+            if label.startswith("p_"):
+                counts.setdefault(label.removeprefix("p_"), 0)
+        for batch in table.iter_batches(columns=["emotion", "confidence", "uncertain"]):
+            faces += len(batch)
+            uncertain += pc.sum(batch["uncertain"]).as_py()
+            confidence += pc.sum(batch["confidence"]).as_py()
+            for each in pc.value_counts(batch.filter(pc.invert(batch["uncertain"]))["emotion"]).to_pylist():
+                counts[each["values"]] = counts.get(each["values"], 0) + each["counts"]
+    certain = faces - uncertain
+    return {
+        "emotions": {label: count / certain for label, count in counts.items()} if certain else None,
+        "confidence": confidence / faces if faces else None,
+        "uncertain": uncertain / faces if faces else None,
+    }
+
+
+def _effective_tracks(files: Sequence[Path]) -> float:
+    """Kish's effective size of a sample whose members weigh as much as they have faces."""
+    lengths = [length for file in files for length in pq.read_table(file, columns=["n_frames"])["n_frames"].to_pylist()]
+    return round(sum(lengths) ** 2 / sum(length**2 for length in lengths), 2) if lengths else 0.0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

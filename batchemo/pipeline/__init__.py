@@ -1,0 +1,1 @@
+"""The path of one medium from its file to its tables."""

@@ -1,0 +1,1 @@
+"""Many media: scheduling, worker processes, clusters, resuming."""

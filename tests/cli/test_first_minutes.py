@@ -1,0 +1,207 @@
+"""What somebody meets who types batchemo for the first time: what to type, help with examples, suggestions, reasons."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from batchemo.analysis.export.formats import export_results
+from batchemo.cli import messages as display
+from batchemo.cli.doctor import DoctorCheck, examine
+from batchemo.cli.messages import Display, print_findings
+from batchemo.errors import UsageError
+from batchemo.records import MediaRow, Medium
+from batchemo.report.site import write_site
+from batchemo.report.summary import summarise
+from batchemo.run.run import RunPlan, RunResult
+from batchemo.verify.audit import verify
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("run", "summary", "export", "verify", "bench", "doctor")
+
+
+def call(*arguments: str | Path, home: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "160", **({"HOME": str(home)} if home else {}), **more}
+    command = [sys.executable, "-m", "batchemo", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+
+
+def test_alone_it_shows_what_to_type() -> None:
+    ended = call()
+    assert ended.returncode == 0
+    lines = [line for line in ended.stdout.splitlines() if line.startswith("  ")]
+    assert len(lines) == 3
+    for line, command in zip(lines, ("run", "summary", "doctor"), strict=True):
+        assert f"batchemo {command}" in line
+    assert "--help" in ended.stdout
+
+
+def test_help_is_grouped() -> None:
+    told = call("--help").stdout
+    for group in ("Analyse", "Look at results", "Look after this machine", "Examples"):
+        assert group in told
+    for command in COMMANDS:
+        assert f" {command} " in told
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_examples_that_parse(command: str) -> None:
+    """Each example is taken by the command line: nothing in it is unknown."""
+    told = call(command, "--help").stdout
+    examples = [line.strip() for line in told.split("Examples")[1].splitlines() if line.strip().startswith(f"batchemo {command}")]
+    assert examples
+    for example in examples:
+        for part in example.split(" | ")[0].split():
+            assert not part.startswith("--") or part in told.split("Examples")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suggested"),
+    [
+        (("rnu",), "run"),
+        (("sumary", "x"), "summary"),
+        (("run", "x", "--ot", "y"), "--out"),
+        (("run", "x", "--sample-fp", "5"), "--sample-fps"),
+        (("summary", "x", "--jsn"), "--json"),
+        (("export", "x", "--to", "vtt"), "webvtt"),
+    ],
+    ids=" ".join,
+)
+def test_typos_get_suggestions(arguments: tuple[str, ...], suggested: str) -> None:
+    ended = call(*arguments)
+    assert ended.returncode == 2
+    assert suggested in ended.stderr.replace(" ".join(arguments), "")
+
+
+@pytest.mark.parametrize("command", ["run", "jobs", "jobs check", "jobs run", "jobs status", "jobs install", "jobs uninstall"])
+def test_help_has_no_words_of_programmers(command: str) -> None:
+    told = call(*command.split(), "--help").stdout
+    assert "Examples" in told
+    assert f"Usage: batchemo {command}" in told
+    assert "bool" not in told
+    assert "str]" not in told
+
+
+def test_choices_are_told_without_ceremony() -> None:
+    told = " ".join(call("run", "x", "--out", "y", "--detector", "fats").stderr.split())
+    assert "Invalid value for '--detector': 'fats' is not one of 'fast', 'exact'." in told
+
+
+@pytest.mark.parametrize("read", [summarise, write_site, verify, lambda path: export_results(path, "csv")])
+def test_the_folder_that_was_meant_is_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    results = tmp_path / "my results"
+    (results / "plots").mkdir(parents=True)
+    (results / "media.parquet").touch()
+    for wrong in (results / "plots", tmp_path / "my result", tmp_path):
+        with pytest.raises(UsageError, match=f"holds no results; did you mean '{results}'\\?"):
+            read(wrong)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    place = tmp_path / "other"
+    told = f"batchemo: {place} does not exist, so that it holds no results; make some with: batchemo run INPUT --out {place}\n"
+    assert call("summary", place).stderr == told
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    ended = call("run", tmp_path, "--out", tmp_path / "out")
+    assert ended.returncode == 0
+    assert "No pictures or videos were found there: nothing that is JPEG" in ended.stderr
+
+
+def test_completion_can_be_installed_and_completes(tmp_path: Path) -> None:
+    # The shell is asked of the processes above this one, so it must be named.
+    ended = call("--install-completion", "bash", home=tmp_path, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert ended.returncode == 0, ended.stderr
+    assert "completion" in (tmp_path / ".bashrc").read_text()
+    script = "import sys; sys.argv = ['batchemo']; from batchemo.cli.main import main; main()"
+    environment = {**os.environ, "_BATCHEMO_COMPLETE": "complete_bash", "COMP_WORDS": "batchemo export --to ", "COMP_CWORD": "3"}
+    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    assert call("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1").stdout.rstrip().endswith(" batchemo")
+    assert completed.stdout.split() == ["csv", "webvtt", "eaf", "mot", "notebook"]
+
+
+# A run without faces
+
+
+def report_of(*faces: int) -> RunResult:
+    rows = [
+        MediaRow(f"{n}.mp4", f"/{n}.mp4", "video", "done", width=320, height=240, n_frames_analysed=10, n_faces=count)
+        for n, count in enumerate(faces)
+    ]
+    return RunResult("id", tuple(rows), tuple(row.media for row in rows), 1.0)
+
+
+def concluded(report: RunResult, monkeypatch: pytest.MonkeyPatch, *, min_face_px: int = 40) -> str:
+    console = Console(width=300, record=True, file=io.StringIO())
+    monkeypatch.setattr(display, "Console", lambda **_: console)
+    Display(quiet=False, verbose=False)._say_where_no_face_is(report, min_face_px)
+    return console.export_text()
+
+
+def test_a_run_without_any_face_says_why_that_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = concluded(report_of(0, 0), monkeypatch)
+    assert "in 2 of 2 media: 0.mp4; 1.mp4" in told
+    for reason in ("40 px", "320 x 240", "--min-face-px 20", "from the side", "upside down"):
+        assert reason in told
+    assert "--min-face-px 20" not in concluded(report_of(0), monkeypatch, min_face_px=20)
+
+
+def test_a_few_media_without_faces_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = concluded(report_of(0, 5, *[0] * 9), monkeypatch)
+    assert "in 10 of 11 media: 0.mp4; 2.mp4; 3.mp4; 4.mp4; 5.mp4; ..." in told
+    assert "Why" not in told
+    assert concluded(report_of(3), monkeypatch) == ""
+
+
+def test_where_no_bar_is_shown_a_run_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    console = Console(width=300, record=True, file=io.StringIO())
+    monkeypatch.setattr(display, "Console", lambda **_: console)
+    monkeypatch.setattr(display, "_SAY_EVERY_SECONDS", 0)
+    monkeypatch.setattr(display, "_REFRESH_SECONDS", 0.01)
+    media = [Medium(tmp_path / name, name, name, "video") for name in ("a.mp4", "b.mp4")]
+    for medium in media:
+        medium.path.write_bytes(b"12345")
+    shown = Display(quiet=False, verbose=False)
+    with shown:
+        shown.watch.started(RunPlan(tuple(media), ()), tmp_path)
+        shown.watch.finished(MediaRow("a.mp4", "/a.mp4", "video", "done"))
+        time.sleep(0.2)
+    assert "1 of 2 media, 50%, 0 frames a second" in console.export_text()
+
+
+# The doctor
+
+
+def test_the_doctor_says_how_to_get_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import importlib.metadata
+
+    version = importlib.metadata.version
+
+    def without(name: str) -> str:
+        if name in {"decord", "pympi-ling", "pyarrow"}:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", without)
+    found = {finding.part: finding for finding in examine()}
+    assert "pip install decord" in found["short clips"].detail
+    assert 'pip install "batchemo[eaf]"' in found["export to ELAN"].detail
+    assert not found["export to ELAN"].needed
+    assert (found["tables"].ok, found["tables"].needed) == (False, True)
+    print_findings(list(found.values()))
+    assert "A run cannot work without: tables." in capsys.readouterr().out
+
+
+def test_the_doctor_is_content(capsys: pytest.CaptureFixture[str]) -> None:
+    print_findings([DoctorCheck("GPU", False, "none", needed=False)])
+    assert capsys.readouterr().out.endswith("All that a run needs is here.\n")

@@ -1,0 +1,76 @@
+"""A folded network says what the network says, whatever its shape."""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from batchemo.emotion import fused as folded
+from batchemo.emotion.fused import FusedNet, can_fuse
+from batchemo.emotion.model import ExpressionNet, NetworkSpec
+
+CROPS = torch.from_numpy(np.random.default_rng(3).integers(0, 255, (9, 1, 48, 48), np.uint8))
+
+needs_onednn = pytest.mark.skipif(
+    platform.machine() not in {"x86_64", "AMD64"} or not torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
+    reason="no processor that networks are folded for",
+)
+_FOUND = torch.cpu.get_capabilities()
+needs_bfloat16 = pytest.mark.skipif(
+    not (_FOUND.get("avx_ne_convert") or _FOUND.get("avx512_bw")), reason="this processor cannot calculate in bfloat16"
+)
+
+
+def network(spec: NetworkSpec) -> ExpressionNet:
+    """One whose norms are not those of an untrained network, which change nothing."""
+    torch.manual_seed(5)
+    made = ExpressionNet(spec).eval()
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.running_var):
+                assert tensor is not None
+                nn.init.uniform_(tensor, 0.5, 1.5)
+            for tensor in (module.bias, module.running_mean):
+                assert tensor is not None
+                nn.init.uniform_(tensor, -0.3, 0.3)
+    return made
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    "spec",
+    [
+        NetworkSpec(),
+        NetworkSpec(stem=16, widths=(48, 96, 192, 384), blocks=(1, 2, 3, 2)),
+        NetworkSpec(stem=8, widths=(24, 40), blocks=(2, 1), classes=3),
+    ],
+)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), pytest.param(torch.bfloat16, 0.03, marks=needs_bfloat16)])
+@torch.inference_mode()
+def test_it_says_the_same(spec: NetworkSpec, dtype: torch.dtype, tolerance: float) -> None:
+    plain = network(spec)
+    assert can_fuse(plain)
+    expected = plain(CROPS)
+    found = FusedNet(plain, dtype)(CROPS)
+    assert found.dtype == torch.float64
+    assert expected.std() > 0.01
+    torch.testing.assert_close(found, expected.double(), atol=tolerance * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize(
+    "spec", [NetworkSpec(squeeze=4), NetworkSpec(architecture="vgg", drop_path=0), NetworkSpec(architecture="mini-xception")]
+)
+def test_what_it_does_not_know_is_left_alone(spec: NetworkSpec) -> None:
+    assert not can_fuse(ExpressionNet(spec))
+
+
+def test_a_torch_without_the_operators_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(*_: object) -> None:
+        raise TypeError("takes another argument now")
+
+    monkeypatch.setattr(folded.FusedNet, "__call__", changed)
+    assert not folded._works.__wrapped__()

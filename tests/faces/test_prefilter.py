@@ -1,0 +1,185 @@
+"""The sieve before the proposal network: where no face can be, as taught by that network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import batchemo.faces.cascade
+from batchemo.errors import BatchemoError
+from batchemo.faces.cascade import Cascade, _Mips
+from batchemo.faces.mtcnn import load_networks
+from batchemo.faces.prefilter import (
+    BLOCK_CELLS,
+    BLOCK_FEATURES,
+    CELL_FEATURES,
+    Prefilter,
+    PrefilterNet,
+    load_prefilter,
+    patches,
+    with_whole_blocks,
+)
+from training.prefilter.fitting import proposal_features
+
+SAMPLES = Path(__file__).parents[2] / "sample_media"
+CPU = torch.device("cpu")
+
+
+def photograph(name: str = "grace_hopper", *, width: int = 320) -> np.ndarray:
+    pixels = cv2.imread(str(SAMPLES / f"{name}.jpg"), cv2.IMREAD_COLOR_RGB)
+    return np.asarray(cv2.resize(pixels, (width, round(width * pixels.shape[0] / pixels.shape[1])), interpolation=cv2.INTER_AREA))
+
+
+def tensor(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels[None].copy()).permute(0, 3, 1, 2).float()
+
+
+@pytest.fixture
+def cascade() -> Cascade:
+    return Cascade(min_face_px=40, exact=False, device=CPU)
+
+
+def first(pixels: np.ndarray) -> torch.Tensor:
+    """Features of a picture (RGB) after the first maxima of the proposal network."""
+    return proposal_features(load_networks()[0], tensor(pixels)).contiguous(memory_format=torch.channels_last)
+
+
+def sieve_of(bias: float) -> Prefilter:
+    """One that lets everything through, or nothing."""
+    network = PrefilterNet()
+    torch.nn.init.constant_(network.conv3.get_parameter("bias"), bias)
+    return Prefilter(network)
+
+
+@given(st.integers(5, 60), st.integers(5, 60))
+def test_whole_blocks_hold_all_cells_and_hardly_more(rows: int, columns: int) -> None:
+    features = torch.rand(2, 10, rows, columns)
+    whole = with_whole_blocks(features)
+    assert torch.equal(whole[:, :, :rows, :columns], features)
+    assert torch.equal(whole[:, :, -1, -1], features[:, :, -1, -1]), "the last ones, again"
+    for side, padded in zip((rows, columns), whole.shape[2:], strict=True):
+        assert side <= padded <= side + 1
+        assert (padded - CELL_FEATURES + 1) % BLOCK_CELLS == 0
+    assert whole.is_contiguous(memory_format=torch.channels_last)
+
+
+@given(st.integers(6, 30), st.integers(6, 30))
+def test_patches_are_what_the_blocks_see(rows: int, columns: int) -> None:
+    features = torch.rand(2, 3, rows, columns).contiguous(memory_format=torch.channels_last)
+    steps = ((side - BLOCK_FEATURES) // BLOCK_CELLS + 1 for side in (rows, columns))
+    blocks = torch.cartesian_prod(torch.arange(2), *(torch.arange(count) for count in steps))
+    for patch, (picture, row, column) in zip(patches(features, blocks), blocks.tolist(), strict=True):
+        top, left = row * BLOCK_CELLS, column * BLOCK_CELLS
+        assert torch.equal(patch, features[picture, :, top : top + BLOCK_FEATURES, left : left + BLOCK_FEATURES])
+
+
+def test_what_is_driven_for_speed_lets_through_what_the_network_does() -> None:
+    network = load_prefilter()
+    features = first(photograph()[:202, :302])
+    with torch.inference_mode():
+        scores = network(features)
+        blocks, share = Prefilter(network).passed(features)
+    sure = scores.abs() > 1e-3
+    let_through = torch.zeros_like(scores, dtype=torch.bool)
+    let_through[tuple(blocks.T)] = True
+    assert torch.equal(let_through[sure], (scores > 0)[sure])
+    assert share == len(blocks) / scores.numel()
+    assert 0 < share < 0.3
+
+
+@pytest.mark.parametrize("width", [320, 323])
+@pytest.mark.parametrize("most", [1.0, 0.25])
+def test_where_all_is_let_through_all_cells_are_seen(width: int, most: float, cascade: Cascade, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batchemo.faces.cascade, "_MOST_SIFTED", most)
+    picture = photograph(width=width)
+    sizes = [(int(picture.shape[0] * scale), int(width * scale)) for scale in (0.5, 0.33, 0.07)]
+    with torch.inference_mode():
+        pictures = _Mips([picture, picture])
+        expected, ours = cascade._everywhere(pictures, sizes), cascade._sifted(sieve_of(1e6), pictures, sizes)
+
+    def cells(found: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> dict[tuple[int, ...], torch.Tensor]:
+        features, places, levels = found
+        return {(level, *place): each for level, place, each in zip(levels.tolist(), places.tolist(), features, strict=True)}
+
+    expected_cells, our_cells = cells(expected), cells(ours)
+    both = expected_cells.keys() & our_cells.keys()
+    assert len(both) > 20
+    for key in both:
+        torch.testing.assert_close(our_cells[key], expected_cells[key], rtol=1e-4, atol=1e-4)
+    weight, bias = cascade._odds
+    for key, features in (expected_cells | our_cells).items():
+        assert key in both or float(features @ weight + bias) == pytest.approx(np.log(4), abs=1e-3), "on the edge of being seen"
+
+
+def test_where_much_is_let_through_the_whole_is_read(cascade: Cascade, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = cascade.find([photograph()])
+    cascade._sieve = sieve_of(1e6)
+    monkeypatch.setattr(batchemo.faces.cascade, "patches", None)
+    (found,) = cascade.find([photograph()])
+    assert len(found) == len(expected[0]) == 1
+    assert found.overlap(expected[0]).item() > 0.9
+
+
+def test_where_nothing_is_let_through_there_is_no_face(cascade: Cascade) -> None:
+    cascade._sieve = sieve_of(-1e6)
+    assert len(cascade.find([photograph()])[0]) == 0
+
+
+@pytest.mark.parametrize("blocks_at_once", [1, 1024])
+def test_it_loses_no_face_of_the_samples_and_spares_most_of_the_work(
+    blocks_at_once: int, cascade: Cascade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In all sizes, lights and turns that a face may come in."""
+    monkeypatch.setattr(batchemo.faces.cascade, "_BLOCKS_AT_ONCE", blocks_at_once)
+    shares = []
+
+    class Watched(Prefilter):
+        def passed(self, features: torch.Tensor) -> tuple[torch.Tensor, float]:
+            blocks, share = super().passed(features)
+            shares.append((len(blocks), len(blocks) / share if share else 0))
+            return blocks, share
+
+    cascade._sieve = Watched(load_prefilter())
+    plain = Cascade(min_face_px=40, exact=False, device=CPU)
+    plain._sieve = None
+    faces = 0
+    for name in ("grace_hopper", "eileen_collins"):
+        for width in (120, 200, 320, 450, 640)[:: 2 if blocks_at_once == 1 else 1]:
+            picture = photograph(name, width=width)
+            height = picture.shape[0]
+            turn = cv2.getRotationMatrix2D((width / 2, height / 2), 15, 1)
+            dark, grey = (picture * 0.3).astype(np.uint8), cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+            # Faces that the right and the lower edge cut off, too.
+            for each in (
+                picture,
+                dark,
+                np.asarray(grey),
+                np.asarray(cv2.warpAffine(picture, turn, (width, height))),
+                picture[:, : width // 2],
+            ):
+                (expected,), (found,) = plain.find([each]), cascade.find([each])
+                assert len(found) == len(expected)
+                faces += len(found)
+                assert not len(found) or found.overlap(expected).max(axis=1).min() > 0.8
+    assert faces >= 20
+    passed, blocks = map(sum, zip(*shares, strict=True))
+    assert 0 < passed / blocks < 0.1
+
+
+def test_gpus_and_the_exact_detector_need_no_sieve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batchemo.faces.cascade, "load_sieve", None)
+    Cascade(min_face_px=40, exact=True, device=CPU)
+
+
+def test_a_sieve_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.safetensors", tmp_path / "damaged.safetensors"):
+        if "damaged" in path.name:
+            path.write_bytes(b"{}")
+        with pytest.raises(BatchemoError, match=f"{path.name}.*install batchemo again"):
+            load_prefilter(path)

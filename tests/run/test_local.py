@@ -1,0 +1,304 @@
+"""Workers that die: only the medium that kills them is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from batchemo.errors import MediaError
+from batchemo.pipeline.segmented_video import SegmentedVideo
+from batchemo.pipeline.segments import AnalyseTask, SegmentTask, SegmentTaskResult, SplitTask
+from batchemo.records import MediaKind, MediaRow, Medium, MediumOutcome, Segment
+from batchemo.run import local
+from batchemo.run.heartbeat import HeartbeatWriter, IsWanted, read_heartbeats
+from batchemo.run.local import InProcessEngine, ProcessEngine, choose_engine
+from batchemo.run.scheduler import Job, Outcomes, group_jobs
+
+
+def begin(_parent: int, _device: str) -> None:
+    """How workers begin here: without torch, which takes seconds to load and which nothing here uses."""
+
+
+@pytest.fixture(autouse=True)
+def quick_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_become_worker", begin)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Stands in for the analysis: media called `poison` kill their worker, `once` and `often` ones that of the first try
+    or two, `refused` ones are damaged, `slow` ones do nothing for a minute, `pause` ones for a moment, `long` ones beat for a minute,
+    `greedy` ones take memory. The row's `run_id` says how many media there were in the job."""
+
+    pulses: Path
+    run_id: str = "test"
+
+    def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> Outcomes | SegmentTaskResult:
+        pulse = HeartbeatWriter(self.pulses, job.medium.output, job.part, wanted=wanted)
+        pulse.start()
+        if isinstance(job.step, SplitTask) and not job.medium.name.startswith("poison"):
+            return SegmentTaskResult(None, {}, (Segment(),))
+        outcomes = tuple(self._outcome(medium, pulse, job) for medium in job.media)
+        pulse.end()
+        return outcomes
+
+    def _outcome(self, medium: Medium, pulse: HeartbeatWriter, job: Job) -> MediumOutcome:
+        deadly = {"poison": 99, "once": 1, "often": 2}
+        if any(medium.name.startswith(name) and job.deaths < deaths for name, deaths in deadly.items()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if medium.name.startswith("refused"):
+            raise MediaError("damaged", f"{medium.name} is damaged")
+        if medium.name.startswith("slow"):
+            time.sleep(60)
+        if medium.name.startswith("pause"):
+            time.sleep(1)
+        for _ in range(1200 * medium.name.startswith("long")):
+            time.sleep(0.05)
+            pulse.beat(frames=1)
+        if medium.name.startswith("greedy"):
+            taken = np.ones(60_000_000)
+            time.sleep(60)
+            del taken
+        pulse.beat(frames=3, share=1.0)
+        return MediumOutcome(
+            MediaRow(media=medium.name, path="", kind=medium.kind, status="done", n_frames=3, run_id=str(len(job.media))), {}
+        )
+
+    def tries(self, job: Job) -> int:
+        return 3 if job.medium.name.startswith("often") else 2
+
+    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> SegmentedVideo:
+        raise AssertionError((medium, segments, ahead))
+
+    def give_up(self, medium: Medium, error: MediaError) -> MediumOutcome:
+        return MediumOutcome(MediaRow(medium.name, "", "video", "failed", error=error.kind, message=str(error)), {})
+
+
+def rows_of(folder: Path, names: list[str], *, kind: MediaKind = "video", **limits: Any) -> dict[str, MediaRow]:
+    media = [Medium(folder / name, name, name, kind) for name in names]
+    workers = ProcessEngine(2, **{"timeout_s": 300.0, "max_memory_mb": None, **limits})
+    return {outcome.row.media: outcome.row for outcome in workers.run(Work(folder), media)}
+
+
+def test_a_medium_that_kills_its_worker_costs_that_medium_alone(tmp_path: Path) -> None:
+    names = ["a", "poison1", "b", "c", "d", "poison2", "e", "f"]
+    rows = rows_of(tmp_path, names)
+    assert set(rows) == set(names)
+    assert {name for name, row in rows.items() if row.status == "failed"} == {"poison1", "poison2"}
+    assert rows["poison1"].error == "crashed"
+    assert rows["poison1"].message.endswith("; leave it out with --exclude")
+
+
+def test_a_medium_that_kills_its_worker_is_tried_as_often_as_it_may_be(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, ["a", "once", "often", "b"])
+    assert {row.status for row in rows.values()} == {"done"}
+    assert len(rows) == 4
+
+
+def test_a_file_that_kills_whoever_looks_for_its_segments_costs_itself_alone(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, ["poison"])
+    assert (rows["poison"].status, rows["poison"].error) == ("failed", "crashed")
+
+
+def test_pictures_that_are_worked_on_together_cost_each_other_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"{number}" for number in range(100)]
+    names[3], names[30], names[50], names[97] = "poison", "slow", "refused", "once"
+    rows = rows_of(tmp_path, names, kind="image", timeout_s=2.0)
+    assert sorted(rows) == sorted(names)
+    failed = {name: row.error for name, row in rows.items() if row.status == "failed"}
+    assert failed == {"poison": "crashed", "slow": "timeout", "refused": "damaged"}
+    together = [int(row.run_id) for row in rows.values() if row.status == "done"]
+    assert max(together) > 4
+    assert "a worker died; trying 0 and the 11 pictures with it again, each by itself" in caplog.text
+    assert rows["98"].run_id == "1"  # towards the end nobody waits for others
+
+
+def test_pictures_are_worked_on_together_in_this_process_too(tmp_path: Path) -> None:
+    kinds: list[MediaKind] = ["image"] * 20 + ["video", "image", "video", "video"]
+    media = [Medium(tmp_path / str(number), str(number), str(number), kind) for number, kind in enumerate(kinds)]
+    jobs = list(group_jobs(media))
+    assert [medium for job in jobs for medium in job.media] == media
+    assert [len(job.media) for job in jobs] == [16, 4, 1, 1, 1, 1]
+    rows = [outcome.row for outcome in InProcessEngine().run(Work(tmp_path), media)]
+    assert [row.media for row in rows] == [medium.name for medium in media]
+
+
+def test_only_who_asks_for_one_worker_has_no_wall(tmp_path: Path) -> None:
+    media = [Medium(tmp_path / "a.jpg", "a.jpg", "a.jpg", "image")]
+    limits: dict[str, Any] = {"device": "cpu", "timeout_s": 300.0, "max_memory_mb": None}
+    assert isinstance(choose_engine(None, media, **limits), ProcessEngine)
+    assert isinstance(choose_engine(2, media, **limits), ProcessEngine)
+    assert isinstance(choose_engine(1, media, **limits), InProcessEngine)
+
+
+def test_a_medium_that_hangs_is_given_up_after_its_time(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, ["a", "slow", "b"], timeout_s=2.0)
+    assert {name: (row.status, row.error) for name, row in rows.items()} == {
+        "a": ("done", ""),
+        "b": ("done", ""),
+        "slow": ("failed", "timeout"),
+    }
+    assert "no progress within 2 s, at each try; allow more with --timeout, or leave it out with --exclude" in rows["slow"].message
+
+
+def test_a_medium_that_takes_too_much_memory_is_given_up(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, ["a", "greedy", "b"], max_memory_mb=400)
+    assert {name: (row.status, row.error) for name, row in rows.items()} == {
+        "a": ("done", ""),
+        "b": ("done", ""),
+        "greedy": ("failed", "memory"),
+    }
+    assert "more than 400 MB" in rows["greedy"].message
+
+
+IDLE = """
+import sys, time
+from pathlib import Path
+from batchemo.run.local import ProcessEngine
+from batchemo.records import Medium
+from tests.run.test_local import Work
+
+folder = Path(sys.argv[1])
+names = ["slow", "a", "b"]
+media = [Medium(folder / name, name, name, "video") for name in names]
+for _ in ProcessEngine(2, timeout_s=300.0, max_memory_mb=None).run(Work(folder), media):
+    print("done", flush=True)
+"""
+
+
+def test_workers_end_with_their_parent_also_those_that_wait(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", IDLE, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True) as parent:
+        assert parent.stdout is not None
+        assert [parent.stdout.readline() for _ in range(2)] == ["done\n"] * 2
+        workers = psutil.Process(parent.pid).children(recursive=True)
+        assert len(workers) >= 2
+        parent.kill()
+        _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
+
+
+@dataclasses.dataclass(frozen=True)
+class Films(Work):
+    """Videos in ten parts each, of which that with the number 1 of `bad.mp4` cannot be read;
+    the others take seconds. Those of `good.mp4` take a moment and want its file."""
+
+    def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> MediumOutcome | SegmentTaskResult:
+        assert job.step is not None
+        if isinstance(job.step, SplitTask):
+            return SegmentTaskResult(None, {}, tuple(map(Segment, range(10))))
+        folder = self.pulses.parent
+        pulse = HeartbeatWriter(self.pulses, job.medium.output, job.part, wanted=wanted)
+        pulse.start()
+        with (folder / "begun").open("a") as file:
+            file.write(f"{job.medium.name} {job.part}\n")
+        if job.medium.name == "bad.mp4" and job.step.segment.number == 1:
+            raise MediaError("damaged", "bad.mp4 is damaged")
+        for _ in range(40 if job.medium.name == "bad.mp4" else 1):
+            time.sleep(0.1)
+            pulse.beat()
+        if job.medium.name == "bad.mp4":
+            (folder / f"ended {job.part}").touch()
+        (folder / job.medium.name).read_bytes()
+        pulse.end()
+        return SegmentTaskResult(None, {})
+
+    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> FilmOfTen:  # type: ignore[override]
+        assert len(segments) == 10
+        assert ahead > 0
+        return FilmOfTen(medium, self.pulses.parent)
+
+
+class FilmOfTen:
+    """Stands in for a `SegmentedVideo`."""
+
+    share = 0.0
+
+    def __init__(self, medium: Medium, folder: Path) -> None:
+        self.medium, self.failed = medium, False
+        self._file = folder / medium.name
+        self._file.touch()
+        self._steps = [AnalyseTask(Segment(number), {}) for number in range(10)]
+        self._back = 0
+
+    def next_step(self) -> SegmentTask | None:
+        return self._steps.pop(0) if self._steps else None
+
+    def take(self, _step: SegmentTask, _done: SegmentTaskResult) -> MediumOutcome | None:
+        self._back += 1
+        return MediumOutcome(MediaRow(self.medium.name, "", "video", "done"), {}) if self._back == 10 else None
+
+    def fail(self, error: MediaError) -> MediumOutcome:
+        self.failed = True
+        self._file.unlink()
+        return MediumOutcome(MediaRow(self.medium.name, "", "video", "failed", error=error.kind), {})
+
+    def remove_parts(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        raise AssertionError("the run has broken off")
+
+
+def test_when_a_step_of_a_film_fails_its_others_are_given_up(tmp_path: Path) -> None:
+    pulses = tmp_path / "pulses"
+    pulses.mkdir()
+    media = [Medium(tmp_path / name, name, name, "video") for name in ("bad.mp4", "good.mp4")]
+    outcomes = ProcessEngine(3, timeout_s=60, max_memory_mb=None).run(Films(pulses), media)
+    assert {outcome.row.media: outcome.row.status for outcome in outcomes} == {"bad.mp4": "failed", "good.mp4": "done"}
+    begun = [line.split()[0] for line in (tmp_path / "begun").read_text().splitlines()]
+    assert begun.count("good.mp4") == 10
+    assert begun.count("bad.mp4") < 6  # of as many that were handed out
+    assert list(tmp_path.glob("ended*")) == []
+
+
+def test_pulses_tell_what_is_in_work(tmp_path: Path) -> None:
+    pulse = HeartbeatWriter(tmp_path, "folder/new\nline.mp4")
+    pulse.start()
+    assert [(beat.share, beat.output) for beat in read_heartbeats(tmp_path)] == [(0.0, "folder/new\nline.mp4")]
+    pulse.beat(frames=5, share=0.5)
+    (beat,) = read_heartbeats(tmp_path)
+    assert beat.frames >= 5
+    assert beat.share == 0.5
+    pulse.end()
+    assert [beat.output for beat in read_heartbeats(tmp_path)] == [""]
+
+
+def test_videos_that_workers_share_each_have_a_pulse(tmp_path: Path) -> None:
+    HeartbeatWriter(tmp_path, "mine").start()
+    for output, share in (("one", 0.25), ("two", 0.5), ("one", 0.75)):
+        HeartbeatWriter(tmp_path, output, joint=True).start(share)
+    beats = list(read_heartbeats(tmp_path))
+    assert sorted((beat.output, beat.share) for beat in beats) == [("mine", 0.0), ("one", 0.75), ("two", 0.5)]
+    assert {beat.pid for beat in beats} == {os.getpid()}
+
+
+def test_in_this_process_too_one_thread_works_and_the_others_come_back(tmp_path: Path) -> None:
+    import torch
+
+    seen: list[int] = []
+
+    def work(job: Job) -> Outcomes:
+        seen.append(torch.get_num_threads())
+        return (MediumOutcome(MediaRow(media=job.medium.name, path="", kind="video", status="done"), {}),)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for _ in InProcessEngine().run(work, [Medium(tmp_path / "a", "a", "a", "video")]):  # type: ignore[arg-type]
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]
