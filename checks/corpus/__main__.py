@@ -1,8 +1,8 @@
-"""Compares what batchemo and the `ffmpeg` command show of hundreds of clips: orientations, crops, edits, codecs, containers.
+"""Hundreds of clips, made in every way that presents them otherwise: what batchemo shows of each is what the `ffmpeg` command shows.
 
     python -m checks.corpus --folder /tmp/corpus --seed 2
 
-The seed draws the numbers in the frames and which values are combined. Clips that disagree stay in the folder.
+The seed draws the numbers in the frames and which values come together. Clips that disagree stay in the folder.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def main() -> int:
 
 
 def _looked_at(recipes: list[Recipe], folder: Path) -> Iterator[tuple[Recipe, list[str]]]:
-    """Yields each recipe and its disagreements. Removes clips that have none."""
+    """Each recipe and what disagrees; clips without anything are removed."""
     with ThreadPoolExecutor(2) as pool:
-        # Few are made ahead, so that they take little space on the disk.
+        # Few are made ahead, so that they take no room.
         for start in range(0, len(recipes), 32):
             part = recipes[start : start + 32]
             for recipe, made in zip(part, pool.map(lambda each: _prepare(each, folder), part), strict=True):

@@ -1,4 +1,4 @@
-"""Makes clips: a recipe says how frames are stored, and so what a player shows of them."""
+"""How a clip is made: a recipe says what is stored in which way, and so what a player shows of it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WIDTH, HEIGHT = 160, 120
 """Pixels of a frame as it is stored."""
 FRAMES = 12
 CROP = (8, 4, 16, 12)
-"""Left, top, right, bottom of a container's crop, in stored pixels."""
+"""What a container crops, where it does: left, top, right, bottom, in pixels as they are stored."""
 WANTED, OTHER, COVER = 1, 2, 3
-"""Track numbers drawn into the pictures: the one to be shown, another one, and a cover picture."""
+"""Tracks as their pictures call them: the one to be shown, another one, and a cover picture."""
 
 _KEY = 5
 _MP4 = ("mp4", "mov", "fmp4")
@@ -51,7 +51,7 @@ CODECS: Mapping[str, tuple[str, ...]] = {
 }
 _READY_MADE = frozenset({"h264_fields", "vp8"})
 HIDDEN_PLACES = (2, 9)
-"""Places in VP8 streams of frames that are not shown; they are drawn as of another track."""
+"""Where in streams of VP8 frames come that are not shown; they look as if they were of another track."""
 CONTAINERS: Mapping[str, frozenset[str]] = {
     "mp4": frozenset("h264 h264_open h264_no_b h264_refresh h264_fields h264_mbaff hevc hevc_open mpeg2 mpeg4 vp9 av1".split()),
     "mov": frozenset("h264 h264_open h264_no_b h264_refresh h264_fields h264_mbaff hevc hevc_open mpeg2 mpeg4 mjpeg prores".split()),
@@ -94,7 +94,7 @@ EDITS: Mapping[str, tuple[tuple[int, int], ...]] = {
     "empty_between": ((1, 4), (-3, 0), (6, 10)),
     "back": ((7, 11), (1, 4)),
 }
-"""First frame and frame after the last of each edit. A negative first one is a pause of so many frames."""
+"""The first frame and the one after the last of each edit; a negative first one is a pause of so many frames."""
 
 _MATRICES = {"bt601": "smpte170m", "bt709": "bt709", "bt2020": "bt2020nc"}
 _TRANSFERS = {"pq": "smpte2084", "hlg": "arib-std-b67"}
@@ -119,7 +119,7 @@ class Recipe:
     frames: int = FRAMES
 
     def __str__(self) -> str:
-        """The values that differ from the defaults."""
+        """The values that are not the plain ones."""
         plain = Recipe()
         named = [
             getattr(self, each.name) for each in dataclasses.fields(self) if each.name not in ("codec", "container", "first", "frames")
@@ -139,7 +139,7 @@ class Recipe:
 
     @property
     def square_size(self) -> tuple[int, int]:
-        """Shown width and height before rotation, in square pixels."""
+        """Width and height that are shown, before they are turned, in square pixels."""
         left, top, right, bottom = self.cropped
         width, height = WIDTH - left - right, HEIGHT - top - bottom
         return round(width * max(Fraction(1), self.pixel_aspect)), round(height / min(Fraction(1), self.pixel_aspect))
@@ -151,13 +151,13 @@ class Recipe:
         return (width, height) if self.turn in ("upright", "turn_over", "mirror", "mirror_down") else (height, width)
 
     def moment(self, index: int) -> Fraction:
-        """Seconds from the first frame to frame `index`, without edits."""
+        """When frame `index` is shown, in seconds since the first one, if no edit says otherwise."""
         if self.rate == "variable":
             return Fraction(index + 2 * (index // 3), 25)
         return index / (Fraction(24000, 1001) if self.rate == "film" else Fraction(25))
 
     def presented(self) -> list[tuple[int, Fraction]]:
-        """Number and time of each frame that is shown, after edits."""
+        """Number and time of each frame that is shown, by what was drawn and how it was edited."""
         if self.edits == "none":
             return [(self.first + index, self.moment(index)) for index in range(self.frames)]
         found: list[tuple[int, Fraction]] = []
@@ -186,7 +186,7 @@ AXES: Mapping[str, tuple[str, ...]] = {
 
 
 def makeable(recipe: Recipe) -> bool:
-    """Whether the container can hold this recipe and FFmpeg can encode it."""
+    """Whether the container holds all of it, and FFmpeg's encoders make it."""
     codec, container = recipe.codec, recipe.container
     boxed = container in _MP4
     return (
@@ -226,7 +226,7 @@ class ClipError(Exception):
 
 
 def run_ffmpeg(*arguments: str | Path, given: bytes = b"", program: str = "ffmpeg") -> bytes:
-    """Runs the command and returns its stdout. Raises ClipError where it fails."""
+    """What the command writes to stdout. Raises ClipError."""
     found = shutil.which(program)
     if found is None:
         raise ClipError(f"{program} is not installed: sudo apt-get install ffmpeg")
@@ -250,7 +250,7 @@ def _says_times(recipe: Recipe) -> bool:
 
 
 def _may_edit(recipe: Recipe) -> bool:
-    # Their timestamps pass through milliseconds, after which edits no longer match frames.
+    # Streams of these are counted in milliseconds on their way, and edits no longer meet their frames.
     return not (recipe.codec in _READY_MADE and recipe.rate == "film")
 
 
@@ -300,7 +300,7 @@ def _stored(recipe: Recipe, indices: Iterable[int]) -> Iterator[Picture]:
 
 
 def _encode(recipe: Recipe, path: Path, indices: Sequence[int], extra: Sequence[str] = ()) -> None:
-    """The ffmpeg command: the wanted track comes by pipe or ready-made, the other track or the cover from a file."""
+    """One command: the wanted track comes by the pipe or ready made, the other one or the cover from a file."""
     other, maps, position = _other_track(recipe, path)
     v = f":v:{position}"
     if recipe.codec in _READY_MADE:
@@ -334,7 +334,7 @@ def _by_pipe(recipe: Recipe, first: Picture) -> tuple[str, ...]:
 
 
 def _encoding(recipe: Recipe, v: str) -> tuple[str, ...]:
-    """Options of the wanted track alone; the other track is copied."""
+    """Options of the wanted track alone; the other one is copied."""
     filters, said = _colours(recipe)
     moments = ("setpts='(N+2*floor(N/3))/25/TB'",) if recipe.rate == "variable" else ()
     chain = ",".join((*filters, *moments, f"setsar={recipe.aspect.replace(':', '/')}"))
@@ -344,7 +344,7 @@ def _encoding(recipe: Recipe, v: str) -> tuple[str, ...]:
 
 
 def _ready_made(recipe: Recipe, path: Path, indices: Sequence[int]) -> Path:
-    """Writes the wanted track to a file of its own, as a stream that no encoder writes."""
+    """The wanted track in a file of its own, by a stream that no encoder writes."""
     ready = path.with_name(f"{path.stem}.ready.mkv")
     moments = [recipe.moment(index) - recipe.moment(indices[0]) for index in indices]
     pictures = list(_stored(recipe, indices))
@@ -367,7 +367,7 @@ def _ready_made(recipe: Recipe, path: Path, indices: Sequence[int]) -> Path:
 
 
 def _other_track(recipe: Recipe, path: Path) -> tuple[tuple[str | Path, ...], tuple[str, ...], int]:
-    """Inputs and maps of the other streams, and the index of the wanted track among the video tracks."""
+    """Inputs and maps of what else is in the file, and the place of the wanted track among the video tracks."""
     if recipe.tracks == "one":
         return (), (), 0
     if recipe.tracks.startswith("cover"):
@@ -394,7 +394,7 @@ def _other_track(recipe: Recipe, path: Path) -> tuple[tuple[str | Path, ...], tu
 
 
 def _colours(recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Filters from RGB to the encoder's pixel format, and the options that label it."""
+    """Filters that make the encoder's pixels of RGB, and options that say what was made."""
     if recipe.colours in _TRANSFERS:
         transfer = _TRANSFERS[recipe.colours]
         # What stands in 8 bits is light up to 100 nits, SDR's white (ITU-R BT.2035).
@@ -418,14 +418,14 @@ def _said(matrix: str, primaries: str, transfer: str, spread: str) -> tuple[str,
 
 
 def _encode_changing(recipe: Recipe, path: Path, folder: Path) -> None:
-    """Joins two halves of different sizes in one stream."""
-    # Only MPEG-TS stores the orientation within the stream; for other containers it is patched in last.
+    """Two halves of different sizes, one after the other in one stream."""
+    # Only MPEG-TS says within the stream how it is turned; what the other containers say is put there last.
     part = recipe if recipe.container == "ts" else dataclasses.replace(recipe, container="part")
     suffix = "webm" if recipe.codec in ("vp8", "vp9") else "ts"
     halves = []
     for number, indices in enumerate((range(recipe.frames // 2), range(recipe.frames // 2, recipe.frames))):
         half = folder / f"{path.stem}.{number}.{suffix}"
-        # A second later, so that FFmpeg does not shift a half whose times begin below 0.
+        # A second more, so that no half is moved because its times begin below 0.
         later = ("-output_ts_offset", str(1 + float(recipe.moment(indices[0])))) if suffix == "ts" else ()
         _encode(part, half, indices, later)
         halves.append(half)
@@ -437,7 +437,7 @@ def _encode_changing(recipe: Recipe, path: Path, folder: Path) -> None:
     joined = path if recipe.container == "ts" else folder / f"{path.stem}.joined.ts"
     joined.write_bytes(b"".join(half.read_bytes() for half in halves))
     if joined != path:
-        # Annex B keeps headers in the stream, so that the decoder learns of the second size.
+        # Annex B headers stay among the pictures, so that the second size is known when it comes.
         run_ffmpeg("-i", joined, "-c", "copy", path)
 
 
@@ -490,7 +490,7 @@ def _patch_matroska(recipe: Recipe, path: Path) -> None:
 
 
 def upright(recipe: Recipe, index: int) -> Picture:
-    """What a player shows of frame `index`, before coding losses; letterboxed where its size differs."""
+    """What a player shows of frame `index`, without what coding loses: letterboxed where its size is another."""
     width, height = size_of(recipe, index)
     wide, high = recipe.shown_size
     if (width, height) == (WIDTH, HEIGHT):

@@ -1,4 +1,4 @@
-"""Finds where batchemo and the `ffmpeg` command show different frames of a clip."""
+"""What batchemo shows of a clip that the `ffmpeg` command does not, and the other way round."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from checks.corpus.drawn import Picture, Read, UnreadableError, read
 from checks.corpus.truth import Truth
 
 SEGMENT_SECONDS = 0.2
-"""Five frames of most clips: the distance of key frames."""
+"""Five frames of most clips: as many as there are from one key frame to the next."""
 SAMPLE_FPS = 7.0
 
 _DECODERS: tuple[Decoder, ...] = ("pyav", "auto")
 _SECONDS_OFF = 1e-6
 _TICK_OFF = 1.2e-5
-"""The same for containers of 90,000 ticks a second that leave some frames without a time: one tick."""
+"""The same for containers that count 90,000 ticks a second and leave some frames without a time: one tick."""
 _SLACK = Fraction(1, 2_000_000)
-"""Seconds by which rounding may put a time before the border of an interval."""
+"""Seconds that a time may fall short of the border of an interval by rounding."""
 _MOST_ASPECT = 0.03
 _MOST_DIFFERENCE = 2.5
-"""Largest mean absolute difference to ffmpeg's picture, of 255. Two ways to convert the same colours differ by .6 (all codecs),
-another frame by 13 and more."""
+"""Mean of the absolute differences to what ffmpeg shows, of 255. Two ways to convert the same colours came to .6 (measured on all codecs),
+another frame to 13 and more."""
 _MOST_DIFFERENCE_OF_LIGHT = 9.0
-"""The same for HDR shown as SDR: there is more than one tone curve."""
+"""The same where light of a high dynamic range became that of a screen, for which there is more than one curve."""
 _MOST_BETWEEN_DECODERS = 0.5
 
 
 class Shown:
-    """All frames that batchemo reads of one medium, in one way."""
+    """All frames that the product gives of one medium, in one way."""
 
     def __init__(self, medium: Medium, *, decoder: Decoder, sample_fps: float | None = None, segments: Sequence[Segment] = ()) -> None:
         self.indices: list[int] = []
@@ -63,7 +63,7 @@ class Shown:
 
 
 def differences(recipe: Recipe, path: Path, truth: Truth) -> list[str]:
-    """One line for each disagreement; none where all is well."""
+    """One line for each thing that is not as it must be; none where all is well."""
     whole, auto = shown_by(path, "pyav"), shown_by(path, "auto")
     found = [f"pyav: {line}" for line in against_truth(recipe, whole, truth)]
     found += [f"auto ({auto.decoder}): {line}" for line in alone(auto, whole)]
@@ -77,7 +77,7 @@ def shown_by(path: Path, decoder: Decoder, *, sample_fps: float | None = None, s
 
 
 def against_truth(recipe: Recipe, shown: Shown, truth: Truth) -> list[str]:
-    """Where `shown` differs from what ffmpeg shows or from what was drawn."""
+    """Where `shown` is not what ffmpeg shows, or not what is drawn."""
     return list(_against_truth(recipe, shown, truth))
 
 
@@ -87,7 +87,7 @@ def alone(shown: Shown, whole: Shown, most: float = _MOST_BETWEEN_DECODERS) -> l
 
 
 def in_segments(path: Path, decoder: Decoder, whole: Shown) -> list[str]:
-    """Where the segments of a medium, one after the other, differ from the `whole`."""
+    """Where the segments of a medium, one after the other, are not the `whole`."""
     segments = _short_segments(Medium(path, path.name, path.name, "video"), decoder)
     if len(segments) < 2:
         return []
@@ -96,7 +96,7 @@ def in_segments(path: Path, decoder: Decoder, whole: Shown) -> list[str]:
 
 
 def sampled(path: Path, decoder: Decoder, truth: Truth) -> list[str]:
-    """Where frames sampled at SAMPLE_FPS differ from those that ffmpeg shows at their times."""
+    """Where some frames a second are not those that ffmpeg shows at their times."""
     shown = shown_by(path, decoder, sample_fps=SAMPLE_FPS)
     return [f"{decoder} with {SAMPLE_FPS:g} frames a second: {line}" for line in _against_sample(shown, truth)]
 
@@ -128,7 +128,7 @@ def _against_truth(recipe: Recipe, shown: Shown, truth: Truth) -> Iterator[str]:
 
 
 def _against_drawn(shown: Shown, truth: Truth) -> Iterator[str]:
-    """Checks that frame numbers are ffmpeg's, and all frames are upright, of the wanted track, with square pixels."""
+    """The numbers are those that ffmpeg shows, all upright and of the wanted track, and squares are square."""
     numbers, true = _numbers(shown.pictures), _numbers(truth.pictures)
     if numbers != true:
         yield f"shows {numbers} instead of {true}"
@@ -177,7 +177,7 @@ def _against_another(shown: Shown, whole: Shown, most: float) -> Iterator[str]:
 
 
 def _against_sample(shown: Shown, truth: Truth) -> Iterator[str]:
-    """The first frame of each interval, computed in fractions from ffmpeg's times."""
+    """The first frame of each interval, reckoned in fractions from the times that ffmpeg gives."""
     wanted, last = [], -1
     for index, time in enumerate(truth.times):
         interval = int((time + _SLACK) * Fraction(SAMPLE_FPS))
@@ -195,7 +195,7 @@ def _against_sample(shown: Shown, truth: Truth) -> Iterator[str]:
 
 
 def _numbers(pictures: Sequence[Picture]) -> list[int | None]:
-    """None for a picture that cannot be read."""
+    """None for a picture that says nothing."""
     numbers: list[int | None] = []
     for picture in pictures:
         try:

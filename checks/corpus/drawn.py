@@ -1,8 +1,8 @@
-"""Draws and reads test pictures that encode their frame number, their track and their orientation.
+"""Pictures that say which frame they are, of which track, and where up is, and the reader of what they say.
 
-In the middle stands a white square of 5 x 5 cells, black or white. Six are the same in every picture and identify the eight orientations.
-The other 19 encode the number, the track and a checksum. The corners have colours of their own; an arrow points up, and the number is
-written for human readers.
+In the middle stands a white square of 5 x 5 cells, black or white: six of them are the same in every picture and tell the eight
+orientations apart, the other 19 say the number, the track and a sum that both must agree with. The corners have colours of their own; an
+arrow points up and the number is written for those who look.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MATRICES: dict[Orientation, tuple[int, int, int, int]] = {
 CORNERS = {"top_left": (190, 40, 40), "top_right": (40, 150, 40), "bottom_left": (50, 50, 200), "bottom_right": (180, 165, 40)}
 GREY, WHITE, BLACK = 110, 235, 20
 HIDDEN = (220, 0, 220)
-"""Colour of what a crop hides."""
+"""What is painted where a crop hides it."""
 
 MOST_NUMBER, MOST_TRACK = 1023, 3
 _CELLS = 5
@@ -48,11 +48,11 @@ _FIXED = {(0, 0): 1, (0, 4): 0, (4, 0): 0, (4, 4): 0, (0, 2): 1, (2, 0): 0}
 """Cells (row, column) that are black (1) or white in every picture: no two orientations of them are the same."""
 _FREE = [(row, column) for row in range(_CELLS) for column in range(_CELLS) if (row, column) not in _FIXED]
 _FINER = 4
-"""Supersampling: drawn so many times larger, then averaged."""
+"""Drawn so many times larger, and averaged."""
 
 
 class UnreadableError(Exception):
-    """The code in the picture cannot be read."""
+    """The picture does not say which it is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def show(stored: Picture, orientation: Orientation) -> Picture:
 
 
 def store(shown: Picture, orientation: Orientation) -> Picture:
-    """The stored picture from which `show` makes `shown`."""
+    """The stored picture that `show` makes `shown` of."""
     a, b, c, d = MATRICES[orientation]
     down, right = (d, a) if a else (b, c)
     flipped = shown[::down, ::right]
@@ -102,7 +102,7 @@ def store(shown: Picture, orientation: Orientation) -> Picture:
 
 
 def read(pixels: Picture) -> Read:
-    """Raises UnreadableError where the picture has no code, or its checksum is wrong."""
+    """Raises UnreadableError where the picture says nothing, or something that does not agree with itself."""
     grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.float64)
     left, top, width, height = _find_square(grey)
     seen = _see_cells(grey, left, top, width, height)
@@ -160,7 +160,7 @@ def _draw_for_people(canvas: Picture, number: int, left: int, top: int) -> None:
 
 
 def _find_square(grey: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """Left, top, width and height of the white square, with subpixel precision."""
+    """Left, top, width and height of the white square, to a part of a pixel."""
     bright = (grey > grey.max() * (GREY + WHITE) / 2 / WHITE).astype(np.uint8)
     count, _, boxes, _ = cv2.connectedComponentsWithStats(bright)
     if count < 2:
@@ -176,7 +176,7 @@ def _find_square(grey: NDArray[np.float64]) -> tuple[float, float, float, float]
 
 
 def _edge(profile: NDArray[np.float64], place: int) -> float:
-    """Subpixel position of the edge near `place`, from the share of white in the pixels around it."""
+    """Where grey becomes white near `place`: what is white of the pixels around it tells how far the square reaches."""
     start, stop = max(0, place - 2), min(len(profile), place + 3)
     around = profile[start:stop]
     outside, inside = around[0], around[-1]
@@ -187,7 +187,7 @@ def _edge(profile: NDArray[np.float64], place: int) -> float:
 
 def _see_cells(grey: NDArray[np.float64], left: float, top: float, width: float, height: float) -> Picture:
     seen = np.zeros((_CELLS, _CELLS), np.uint8)
-    # Between the white margin and the cells that are always black.
+    # Between the white around the cells and the black of those that are always there.
     middle = (grey[round(top + height * 0.05), round(left + width * 0.5)] + grey.min()) / 2
     for row in range(_CELLS):
         for column in range(_CELLS):

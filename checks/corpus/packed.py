@@ -1,4 +1,4 @@
-"""Writes AVI with a packed bitstream, as DivX did: a P-frame and a B-frame in one packet, and an empty packet later."""
+"""AVI as DivX wrote it: a P-frame and the B-frame shown before it in one packet, and an empty one later, so that the count is right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 _VOP, _USER_DATA = b"\0\0\1\xb6", b"\0\0\1\xb2"
 _DIVX_PACKED = b"DivX503b1393p"
-"""User data by which decoders know a packed bitstream; its last letter counts."""
+"""What tells a decoder so; the last letter is what counts."""
 _B_FRAME = 2
 _KEY = 0x10
 

@@ -1,4 +1,4 @@
-"""Chooses recipes: a pairwise covering set, or every combination of two axes."""
+"""Chooses clips: few that show every two values of any two axes together, or all there are."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from checks.corpus.clips import AXES, Recipe, makeable
 
 _TRIES = 60
-"""Random completions of a pair before it counts as impossible."""
+"""How often a pair is filled up at random before it is taken for one that no clip has."""
 _CHOICE = 8
-"""Candidates for the next clip; the one that covers most open pairs is taken."""
+"""Of so many clips that could come next, the one that shows most is taken."""
 
 _Pair = tuple[tuple[str, str], tuple[str, str]]
 
 
 def pairwise(seed: int) -> list[Recipe]:
-    """Recipes that cover all possible pairs of values, those first that cover most. The seed decides all of it."""
+    """Clips that together show all pairs of values that go together, those first that show most. The seed decides all of it."""
     decide = random.Random(seed)
     open_pairs = [(left, right) for one, other in itertools.combinations(AXES, 2) for left in _values(one) for right in _values(other)]
     shown: set[_Pair] = set()
@@ -60,7 +60,7 @@ def _changed(recipe: Recipe, axis: str, value: str) -> Recipe:
 
 
 def _with(pair: _Pair, decide: random.Random) -> Recipe | None:
-    """A recipe that covers `pair`. Each other axis takes a value that can still be made, or its default."""
+    """A clip that shows `pair`; one axis after the other takes a value that still can be made, or its plain one."""
     fixed = dict(pair)
     for _ in range(_TRIES):
         values = {axis: fixed.get(axis, decide.choice(AXES[axis]) if axis in ("codec", "container") else AXES[axis][0]) for axis in AXES}

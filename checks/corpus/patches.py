@@ -1,6 +1,6 @@
-"""Patches what FFmpeg cannot write into files: boxes of MP4 and MOV, elements of Matroska.
+"""What FFmpeg does not write into a file, or not so: boxes of MP4 and MOV, elements of Matroska, put there byte by byte.
 
-Both are trees. They are read whole, changed and written again; offsets stored in the file are updated.
+Both are trees. They are read whole, changed and written again; places that the file tells of itself are moved along.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Movie:
         header.payload = header.payload[:at] + struct.pack(">9i", *fixed, _UNITY) + header.payload[at + 36 :]
 
     def set_enabled(self, enabled: Sequence[bool]) -> None:
-        """Sets flag 1 of each track's `tkhd`: whether it is shown by default."""
+        """Flag 1 of each track's `tkhd`: whether it is shown without being asked for."""
         for track, on in zip(self.moov.tracks(), enabled, strict=False):
             header = track.find(b"tkhd")
             header.payload = header.payload[:3] + bytes([header.payload[3] & ~1 | on]) + header.payload[4:]
@@ -110,7 +110,7 @@ class Movie:
         return found[0], found[1]
 
     def add_to_sample_entry(self, box: Box, *, track: int = 0, instead: bool = True) -> None:
-        """Puts `box` into the sample entry of the track, and replaces one of its kind."""
+        """Puts `box` into the description of the track's pictures; one of its kind is replaced."""
         stsd = self.moov.tracks()[track].find(b"mdia", b"minf", b"stbl", b"stsd")
         size = struct.unpack(">I", stsd.payload[8:12])[0]
         entry, rest = stsd.payload[8 : 8 + size], stsd.payload[8 + size :]
@@ -128,7 +128,7 @@ class Movie:
         self.add_to_sample_entry(Box(b"pasp", struct.pack(">II", across, down)), track=track)
 
     def put_header_first(self) -> None:
-        """Puts `moov` before the media data, as for progressive download."""
+        """`moov` before the media, as writers put it that mean films to be played while they come in."""
         self._boxes.remove(self.moov)
         self._boxes.insert(1, self.moov)
         for track in self.moov.tracks():
@@ -255,7 +255,7 @@ class Matroska:
             entry.set_number(FLAG_DEFAULT, int(flag))
 
     def set_duration_tags(self, text: str) -> None:
-        """Sets every `DURATION` tag, stale as after a cut by a program that copies tags."""
+        """What every `DURATION` tag says, as a program leaves it that cuts a file and copies its tags."""
         for tag in self.segment.find(TAGS).all(TAG):
             for simple in tag.all(SIMPLE_TAG):
                 if simple.elements[0].payload == b"DURATION":
@@ -273,7 +273,7 @@ class Matroska:
         self._path.write_bytes(b"".join(element.written() for element in self._top))
 
     def _drop_what_would_be_wrong(self, element: Element) -> None:
-        """Checksums are left out, and all offsets take eight bytes, so that moving them changes no size."""
+        """Checksums; and all places are written with eight bytes, so that moving them changes no size."""
         element.elements = [each for each in element.elements if each.id != CRC_32]
         for each in element.elements:
             if each.id in (SEEK_POSITION, CUE_CLUSTER_POSITION):

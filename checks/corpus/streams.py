@@ -1,4 +1,4 @@
-"""Writes streams that no encoder at hand writes: H.264 coded as fields, and VP8 with hidden frames."""
+"""Streams that no encoder at hand writes: H.264 whose frames are coded as two fields each, and VP8 with frames that are not to be shown."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Coded(NamedTuple):
 
 
 def field_coded(pictures: Iterable[Picture], moments: Iterable[Fraction], *, key_every: int) -> list[Coded]:
-    """Codes each RGB picture losslessly as a top and a bottom field in one packet."""
+    """Each RGB picture as a top and a bottom field in one packet; no sample is lost."""
     packets: list[Coded] = []
     for index, (picture, time) in enumerate(zip(pictures, moments, strict=False)):
         height, width = picture.shape[:2]
@@ -50,7 +50,7 @@ def field_coded(pictures: Iterable[Picture], moments: Iterable[Fraction], *, key
 
 
 def hide(ivf: bytes, hidden: Sequence[int], moments: Iterable[Fraction]) -> list[Coded]:
-    """The frames of a VP8 file. Those at places in `hidden` are not shown and share a packet with the next one that is."""
+    """The frames of a file of VP8; those whose places are in `hidden` are not shown, and come with the next one that is."""
     frames = list(_ivf_frames(ivf))
     shown = iter(moments)
     times: dict[int, Fraction] = {}
@@ -111,7 +111,7 @@ class _Bits:
         self.fixed(int.from_bytes(samples.tobytes(), "big"), 8 * samples.size)
 
     def unit(self, kind: int, importance: int) -> bytes:
-        """The NAL unit, with emulation prevention bytes."""
+        """The NAL unit, with bytes put in where three others would look like the start of one."""
         self.fixed(1, 1)
         self.align()
         content = int("".join(self._bits), 2).to_bytes(self._length // 8, "big")

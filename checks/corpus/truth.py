@@ -1,4 +1,4 @@
-"""The ground truth of a clip: what the `ffmpeg` and `ffprobe` commands show of it."""
+"""What the `ffmpeg` and `ffprobe` commands show of a clip."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Truth:
 
 
 def ask_ffmpeg(recipe: Recipe, path: Path) -> Truth:
-    """Raises ClipError where a command fails, ValueError where the two count different frames."""
+    """Raises ClipError where the command fails, ValueError where its two programs do not count the same."""
     stream = f"v:{_track(recipe)}"
     if recipe.edits != "none" and (recipe.codec == "av1" or len(EDITS[recipe.edits]) > 1):
         return _edited_here(recipe, path, stream)
@@ -59,7 +59,7 @@ def _edited_here(recipe: Recipe, path: Path, stream: str) -> Truth:
 
 
 def _track(recipe: Recipe) -> int:
-    """The index of the wanted track among all video streams."""
+    """The place of the wanted track among all streams of pictures."""
     if recipe.tracks == "cover_first":
         return 1
     return int(recipe.tracks == "second_default")
@@ -70,7 +70,7 @@ def _times(recipe: Recipe, path: Path, stream: str) -> tuple[Fraction, ...]:
     told = json.loads(run_ffmpeg(*shown, program="ffprobe"))
     base = Fraction(told["streams"][0]["time_base"])
     stamps = [frame.get("best_effort_timestamp") for frame in told["frames"]]
-    # Frames without a time, as in some MPEG-PS and MPEG-TS, follow at the rate of the stream.
+    # A frame without a time, as some of MPEG-PS and MPEG-TS, follows at the rate of the stream.
     return tuple(recipe.moment(index) if stamp is None else (stamp - stamps[0]) * base for index, stamp in enumerate(stamps))
 
 
