@@ -1,10 +1,10 @@
-"""How many times as quick as the stock loop batchemo is: both on the same clips, in turn, in the same minutes.
+"""Compares the throughput of batchemo and of the stock loop: both on the same media, in turn, in the same minutes.
 
     python bench/compare.py [--rounds 5] [VIDEO|FOLDER ...]
 
-Without one, two clips of 1280 x 720 and two minutes are made, with one face and with five, and a folder of 500 pictures of a megapixel. The
-stock loop reads 600 frames of each (of a folder 150 pictures, spread over it); neither is charged for its start. Prints the median of the
-ratios, and their range.
+Without an argument it makes two clips of 1280 x 720 and two minutes, with one face and with five, and a folder of 500 pictures of a
+megapixel. The stock loop reads 600 frames of each (of a folder 150 pictures, spread over it). Neither is charged for its start. Prints the
+median of the ratios, and their range.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from batchemo.run.local import usable_cores
 
 HERE = Path(__file__).parent
 STOCK_FRAMES, STOCK_PICTURES = 600, 150
-"""Long enough for the start to count little: a Zen 5 read the first 60 frames of a clip of 47 s at 6 a second, probably as decord decodes
-ahead beside torch's threads, and all others at 23. The ratio to those 60 was three times that to 600."""
+"""Long enough for the stock loop's slow first frames to count little: see docs/benchmarks.md."""
 SECONDS = 120.0
 PICTURES = 500
 
@@ -39,7 +38,7 @@ def stock(video: Path) -> float:
 
 
 def ours(video: Path) -> dict[str, float]:
-    """Frames a second by what is measured, with as many processes as cores."""
+    """Frames a second of each measurement of `batchemo bench`, with as many processes as cores."""
     command = [sys.executable, "-m", "batchemo", "bench", video, "--workers", str(usable_cores()), "--json"]
     ended = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return {speed["what"]: speed["frames_per_second"] for speed in json.loads(ended.stdout)["speeds"]}

@@ -1,5 +1,5 @@
-"""What people write first: decord or OpenCV, facenet-pytorch's MTCNN and the network, frame by frame. Prints frames a second, without the
-imports. Of a film it reads the first FRAMES, of a folder as many pictures spread over it.
+"""The stock loop: decord or OpenCV, facenet-pytorch's MTCNN and the network, frame by frame. Prints frames a second, without the imports.
+It reads the first FRAMES of a video, or as many pictures spread over a folder.
 
 python bench/stock_loop.py VIDEO|FOLDER [FRAMES]
 """

@@ -1,1 +1,1 @@
-"""Long checks that the tests have no time for; each is a command, and a target of make."""
+"""Long checks that the tests have no time for. Each is a command and a target of make."""

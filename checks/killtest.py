@@ -1,8 +1,8 @@
-"""Runs that are killed at random moments and started again give the rows of a run that nobody disturbed.
+"""Checks that runs killed at random moments and started again give the rows of an undisturbed run.
 
     python -m checks.killtest --folder /tmp/killtest
 
-By turns the parent, one worker, or the whole group of processes is killed; half of the runs are killed again before they may end.
+It kills by turns the parent, one worker, or the whole process group. Half of the runs are killed a second time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TARGETS = ("parent", "worker", "group")
 
 
 def main() -> int:
-    """Exit code 1 where anything differs; one line says what."""
+    """Returns exit code 1 where anything differs, and prints one line that says what."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="where media and results go; emptied first")
     parser.add_argument("--kills", type=int, default=50)
@@ -82,7 +82,7 @@ def _start(media: Path, out: Path, folder: Path) -> Command:
 
 
 def _kill(run: Command, target: str, decide: random.Random) -> bool:
-    """Whether there was anything to kill."""
+    """Returns whether there was anything to kill."""
     pid = run.process.pid
     if run.process.poll() is not None:
         return False
@@ -98,7 +98,7 @@ def _kill(run: Command, target: str, decide: random.Random) -> bool:
 
 
 def _is_worker(pid: int) -> bool:
-    """Not what only keeps count of shared memory."""
+    """Excludes the resource tracker of shared memory."""
     with contextlib.suppress(psutil.Error):
         return "resource_tracker" not in " ".join(psutil.Process(pid).cmdline())
     return False

@@ -1,4 +1,4 @@
-"""Small good media of many kinds, made of the samples: faces, a few frames, every container and codec at hand."""
+"""Makes small good media with faces, in every container and codec at hand, from the samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
 SIDE = 112
-"""Pixels: a face fills half of it, and is found."""
+"""Side of all media in pixels: a face fills half of it, and is found."""
 
 PICTURES = ("jpg", "png", "webp", "bmp", "tiff", "gif", "avif")
 CLIPS = (
@@ -50,7 +50,7 @@ def faces() -> list[NDArray[np.uint8]]:
 
 
 def write_good(folder: Path, count: int) -> list[Path]:
-    """`count` media below `folder`, by turns of all kinds."""
+    """Writes `count` media below `folder`, of all kinds in turn."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for index, (kind, codec, ticks) in zip(range(count), _kinds(), strict=False):

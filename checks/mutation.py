@@ -1,4 +1,4 @@
-"""Ways to break a file, each decided by a seed alone."""
+"""Mutations that break a file; a seed decides each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bits_of_the_payload(content: bytearray, random: random.Random) -> bytes:
 
 
 def bits_of_the_end(content: bytearray, random: random.Random) -> bytes:
-    """Where MP4 has its index unless it was moved to the front."""
+    """There MP4 has its index unless it was moved to the front."""
     return _flipped(content, random, len(content) * 9 // 10, len(content), random.randrange(1, 30))
 
 
@@ -61,7 +61,7 @@ def with_a_part_twice(content: bytearray, random: random.Random) -> bytes:
 
 
 def extreme_numbers(content: bytearray, random: random.Random) -> bytes:
-    """Sizes, counts, widths and heights that nobody can mean, big- and little-endian."""
+    """Writes absurd sizes, counts, widths and heights, big- and little-endian."""
     for _ in range(random.randrange(1, 4)):
         place = random.randrange(max(1, min(4 * _HEAD, len(content) - 4)))
         width = random.choice((2, 4))
@@ -71,7 +71,7 @@ def extreme_numbers(content: bytearray, random: random.Random) -> bytes:
 
 
 def swapped_boxes(content: bytearray, random: random.Random) -> bytes:
-    """Two neighbours in the tree of an MP4; in other files two parts of equal size."""
+    """Swaps two neighbouring boxes of an MP4; in other files two parts of equal size."""
     siblings = [group for group in _families(bytes(content)) if len(group) > 1]
     if not siblings:
         half = len(content) // 2
@@ -83,7 +83,7 @@ def swapped_boxes(content: bytearray, random: random.Random) -> bytes:
 
 
 def wrong_sizes(content: bytearray, random: random.Random) -> bytes:
-    """Of a box of an MP4; elsewhere any number."""
+    """Changes the size of an MP4 box; in other files any number."""
     boxes = [box for group in _families(bytes(content)) for box in group]
     if not boxes:
         return extreme_numbers(content, random)
@@ -94,7 +94,7 @@ def wrong_sizes(content: bytearray, random: random.Random) -> bytes:
 
 
 def no_samples(content: bytearray, random: random.Random) -> bytes:
-    """Streams of length zero, or of a billion frames."""
+    """Claims durations of zero, or a billion frames."""
     for name in (b"stsz", b"stts", b"stco", b"stsc"):
         place = content.find(name)
         if place > 0 and random.random() < 0.6:

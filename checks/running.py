@@ -1,4 +1,4 @@
-"""What the long checks share: the real command, what it leaves behind, and whether two results folders say the same."""
+"""Runs the real command for the long checks, finds what it leaves behind, and compares results folders."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _OF_A_RUN = ["run_id", "seconds_taken", "path"]
 
 
 class CheckError(Exception):
-    """The check has found what must not be."""
+    """The check has found a fault."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended, and what it took."""
+    """Exit code, output, and resources of a command."""
 
     code: int
     out: str
@@ -41,7 +41,7 @@ class Ended:
 
 
 class Command:
-    """`batchemo ARGUMENTS` in a session of its own, whose processes can be found again."""
+    """Runs `batchemo ARGUMENTS` in a session of its own, whose processes can be found again."""
 
     def __init__(self, *arguments: object, folder: Path) -> None:
         self._mark = secrets.token_hex(8)
@@ -60,11 +60,11 @@ class Command:
         )
 
     def processes(self) -> list[int]:
-        """All that the command has started and that are still there, itself among them."""
+        """All running processes of the command, itself among them."""
         return [pid for pid in _pids() if self._mark.encode() in _environment(pid)]
 
     def wait(self, seconds: float) -> Ended:
-        """Raises CheckError where it does not end, or where it leaves processes or temporary files."""
+        """Waits for the end. Raises CheckError where it does not end, or leaves processes or temporary files."""
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -88,7 +88,7 @@ def _content(file: IO[str]) -> str:
 
 
 def check_no_left_overs(results: Path) -> None:
-    """Raises CheckError."""
+    """Raises CheckError where temporary files or heartbeats are left."""
     left = [*find_temporaries(results), *results.glob("runs/*/.pulses")]
     if left:
         raise CheckError(f"left over: {left}")

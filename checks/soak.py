@@ -1,8 +1,8 @@
-"""A video of 100,000 frames takes no more memory than one of 15,000, and 5,000 pictures are analysed.
+"""Checks that a video of 100,000 frames takes no more memory than one of 15,000, and that 5,000 pictures are analysed.
 
     python -m checks.soak --folder /tmp/soak
 
-Memory is looked at twice a second, of every process; `memory.csv` keeps it.
+It samples the memory of every process twice a second into `memory.csv`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from checks.media import faces, write_clip
 from checks.running import CheckError, Command, check_no_left_overs, check_verified
 
 _GROWTH = 1.1
-"""Most that the longer video may take, as a multiple of the shorter one."""
+"""Most memory that the longer video may take, as a multiple of the shorter one's."""
 _SHORT_FRAMES = 15_000
 
 
 def main() -> int:
-    """Exit code 1 where memory grows or anything is lost; one line says what."""
+    """Returns exit code 1 where memory grows or anything is lost, and prints one line that says what."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="where media and results go; emptied first")
     parser.add_argument("--frames", type=int, default=100_000)

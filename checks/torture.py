@@ -1,8 +1,8 @@
-"""A thousand broken media among fifty good ones: the run ends, loses nothing of the good ones, and leaves nothing behind.
+"""Checks that a run over a thousand broken media and fifty good ones ends, loses nothing of the good ones, and leaves nothing behind.
 
     python -m checks.torture --folder /tmp/torture
 
-Each broken medium is decided by its number and the seed, so that what goes wrong can be made again; the folder is kept.
+Number and seed decide each broken medium, so that faults can be reproduced. The folder is kept.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from checks.mutation import MUTATIONS
 from checks.running import CheckError, Command, check_no_left_overs, check_same, check_verified
 
 _TIMEOUT_SECONDS = 120
-"""Most that one small medium may take."""
+"""Most time that one small medium may take."""
 
 
 def main() -> int:
-    """Exit code 1 where anything is wrong; one line says what."""
+    """Returns exit code 1 where anything is wrong, and prints one line that says what."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="where media and results go; emptied first")
     parser.add_argument("--broken", type=int, default=1050, help="number of broken media")
@@ -74,7 +74,7 @@ def _torture(folder: Path, *, broken: int, good: int, seed: int, workers: int) -
     if without := set(json.loads(planned.out)["todo"]) - set(rows.index):
         raise CheckError(f"no row of {without}")
     if not good + broken * 0.99 <= len(rows):
-        raise CheckError(f"{good + broken} media, {len(rows)} rows")  # some are too broken to be told from other files
+        raise CheckError(f"{good + broken} media, {len(rows)} rows")  # some are too broken to be recognised as media
     slow = rows[rows["seconds_taken"] > _TIMEOUT_SECONDS]
     if len(slow):
         raise CheckError(f"too slow: {slow['seconds_taken'].to_dict()}")

@@ -1,4 +1,4 @@
-"""A DAG of Airflow 3 that runs a job of batchemo each night. Copy it into the folder of DAGs, and change the two paths."""
+"""A DAG of Airflow 3 that runs a batchemo job each night. Copy it into the folder of DAGs and change the two paths."""
 
 from datetime import datetime, timedelta
 
@@ -12,7 +12,7 @@ with DAG(
     dag_id="batchemo_nightly",
     schedule="30 2 * * *",
     start_date=datetime(2026, 1, 1),
-    catchup=False,  # a run analyses all that is new, whatever day it came
+    catchup=False,  # each run analyses all new media, whatever day they came
     max_active_runs=1,
 ):
     BashOperator(
@@ -20,7 +20,7 @@ with DAG(
         bash_command=f"{BATCHEMO} jobs run {JOB}",
         append_env=True,
         skip_on_exit_code=75,  # another run holds the results folder
-        retries=1,  # goes on where it stopped; the second time media that failed are not tried again
+        retries=1,  # continues where it stopped; media that failed are not tried again
         retry_delay=timedelta(minutes=10),
         execution_timeout=timedelta(hours=20),
     )

@@ -1,9 +1,9 @@
-"""Make the sample media and the truth beside them: `python sample_media/make.py [--out DIR]`.
+"""Makes the sample media and their ground truth: `python sample_media/make.py [--out DIR]`.
 
-Needs the `dev` extra (`pip install -e '.[dev]'`): the photographs come out of the scikit-image and matplotlib wheels.
+Needs the `dev` extra (`pip install -e '.[dev]'`): the photographs are in the scikit-image and matplotlib wheels.
 
 A clip is a function from time to a scene: sprites placed by known similarity transforms, back to front. Pixels and
-truth are both computed from the scene, so no detector has a say in the truth of a frame.
+ground truth are both computed from the scene, so the truth depends on no detector.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ Scene = list[Placed]
 class Clip:
     """A video to write: `scene` by seconds, the `ticks` at which it is sampled, and its upright size in pixels.
 
-    A `sideways` clip is stored turned a quarter, with the display matrix that phones write for upright films.
+    A `sideways` clip is stored turned a quarter, with the display matrix that phones write for upright videos.
     """
 
     name: str
@@ -221,7 +221,7 @@ def sway(t: float, *, amplitude: float, period: float, phase: float = 0.0) -> fl
 
 
 def pan_and_zoom() -> Callable[[float], Scene]:
-    """The camera closes in on Eileen Collins, a pillar passes, it looks at the model of the shuttle for a second, and comes back."""
+    """The camera closes in on Eileen Collins, a pillar passes, the camera turns to the model of the shuttle for a second and back."""
     photograph, post = collins_photograph(), pillar(width=200, height=360)
     # Seconds; x, y of the middle and width of what the camera sees, in pixels of the photograph.
     camera = [
@@ -243,7 +243,7 @@ def pan_and_zoom() -> Callable[[float], Scene]:
 
 
 def two_people_and_a_cut(cut_s: float) -> Callable[[float], Scene]:
-    """They walk past each other, she of the navy in front; after the cut each stands where the other was."""
+    """Two people walk past each other, Grace Hopper in front; after the cut each stands where the other was."""
     pad, wall, eileen, grace = launch_pad(), brick_wall(), collins(), hopper()
 
     def at_the_pad(t: float) -> Scene:
@@ -280,7 +280,7 @@ def variable_rate() -> Callable[[float], Scene]:
 
 
 def rotated() -> Callable[[float], Scene]:
-    """An upright film from a hand that is not quite steady."""
+    """An upright video from a hand-held phone."""
     photograph = collins_photograph()
 
     def scene(t: float) -> Scene:
@@ -405,7 +405,7 @@ def faces_of(scene: Scene, *, width: int, height: int) -> list[dict[str, Any]]:
 
 
 def gaps_of(frames: list[dict[str, Any]], cuts: Sequence[int]) -> list[dict[str, Any]]:
-    """Stretches of a shot in which a person who is demanded before and after is not (see `DEMANDED_VISIBLE`)."""
+    """Intervals of a shot in which a person who is demanded before and after is not (see `DEMANDED_VISIBLE`)."""
     gaps = []
     bounds = [0, *cuts, len(frames)]
     for start, end in itertools.pairwise(bounds):

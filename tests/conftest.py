@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.needs import need, required
+
+# Threads for tiny matrices, and threads that spin while they wait, take many times as long on a busy machine. Both are read when the
+# libraries are loaded, also by subprocesses.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from batchemo.emotion.model import ExpressionNet

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from batchemo.emotion.model import ExpressionNet, NetworkSpec
-from training.dataset import VOTES, FaceSet, read_split
-from training.fitting import Epoch, fit
+from training.data.dataset import VOTES, FaceSet, read_split
+from training.fit.trainer import Epoch, fit_network
 from training.recipe import Augmentation, Recipe
 
 CPU = torch.device("cpu")
@@ -77,4 +77,4 @@ def as_set(faces: FaceSet) -> set[tuple[int, bytes]]:
 
 
 def train(recipe: Recipe, data: Path, folder: Path, report: Callable[[Epoch], None] = lambda _: None) -> ExpressionNet:
-    return fit(recipe, read_split(data, "Training"), validation=None, folder=folder, device=CPU, report=report)
+    return fit_network(recipe, read_split(data, "Training"), validation=None, folder=folder, device=CPU, report=report)

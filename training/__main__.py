@@ -5,7 +5,6 @@ import os
 from training.cli import main
 
 if __name__ == "__main__":
-    # Read when torch is first imported, which the commands do. Threads that spin while they wait make an epoch several
-    # times longer as soon as anything else wants a core.
+    # OpenMP reads it when torch is imported. Threads that spin while they wait make an epoch several times longer on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     main()

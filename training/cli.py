@@ -1,6 +1,6 @@
-"""The command line of training: from a copy of FER2013 to a weights file, and what that file is worth.
+"""The command line of training.
 
-stdout carries data only; messages go to stderr. Exit 2: the command, the data or the file is wrong.
+stdout carries data only; messages go to stderr. Exit code 2: the command, the data or a file is wrong.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from training.commands.explore import explore
 from training.commands.export import export
 from training.commands.finetune import finetune
 from training.commands.fit import fit
-from training.commands.looks import looks
+from training.commands.prefilter import prefilter
 from training.commands.prepare import prepare
+from training.commands.reid import reid
 from training.commands.ship import ship
-from training.commands.sieve import sieve
 from training.commands.sweep import sweep
 from training.commands.tracking import tracking
 from training.console import say
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Train the network of batchemo on FER2013."
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Train, evaluate and ship the networks of batchemo."
 )
-for verb in (fit, prepare, evaluate, average, cross, finetune, sweep, export, explore, card, ship, looks, sieve, tracking):
+for verb in (fit, prepare, evaluate, average, cross, finetune, sweep, export, explore, card, ship, reid, prefilter, tracking):
     app.command()(verb)
 
 
 def main() -> None:
-    """Runs the command line; errors that are meant for people become one line and exit 2."""
+    """Runs the command line. Errors that the user can mend become one line and exit code 2."""
     try:
         app()
     except BatchemoError as error:

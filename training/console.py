@@ -1,4 +1,4 @@
-"""What training says to people: lines on stderr."""
+"""Messages to people, on stderr."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import sys
 
 
 def say(message: str) -> None:
-    """One line on stderr, with no control characters: names of files may hold any."""
+    """Prints one line to stderr. Control characters, which file names may hold, become question marks."""
     print("".join(character if character.isprintable() else "?" for character in message), file=sys.stderr, flush=True)

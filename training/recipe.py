@@ -1,4 +1,4 @@
-"""A recipe: every hyperparameter of a training, from a TOML file whose keys are checked."""
+"""A recipe: all hyperparameters of a training, read from a TOML file."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from batchemo.errors import DataError
 from batchemo.records import EMOTIONS
 
 PRECISIONS = ("auto", "bf16", "float32")
-OPTIMIZERS = ("sgd", "muon")
-METHODS = ("unseen_share", "teacher_share", "mirror_weight", "sharpness_radius")
-"""What a recipe may learn by besides labels and votes; weights tell of those that are not 0."""
+METHODS = ("teacher_share", "mirror_weight")
+"""Optional methods of a recipe. Weights files name those that are not 0."""
 
 RECIPES = Path(__file__).parent / "recipes"
+
+_RETIRED = {"optimizer": "sgd", "muon_rate": 0.02, "muon_decay": 0.1, "unseen_share": 0.0, "sharpness_radius": 0.0}
+"""Keys of methods that lost (RESULTS.md), with the values that turned them off. Older checkpoints hold them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Strength of each random change; see `training.augmentation`. Probabilities, shares of the side, or ranges."""
+    """Strength of each random change (`training.data.augmentation`): probabilities, fractions of the side, or ranges."""
 
     flip: float = 0.5
     rotation_degrees: float = 15.0
@@ -44,20 +46,14 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recipe:
-    """Hyperparameters of `fit`. `sizes` are the sides in px that pictures grow through, `size_shares` their share of the epochs."""
+    """Hyperparameters of a training. Pictures grow through `sizes` (sides in px), each for its share of the epochs (`size_shares`)."""
 
     epochs: int = 50
     batch_size: int = 128
     seed: int = 0
     precision: str = "auto"
-    """Of the arithmetic: mixed with bfloat16, float32 throughout, or the former where the processor calculates so natively. Weights are
-    float32 either way."""
-    optimizer: str = "sgd"
-    """`muon` moves the convolutions by `muon_rate` and `muon_decay`, all else as `sgd` does; see `training.muon`."""
+    """"bf16" mixes bfloat16 and float32; "auto" does so where the device supports bfloat16 natively. Weights are always float32."""
     learning_rate: float = 0.1
-    muon_rate: float = 0.02
-    """At its peak; it rises and falls as `learning_rate` does."""
-    muon_decay: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup_epochs: float = 3.0
@@ -65,22 +61,18 @@ class Recipe:
     votes_share: float = 0.0
     """Share of P(label | FER+ votes) in the target; the rest is the label."""
     votes_weight: float = 0.0
-    """Weight of the loss of a second head that predicts the votes, in training only."""
-    unseen_share: float = 0.0
-    """Share in the target of what a network that has not seen the picture makes of it (`training.unseen`); the rest is as without it."""
+    """Weight of the loss of an auxiliary head, which predicts the votes during training."""
     teacher_share: float = 0.0
-    """Share in the target of what other networks make of the picture as it is learnt from, in the same size (`training.teachers`)."""
+    """Distillation: share of the teachers' probabilities in the target (`training.fit.targets`)."""
     mirror_weight: float = 0.0
-    """Weight of how far a picture's reading and its mirror image's lie apart; above 0 both are learnt from, at twice the cost."""
+    """Weight of the divergence between the predictions of a picture and its mirror image. Above 0 both are learnt, at twice the cost."""
     mirror_apart: bool = False
-    """With `mirror_weight`: the mirror image is changed at random for itself, not as the picture is."""
-    sharpness_radius: float = 0.0
-    """How far uphill, in the length of all weights together, gradients are taken (`training.sharpness`); above 0 at twice the cost."""
+    """With `mirror_weight`: the mirror image gets a random augmentation of its own."""
     ema_decay: float = 0.999
     sizes: tuple[int, ...] = (32, 40, 48)
     size_shares: tuple[float, ...] = (0.35, 0.35, 0.3)
     plain_share: float = 0.15
-    """Share of the epochs at the end that train without mixup."""
+    """Share of the epochs, at the end, without mixup."""
     network: NetworkSpec = dataclasses.field(default_factory=NetworkSpec)
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
@@ -91,24 +83,21 @@ class Recipe:
             raise ValueError("epochs must be 1 or more, batch_size 2 or more, learning_rate above 0")
         if not 0 <= self.votes_share <= 1 or self.votes_weight < 0:
             raise ValueError("votes_share must be 0 to 1, votes_weight 0 or more")
-        if self.mirror_weight < 0 or self.sharpness_radius < 0:
-            raise ValueError("mirror_weight and sharpness_radius must be 0 or more")
+        if self.mirror_weight < 0:
+            raise ValueError("mirror_weight must be 0 or more")
         if self.mirror_apart and (not self.mirror_weight or self.augmentation.mixup_alpha):
             raise ValueError("mirror_apart needs a mirror_weight above 0 and mixup_alpha = 0")
-        if not 0 <= self.unseen_share <= 1 or not 0 <= self.teacher_share <= 1:
-            raise ValueError("unseen_share and teacher_share must be 0 to 1")
-        for key, choices in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
-            if getattr(self, key) not in choices:
-                raise ValueError(f"{key} must be {' or '.join(choices)}, not {getattr(self, key)!r}")
-        if self.muon_rate <= 0 or self.muon_decay < 0:
-            raise ValueError("muon_rate must be above 0, muon_decay 0 or more")
+        if not 0 <= self.teacher_share <= 1:
+            raise ValueError("teacher_share must be 0 to 1")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be {' or '.join(PRECISIONS)}, not {self.precision!r}")
 
     @property
     def needs_votes(self) -> bool:
         return self.votes_share > 0 or self.votes_weight > 0
 
     def size_px(self, epoch: int) -> int:
-        """Side of the pictures in `epoch`, counted from 0."""
+        """Side of the pictures in `epoch` (from 0)."""
         reached = 0.0
         for size, share in zip(self.sizes, self.size_shares, strict=True):
             reached += share * self.epochs
@@ -118,22 +107,22 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Raises DataError for a file that is no recipe, naming the key that was probably meant."""
+    """Raises DataError if the file is no recipe; for an unknown key it suggests the closest one."""
     return build_recipe(read_values(path), path)
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """What a TOML file says. Raises DataError where it cannot be read."""
+    """The content of a TOML file. Raises DataError if it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path}: cannot read the recipe ({error.strerror}); those that come along: {RECIPES}/*.toml") from error
+        raise DataError(f"{path}: cannot read the recipe ({error.strerror}); there are some in {RECIPES}/*.toml") from error
     except ValueError as error:
         raise DataError(f"{path}: not TOML ({error})") from error
 
 
 def build_recipe(values: dict[str, Any], path: Path) -> Recipe:
-    """The recipe that `values`, read from `path`, describe. Raises DataError like `read_recipe`."""
+    """A recipe of `values`, which were read from `path`. Raises DataError as `read_recipe` does."""
     try:
         recipe: Recipe = _build(Recipe, values, str(path))
     except (TypeError, ValueError) as error:
@@ -144,7 +133,7 @@ def build_recipe(values: dict[str, Any], path: Path) -> Recipe:
 
 
 def check_keys(values: Iterable[str], names: Sequence[str], where: str) -> None:
-    """Raises DataError for a key that is not one of `names`, with the one that was probably meant."""
+    """Raises DataError for a key that is not one of `names`, and suggests the closest one."""
     for key in values:
         if key not in names:
             close = difflib.get_close_matches(key, names, n=1)
@@ -153,7 +142,7 @@ def check_keys(values: Iterable[str], names: Sequence[str], where: str) -> None:
 
 
 def to_toml(recipe: Recipe) -> str:
-    """All of a recipe, as a file that `read_recipe` reads."""
+    """The text of a file that `read_recipe` reads."""
     tables: dict[str, dict[str, Any]] = {"": dataclasses.asdict(recipe)}
     tables |= {name: value for name, value in tables[""].items() if isinstance(value, dict)}
     parts = []
@@ -164,11 +153,16 @@ def to_toml(recipe: Recipe) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def complete(stored: dict[str, Any]) -> dict[str, Any]:
-    """A recipe as a dictionary, as `dataclasses.asdict` gives it; keys that it lacks, being older than they are, have their defaults."""
+def complete_recipe(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe as `dataclasses.asdict` gives it today.
+
+    Missing keys get their defaults. Retired keys are dropped if their method was off; otherwise they stay, and the recipe equals no current
+    one.
+    """
     defaults = dataclasses.asdict(Recipe())
+    kept = {key: value for key, value in stored.items() if key not in _RETIRED or value != _RETIRED[key]}
     nested = {key: value | stored.get(key, {}) for key, value in defaults.items() if isinstance(value, dict)}
-    return defaults | stored | nested
+    return defaults | kept | nested
 
 
 def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:

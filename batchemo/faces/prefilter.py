@@ -1,7 +1,7 @@
 """Where no face can be, told from the first features of MTCNN's proposal network, so that it need not read on there.
 
 Early rejection (Viola & Jones 2001; Li et al. 2015, "A Convolutional Neural Network Cascade for Face Detection"): a network of a third of
-the arithmetic that it saves, taught by the proposal network itself (`python -m training sieve`). It proposes nothing of its own.
+the arithmetic that it saves, taught by the proposal network itself (`python -m training prefilter`). It proposes nothing of its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The look of a face: a short vector by which views of one person resemble each other, and those of two people do not.
 
 Faces are compared as small grey thumbnails of their aligned crops, projected so that what changes with pose, light and expression
-counts little (linear discriminant analysis, Fisher 1936; fitted by `python -m training looks`), and by the colours of what is worn
+counts little (linear discriminant analysis, Fisher 1936; fitted by `python -m training reid`), and by the colours of what is worn
 below. It can tell a dozen people in one medium apart, not one of thousands. Looks live in memory only, and are never written.
 """
 

@@ -1,1 +1,1 @@
-"""Clips whose frames say which they are and where up is, made in every way that presents them otherwise, and the truth about them."""
+"""Test clips for presentation: each frame shows its number and where up is; the ground truth comes from the `ffmpeg` command."""

@@ -22,10 +22,10 @@ from batchemo.emotion.weights import Weights, load_weights, read_weights_file, s
 from batchemo.errors import WeightsError
 from batchemo.records import EMOTIONS
 from tests.patterns import Done
-from training import precision
-from training.card import measure_for_card, render
-from training.dataset import read_splits
-from training.precision import compare, with_ranges
+from training.data.dataset import read_splits
+from training.evaluate import quantization
+from training.evaluate.quantization import compare_int8, with_int8_ranges
+from training.export.model_card import measure_for_card, render_card
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SPEC = NetworkSpec(stem=16, widths=(24, 32), blocks=(1, 2))
@@ -168,18 +168,18 @@ def test_weights_that_integers_would_read_otherwise_go_without(
 ) -> None:
     splits = read_splits(data)
     weights = Weights(fitted, EMOTIONS, 1.0, "", {})
-    kept = with_ranges(weights, splits["Training"], splits["PublicTest"])
-    figures = compare(kept, splits["PublicTest"], clean=None)
+    kept = with_int8_ranges(weights, splits["Training"], splits["PublicTest"])
+    figures = compare_int8(kept, splits["PublicTest"], clean=None)
     assert figures is not None
-    assert figures["agreement"] >= precision.LEAST_AGREEMENT
+    assert figures["agreement"] >= quantization.MIN_AGREEMENT
     assert 0 < figures["change_mean"] < figures["change_largest"] < 0.1
     assert abs(figures["accuracy"] - 1) < 0.5
 
     def too_small(network: ExpressionNet, pixels: torch.Tensor) -> CalibrationRanges:
         return {name: (low / 20, high / 20) for name, (low, high) in measured(network, pixels).items()}
 
-    monkeypatch.setattr(precision, "measure_ranges", too_small)
-    assert with_ranges(weights, splits["Training"], splits["PublicTest"]).ranges is None
+    monkeypatch.setattr(quantization, "measure_ranges", too_small)
+    assert with_int8_ranges(weights, splits["Training"], splits["PublicTest"]).ranges is None
     assert "so these weights run in bfloat16 or float32" in " ".join(capsys.readouterr().err.split())
 
 
@@ -187,7 +187,7 @@ def test_weights_that_integers_would_read_otherwise_go_without(
 def test_fitting_measures_ranges_and_shipping_adds_those_that_lack(
     run: Callable[..., Done], recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "LEAST_AGREEMENT", 0.0)  # a network of one epoch knows nothing
+    monkeypatch.setattr(quantization, "MIN_AGREEMENT", 0.0)  # a network of one epoch knows nothing
     weights, package = tmp_path / "run" / "weights.safetensors", tmp_path / "package" / "fer2013.safetensors"
     monkeypatch.setattr("batchemo.emotion.weights.SHIPPED", package)
     assert run("fit", recipe_file, "--data", data, "--out", weights.parent, "--epochs", 1).code == 0
@@ -216,10 +216,10 @@ def test_the_card_says_what_integers_cost(fitted: ExpressionNet, data: Path, tmp
     told = {"accuracy": right.float().mean().item(), "n": len(right), "split": "PublicTest", "parameters": 1, "multiply_adds": 1}
     save_weights(path, plain.network, labels=EMOTIONS, temperature=1.0, figures=told, ranges=ranges)
     figures = measure_for_card(load_weights(path), data, votes=None, device=CPU)
-    text = " ".join(render(read_weights_file(path), figures).split())
+    text = " ".join(render_card(read_weights_file(path), figures).split())
     assert f"accuracy {100 * figures['int8']['accuracy']:.1f}, clean part" in text
     assert f"{100 * figures['int8']['agreement']:.2f} % stay the same" in text
-    assert "eight bits" not in render(read_weights_file(path), figures | {"int8": None})
+    assert "eight bits" not in render_card(read_weights_file(path), figures | {"int8": None})
 
 
 @calculates_so

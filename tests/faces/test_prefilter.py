@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 import batchemo.faces.cascade
-import training.sieving
-from batchemo.errors import BatchemoError, DataError
+from batchemo.errors import BatchemoError
 from batchemo.faces.cascade import Cascade, _Mips
 from batchemo.faces.mtcnn import load_networks
 from batchemo.faces.prefilter import (
@@ -30,9 +25,7 @@ from batchemo.faces.prefilter import (
     patches,
     with_whole_blocks,
 )
-from batchemo.records import Frame
-from training.cli import app
-from training.sieving import RECALL, _best_beside, _lessons, draw_scene, first_features, fit_sieve, propose, read_backdrops, write_sieve
+from training.prefilter.fitting import proposal_features
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 CPU = torch.device("cpu")
@@ -54,7 +47,7 @@ def cascade() -> Cascade:
 
 def first(pixels: np.ndarray) -> torch.Tensor:
     """Features of a picture (RGB) after the first maxima of the proposal network."""
-    return first_features(load_networks()[0], tensor(pixels)).contiguous(memory_format=torch.channels_last)
+    return proposal_features(load_networks()[0], tensor(pixels)).contiguous(memory_format=torch.channels_last)
 
 
 def sieve_of(bias: float) -> Prefilter:
@@ -190,90 +183,3 @@ def test_a_sieve_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             path.write_bytes(b"{}")
         with pytest.raises(BatchemoError, match=f"{path.name}.*install batchemo again"):
             load_prefilter(path)
-
-
-@settings(max_examples=20)
-@given(st.integers(0, 10**6))
-def test_scenes_are_pictures_of_one_size_that_their_seed_decides(seed: int) -> None:
-    faces, backdrops = np.full((2, 48, 48), 120, np.uint8), [photograph()]
-    scene = draw_scene(faces, backdrops, np.random.default_rng(seed))
-    assert scene.shape == (126, 126, 3)
-    assert scene.dtype == np.float32
-    assert 0 <= scene.min() <= scene.max() <= 255
-    assert np.array_equal(scene, draw_scene(faces, backdrops, np.random.default_rng(seed)))
-
-
-def test_the_teacher_is_the_proposal_network_that_searches(cascade: Cascade) -> None:
-    pixels = tensor(photograph(width=100))
-    network = load_networks()[0]
-    features = first_features(network, pixels)
-    odds = propose(network, features)
-    with torch.inference_mode():
-        torch.testing.assert_close(cascade._first(pixels), features, rtol=0, atol=1e-5)
-        _, places = cascade._promising(cascade._first(pixels))
-    sure = (odds - np.log(4)).abs() > 1e-2  # a score of .8
-    seen = torch.zeros_like(odds, dtype=torch.bool)
-    seen[tuple(places.T)] = True
-    assert seen.any()
-    assert torch.equal(seen[sure], (odds > np.log(4))[sure])
-
-
-def test_a_sieve_learns_where_faces_are(tmp_path: Path) -> None:
-    box = json.loads((SAMPLES / "grace_hopper.json").read_text())["frames"][0]["faces"][0]["box"]
-    left, top, right, bottom = map(round, box)
-    whole = cv2.cvtColor(np.asarray(cv2.imread(str(SAMPLES / "grace_hopper.jpg"))), cv2.COLOR_BGR2GRAY)
-    faces = np.asarray(cv2.resize(whole[top:bottom, left:right], (48, 48), interpolation=cv2.INTER_AREA))[None]
-    losses, backdrops = [], read_backdrops(SAMPLES)[:5]
-    network, kept = fit_sieve(faces, faces, backdrops, steps=200, seed=0, report=lambda _, loss: losses.append(loss))
-    assert losses[-1] < 0.8 * losses[0]
-    _, ignorant = fit_sieve(faces, faces, backdrops, steps=20, seed=0, report=lambda *_: None)
-    assert kept < 0.5 * ignorant
-    lessons = _lessons(faces, backdrops, load_networks()[0], seed=7)
-    with torch.inference_mode():
-        pairs = [
-            (_best_beside(network(features), odds > np.log(19)), odds > np.log(19)) for features, odds in itertools.islice(lessons, 10)
-        ]
-    assert torch.cat([best[seen] > 0 for best, seen in pairs]).float().mean() > RECALL - 0.04
-    write_sieve(network, tmp_path / "sieve.safetensors")
-    again = load_prefilter(tmp_path / "sieve.safetensors")
-    features = first(photograph(width=100))
-    assert torch.equal(network(features), again(features))
-
-
-def test_a_folder_without_pictures_is_told(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no pictures or videos"):
-        read_backdrops(tmp_path / "empty")
-    ended = CliRunner().invoke(app, ["sieve", "--data", str(data), "--pictures", str(tmp_path / "empty"), "--out", str(tmp_path / "out")])
-    assert isinstance(ended.exception, DataError)
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_command_writes_what_it_says(data: Path, tmp_path: Path) -> None:
-    path = tmp_path / "sieve.safetensors"
-    ended = CliRunner().invoke(
-        app, ["sieve", "--data", str(data), "--pictures", str(SAMPLES), "--out", str(path), "--steps", "20"], catch_exceptions=False
-    )
-    assert ended.exit_code == 0
-    assert ended.stdout.strip() == str(path)
-    load_prefilter(path)
-
-
-def test_damaged_frames_are_no_backdrops_and_large_ones_are_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    cv2.imwrite(str(folder / "large.png"), np.zeros((2200, 1300, 3), np.uint8))
-    cv2.imwrite(str(folder / "small.png"), np.zeros((20, 400, 3), np.uint8))
-    assert [backdrop.shape for backdrop in read_backdrops(folder)] == [(1100, 650, 3)]
-    monkeypatch.setattr(training.sieving, "_MOST_BACKDROPS", 3)
-    assert len(read_backdrops(SAMPLES)) == 3
-    monkeypatch.setattr(training.sieving, "open_source", lambda *_, **__: Lost())
-    with pytest.raises(DataError, match="holds no pictures or videos"):
-        read_backdrops(SAMPLES)
-
-
-class Lost:
-    """A video of which no frame can be decoded."""
-
-    def frames(self, *, sample_fps: float) -> Iterator[Frame]:
-        yield Frame(-1, sample_fps, None)

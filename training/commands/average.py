@@ -1,4 +1,4 @@
-"""The mean of several runs."""
+"""Weight averaging."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from typing import Annotated
 import typer
 
 from batchemo.errors import DataError, typed
+from training.commands.options import VOTING, Data, Device, Votes
 from training.console import say
-from training.options import VOTING, Data, Device, Votes
 
 
 def average(
     *,
     runs: Annotated[
-        list[Path], typer.Argument(help="Weights files, or folders of runs, that began from the same weights.", metavar="RUN...")
+        list[Path], typer.Argument(help="Weights files, or folders of runs, that started from the same weights.", metavar="RUN...")
     ],
     data: Data,
     votes: Votes = None,
     out: Annotated[Path, typer.Option("--out", help="Folder to write weights.safetensors to.")] = Path("runs/average"),
     refresh: Annotated[
         bool,
-        typer.Option("--refresh-norms/--keep-norms", help="Measure the statistics of the norms anew on Training, or average them too."),
+        typer.Option("--refresh-norms/--keep-norms", help="Recompute the statistics of the batch norms on Training, or average them, too."),
     ] = True,
     recipe: Annotated[
         Path,
-        typer.Option("--recipe", help="The norms are measured on pictures changed as it says.", show_default="training/recipes/votes.toml"),
+        typer.Option("--recipe", help="Its augmentation is used to recompute the norms.", show_default="training/recipes/votes.toml"),
     ] = VOTING,
     device: Device = "auto",
 ) -> None:
     """Average the weights of several runs, calibrate and evaluate the result, and write OUT/weights.safetensors."""
     from batchemo.devices import choose_device
-    from training.averaging import average as mean_of
-    from training.averaging import changed_batches, refresh_norms, shared_origin
-    from training.fitting import predict
-    from training.material import gather
+    from training.data.holdout import read_holdout
+    from training.export.weights_file import WEIGHTS, load_emotion_weights
+    from training.fit.averaging import augmented_batches, average_weights, refresh_norms, shared_origin
+    from training.fit.run import finish_run
+    from training.inference import predict
     from training.recipe import read_recipe
-    from training.runs import WEIGHTS, finish, load
 
     files = [path / WEIGHTS if path.is_dir() else path for path in runs]
     path = out / WEIGHTS
@@ -45,19 +45,19 @@ def average(
         raise DataError(f"{path} is one of those to average; give another folder with --out")
     changes = read_recipe(recipe).augmentation
     target = choose_device(device)
-    parts = [load(file) for file in files]
-    network = mean_of([part.network for part in parts])
-    material = gather(data, votes, seed=0)
+    parts = [load_emotion_weights(file) for file in files]
+    network = average_weights([part.network for part in parts])
+    holdout = read_holdout(data, votes, seed=0)
     if refresh:
-        refresh_norms(network, changed_batches(material.training.pixels, changes, seed=0), target)
+        refresh_norms(network, augmented_batches(holdout.training.pixels, changes, seed=0), target)
     for file, part in zip(files, parts, strict=True):
-        right = predict(part.network.to(target), material.held_back.pixels, target).argmax(1) == material.held_back.labels
-        say(f"{file}: accuracy {right.float().mean():.2%}, {right[material.clean].float().mean():.2%} of those unseen in training")
+        right = predict(part.network.to(target), holdout.held_back.pixels, target).argmax(1) == holdout.held_back.labels
+        say(f"{file}: accuracy {right.float().mean():.2%}, {right[holdout.clean].float().mean():.2%} of those unseen in training")
     origin = {
         "average_of": [part.sha256 for part in parts],
         "norms": "refreshed" if refresh else "averaged",
         **shared_origin([part.figures for part in parts]),
     }
-    finish(path, network, material, origin=origin, device=target)
+    finish_run(path, network, holdout, origin=origin, device=target)
     say(f"next: python -m training evaluate {typed(path)} --data {typed(data)} --tta")
     print(path)

@@ -1,4 +1,4 @@
-"""The model card of weights that are in place."""
+"""The model card of a weights file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from training.commands.options import Data, Device, Votes
 from training.console import say
-from training.options import Data, Device, Votes
 
 
 def card(
@@ -21,9 +21,9 @@ def card(
     """Measure a weights file on PublicTest and write MODEL_CARD.md and its figures beside it. Prints the card's path."""
     from batchemo.devices import choose_device
     from batchemo.emotion.weights import SHIPPED
-    from training.card import measure_for_card, write_card
-    from training.runs import load
+    from training.export.model_card import measure_for_card, write_card
+    from training.export.weights_file import load_emotion_weights
 
     path = SHIPPED if weights is None else weights
-    figures = measure_for_card(load(path), data, votes=votes, device=choose_device(device), report=say)
+    figures = measure_for_card(load_emotion_weights(path), data, votes=votes, device=choose_device(device), report=say)
     print(write_card(path, figures))

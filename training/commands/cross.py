@@ -1,4 +1,4 @@
-"""Readings of training pictures by networks that have not seen them."""
+"""Cross-validation."""
 
 from __future__ import annotations
 
@@ -7,48 +7,37 @@ from typing import Annotated
 
 import typer
 
-from batchemo.errors import DataError, typed
-from training.console import say
-from training.options import TEACHER, Data, Device, TrainingVotes
+from batchemo.errors import DataError
+from training.commands.options import CROSS, Data, Device, TrainingVotes
 
 
 def cross(
     *,
     data: Data,
-    recipe: Annotated[
-        Path, typer.Argument(help="TOML file of hyperparameters of each network.", show_default="training/recipes/teacher.toml")
-    ] = TEACHER,
+    recipe: Annotated[Path, typer.Argument(help="TOML file of hyperparameters.", show_default="training/recipes/cross.toml")] = CROSS,
     votes: TrainingVotes = None,
-    folds: Annotated[int, typer.Option("--folds", min=2, help="How many networks; each learns from all folds but its own.")] = 3,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the networks and of what they read.")] = Path("runs/cross"),
+    folds: Annotated[int, typer.Option("--folds", min=2, help="Number of folds, and of networks.")] = 3,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the networks and of predictions.csv.")] = Path("runs/cross"),
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's; deals the folds as well.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's; also of the folds.")] = None,
     device: Device = "auto",
 ) -> None:
-    """Read each training picture by a network that has not seen it, and write OUT/unseen.safetensors for fit --unseen.
+    """Cross-validate a recipe on Training, and write the out-of-fold predictions to OUT/predictions.csv.
 
-    Stopped at any time, the same command goes on after the last whole epoch. Prints the path of the file.
+    If it is stopped, the same command resumes after the last whole epoch. Prints the path of the file.
     """
     from batchemo.devices import choose_device
-    from training.folds import cross_fit, quality
-    from training.material import gather
+    from training.data.holdout import read_holdout
+    from training.fit.cross_validation import PREDICTIONS, cross_validate, write_predictions
+    from training.fit.run import with_overrides
     from training.recipe import read_recipe
-    from training.runs import changed
-    from training.unseen import UNSEEN, find_unseen, write_unseen
 
-    chosen = changed(read_recipe(recipe), epochs=epochs, seed=seed)
-    if chosen.unseen_share:
-        raise DataError(f"{recipe}: unseen_share is {chosen.unseen_share}, but there are no readings yet; set it to 0 for cross")
+    chosen = with_overrides(read_recipe(recipe), epochs=epochs, seed=seed)
     if chosen.teacher_share:
         raise DataError(f"{recipe}: teacher_share is {chosen.teacher_share}, and cross has no teachers; set it to 0")
     target = choose_device(device)
-    faces = gather(data, votes, chosen.seed).training
-    path = out / UNSEEN
-    unseen = find_unseen(path, chosen, faces, folds=folds)
-    if unseen is None:
-        unseen = cross_fit(chosen, faces, folds=folds, folder=out, device=target)
-        write_unseen(unseen)
-    say(f"all {folds} folds: {quality(unseen.probabilities, faces.labels)}")
-    given = f"--unseen {typed(path)} --data {typed(data)}{f' --votes {typed(votes)}' if votes else ''}"
-    say(f"next: python -m training fit RECIPE.toml {given}  (with unseen_share = 0.5 in the recipe)")
+    faces = read_holdout(data, votes, chosen.seed).training
+    probabilities, fold_of = cross_validate(chosen, faces, folds=folds, folder=out, device=target)
+    path = out / PREDICTIONS
+    write_predictions(path, faces, probabilities, fold_of)
     print(path)

@@ -1,4 +1,4 @@
-"""What a weights file is worth."""
+"""Evaluation of a weights file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from training.commands.options import Data, Device, Votes
 from training.console import say
-from training.options import Data, Device, Votes
 
 
 def evaluate(
@@ -26,24 +26,24 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Measure a weights file on one split: all of it, and the part that does not stand in Training as well."""
+    """Measure a weights file on one split, and on its clean part: pictures without a copy in Training."""
     from batchemo.devices import choose_device
-    from training.dataset import check_split, choose_split, read_splits
-    from training.display import print_evaluation
-    from training.material import compare_with_published
-    from training.measurement import measure
-    from training.runs import load
+    from training.commands.tables import print_evaluation
+    from training.data.dataset import check_split, choose_split, read_splits
+    from training.data.holdout import compare_with_published
+    from training.evaluate.measurement import measure_weights
+    from training.export.weights_file import load_emotion_weights
 
     check_split(split)
     target = choose_device(device)
-    loaded = load(weights)
+    loaded = load_emotion_weights(weights)
     splits = read_splits(data, votes=votes, faces_only=False)
     compare_with_published(split, choose_split(splits, split, data))
     if "Training" not in splits:
-        say(f"{data} has no pictures of the split Training, so those that were trained on cannot be told apart")
-    figures = measure(loaded, splits, split=split, device=target, tta=tta, degraded=degraded, report=say)
+        say(f"{data} has no pictures of the split Training, so the clean part is unknown")
+    figures = measure_weights(loaded, splits, split=split, device=target, tta=tta, degraded=degraded, report=say)
     if pictures is not None:
-        from training.charts import write_charts
+        from training.evaluate.charts import write_charts
 
         for path in write_charts(pictures, figures):
             say(f"wrote {path}")

@@ -1,4 +1,4 @@
-"""The page of mistakes."""
+"""The web page of predictions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from training.commands.options import Data, Device, Votes
 from training.console import say
-from training.options import Data, Device, Votes
 
 
 def explore(
@@ -19,22 +19,21 @@ def explore(
     split: Annotated[str, typer.Option("--split", help="Training, PublicTest or PrivateTest.")] = "PublicTest",
     face: Annotated[
         list[int] | None,
-        typer.Option("--face", min=0, help="Number of a picture, from 0, to explain; may be repeated. Default: some of each emotion."),
+        typer.Option("--face", min=0, help="Number of a picture (from 0) for the saliency; repeatable. Default: some of each emotion."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("explore.html"),
     device: Device = "auto",
 ) -> None:
-    """Write a web page of a network's mistakes, its doubts, labels that look wrong, and what it looks at. Prints its path."""
+    """Write a web page of mistakes, uncertain predictions, likely label errors and saliency. Prints its path."""
     from batchemo.devices import choose_device
-    from training.dataset import check_split, choose_split, read_splits
-    from training.exploration import explore as look
-    from training.page import write_page
-    from training.runs import load
+    from training.data.dataset import check_split, choose_split, read_splits
+    from training.evaluate.exploration import explore_predictions, write_page
+    from training.export.weights_file import load_emotion_weights
 
     check_split(split)
     target = choose_device(device)
-    loaded = load(weights)
+    loaded = load_emotion_weights(weights)
     faces = choose_split(read_splits(data, votes=votes, faces_only=False), split, data)
-    write_page(out, look(loaded, faces, split=split, device=target, chosen=face, report=say))
+    write_page(out, explore_predictions(loaded, faces, split=split, device=target, chosen=face, report=say))
     say("the page holds pictures of the data set: do not publish it")
     print(out)

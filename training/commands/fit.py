@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from batchemo.errors import DataError, typed
+from training.commands.options import RECIPE, Data, Device, TrainingVotes
 from training.console import say
-from training.options import RECIPE, Data, Device, TrainingVotes
 
 
 def fit(
@@ -21,55 +21,48 @@ def fit(
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")] = None,
     start: Annotated[
-        Path | None, typer.Option("--start", help="Begin with these weights, not with random ones; a larger network grows from them.")
-    ] = None,
-    unseen: Annotated[
-        Path | None, typer.Option("--unseen", help="What cross wrote: readings to learn from, as the recipe's unseen_share says.")
+        Path | None, typer.Option("--start", help="Initial weights, in place of random ones. A larger network grows from them.")
     ] = None,
     teacher: Annotated[
         list[Path] | None,
-        typer.Option("--teacher", help="Weights of a network to learn from, as the recipe's teacher_share says; may be given again."),
+        typer.Option("--teacher", help="Weights of a teacher, for a recipe with a teacher_share; repeatable."),
     ] = None,
     device: Device = "auto",
 ) -> None:
     """Train a network, calibrate and evaluate it, and write OUT/weights.safetensors.
 
-    Stopped at any time, the same command goes on after the last whole epoch. Prints the path of the weights.
+    If it is stopped, the same command resumes after the last whole epoch. Prints the path of the weights.
     """
     from batchemo.devices import choose_device
-    from training.material import gather
+    from training.data.holdout import read_holdout
+    from training.export.weights_file import WEIGHTS, load_emotion_weights
+    from training.fit.run import finish_run, provenance, run_training, with_overrides
     from training.recipe import read_recipe
-    from training.runs import WEIGHTS, changed, finish, load, origin_of, teach
-    from training.unseen import read_unseen
 
-    chosen = changed(read_recipe(recipe), epochs=epochs, seed=seed)
-    if unseen is not None and not chosen.unseen_share:
-        raise DataError(f"{recipe}: its unseen_share is 0: nothing is learnt from {unseen}; set unseen_share = 0.5, or leave out --unseen")
+    chosen = with_overrides(read_recipe(recipe), epochs=epochs, seed=seed)
     if teacher and not chosen.teacher_share:
         raise DataError(
             f"{recipe}: its teacher_share is 0: nothing is learnt from {teacher[0]}; set teacher_share = 0.5, or leave out --teacher"
         )
-    readings = read_unseen(unseen) if unseen is not None else None
     folder = out if out is not None else Path("runs") / recipe.stem
     target = choose_device(device)
-    started_from = load(start) if start is not None else None
-    teachers = [load(path) for path in teacher or ()]
+    started_from = load_emotion_weights(start) if start is not None else None
+    teachers = [load_emotion_weights(path) for path in teacher or ()]
     if chosen.teacher_share and not teachers:
         raise DataError(
             f"{recipe}: its teacher_share is {chosen.teacher_share}; name networks to learn from with --teacher, or set it to 0"
         )
-    material = gather(data, votes, chosen.seed)
-    network = teach(
+    holdout = read_holdout(data, votes, chosen.seed)
+    network = run_training(
         chosen,
-        material,
+        holdout,
         folder=folder,
         device=target,
         start=started_from.network if started_from else None,
-        unseen=readings.of(material.training) if readings else None,
         teachers=[each.network for each in teachers],
     )
     path = folder / WEIGHTS
-    finish(path, network, material, origin=origin_of(chosen, recipe, started_from, material, teachers=teachers), device=target)
+    finish_run(path, network, holdout, origin=provenance(chosen, recipe, started_from, holdout, teachers=teachers), device=target)
     say(f"next: python -m training evaluate {typed(path)} --data {typed(data)}")
     say(f"or:   python -m training ship {typed(path)} --data {typed(data)}{f' --votes {typed(votes)}' if votes else ''}")
     print(path)

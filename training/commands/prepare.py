@@ -1,4 +1,4 @@
-"""A look at the data before anything learns from them."""
+"""Checks of a data set."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Annotated
 import typer
 
 from batchemo.errors import DataError, typed
+from training.commands.options import RECIPE, Data, Votes
 from training.console import say
-from training.options import RECIPE, Data, Votes
 
 
 def prepare(
     *,
     data: Data,
     votes: Votes = None,
-    recipe: Annotated[Path, typer.Option("--recipe", help="Whose changes to draw.", show_default="training/recipes/shipped.toml")] = RECIPE,
+    recipe: Annotated[
+        Path, typer.Option("--recipe", help="Its augmentation is drawn.", show_default="training/recipes/shipped.toml")
+    ] = RECIPE,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for samples.png, augmentations.png, statistics.json, duplicates.csv.")
     ] = None,
@@ -30,13 +32,13 @@ def prepare(
             "--validation", min=0.01, max=0.9, help="With --write: share of each emotion's Training pictures that becomes PublicTest."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn and split off.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the samples and the split.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check a copy of FER2013, or pictures of your own: counts, what is missing, what is repeated, how it looks."""
-    from training.dataset import read_splits
-    from training.display import print_preparation
-    from training.preparation import describe, split_off, write_pictures, write_statistics
+    """Check a copy of FER2013, or pictures of your own: counts, missing and duplicate pictures, samples."""
+    from training.commands.tables import print_preparation
+    from training.data.dataset import read_splits
+    from training.data.preparation import describe_splits, split_off, write_pictures, write_statistics
     from training.recipe import read_recipe
 
     if validation is not None and write is None:
@@ -44,14 +46,14 @@ def prepare(
     augmentation = read_recipe(recipe).augmentation
     splits = read_splits(data, votes=votes, faces_only=False)
     parts = splits if validation is None else split_off(splits, share=validation, seed=seed)
-    facts, groups = describe(splits, data)
+    facts, groups = describe_splits(splits, data)
     if write is not None:
         write_pictures(write, parts)
         say(f"wrote {', '.join(f'{len(faces)} pictures of {split}' for split, faces in parts.items())} to {write}")
         say(f"next: python -m training fit --data {typed(write)}")
     if out is not None:
         write_statistics(out, splits, facts, groups, augmentation=augmentation, recipe=recipe.name, seed=seed)
-        say(f"wrote statistics and pictures of samples to {out}; they are the data set's: do not publish them")
+        say(f"wrote statistics and pictures of samples to {out}; they belong to the data set: do not publish them")
     if as_json:
         print(json.dumps(facts))
     else:

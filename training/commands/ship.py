@@ -1,4 +1,4 @@
-"""Weights into the package."""
+"""Shipping of weights in the package."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from training.commands.options import Data, Device, Votes
 from training.console import say
-from training.options import Data, Device, Votes
 
 
 def ship(
@@ -21,27 +21,27 @@ def ship(
 ) -> None:
     """Make a weights file the one inside the package, with its model card. Prints its new path.
 
-    Where it has no ranges for integers of eight bits, they are measured first, and the file in the package has them.
+    If it has no ranges for int8 quantization, they are measured first.
     """
     from batchemo.devices import choose_device
     from batchemo.emotion.int8 import quantization_points
     from batchemo.emotion.weights import SHIPPED
-    from training.card import measure_for_card, write_card
-    from training.material import gather
-    from training.precision import with_ranges
-    from training.runs import load, place, write
+    from training.data.holdout import read_holdout
+    from training.evaluate.quantization import with_int8_ranges
+    from training.export.model_card import measure_for_card, write_card
+    from training.export.weights_file import copy_weights, load_emotion_weights, write_weights
 
-    loaded = load(weights)
+    loaded = load_emotion_weights(weights)
     with tempfile.TemporaryDirectory() as scratch:
         source = weights
         if loaded.ranges is None and quantization_points(loaded.network):
-            material = gather(data, votes, seed=0)
-            ranged = with_ranges(loaded, material.training, material.held_back)
+            holdout = read_holdout(data, votes, seed=0)
+            ranged = with_int8_ranges(loaded, holdout.training, holdout.held_back)
             if ranged.ranges is not None:
                 source = Path(scratch) / weights.name
-                write(source, ranged)
-                loaded = load(source)
+                write_weights(source, ranged)
+                loaded = load_emotion_weights(source)
         figures = measure_for_card(loaded, data, votes=votes, device=choose_device(device), report=say)
-        place(source, SHIPPED, loaded.sha256)
+        copy_weights(source, SHIPPED, loaded.sha256)
     say(f"wrote {write_card(SHIPPED, figures)}")
     print(SHIPPED)

@@ -1,4 +1,4 @@
-"""How well identities are kept."""
+"""Evaluation of the tracker."""
 
 from __future__ import annotations
 
@@ -6,36 +6,39 @@ from typing import Annotated
 
 import typer
 
+from training.commands.options import Data, Votes
 from training.console import say
-from training.options import Data, Votes
 
 
 def tracking(
     *,
     data: Data,
     votes: Votes = None,
-    split: Annotated[str, typer.Option("--split", help="Whose faces play. Thresholds were chosen with Training's.")] = "PublicTest",
-    scenes: Annotated[int, typer.Option("--scenes", min=1, help="Scenes of each kind.")] = 10,
-    fps: Annotated[float | None, typer.Option("--fps", min=1, help="Pictures a second; default: another rate for each scene.")] = None,
-    pipeline: Annotated[bool, typer.Option("--pipeline", help="Write the scenes as videos and analyse these: slow.")] = False,
+    split: Annotated[str, typer.Option("--split", help="Split of the faces. Thresholds were chosen on Training.")] = "PublicTest",
+    scenes: Annotated[int, typer.Option("--scenes", min=1, help="Number of scenes of each kind.")] = 10,
+    fps: Annotated[
+        float | None, typer.Option("--fps", min=1, help="Frames per second; default: the scenes take turns with five rates.")
+    ] = None,
+    pipeline: Annotated[bool, typer.Option("--pipeline", help="Analyse the scenes as videos, with the whole pipeline: slow.")] = False,
 ) -> None:
-    """Measure how well identities are kept, in scenes whose identities are known, against simpler trackers."""
-    from training.dataset import read_split
-    from training.display import print_tracking
-    from training.scenes import cast
-    from training.staging import KINDS, RETURNS, stage
-    from training.tracking import score, through_pipeline, trackers, watch
+    """Score the tracker and simpler baselines on synthetic scenes with known identities (HOTA, IDF1, switches)."""
+    from training.commands.tables import print_tracking
+    from training.data.dataset import read_split
+    from training.tracking.baselines import trackers
+    from training.tracking.scenarios import KINDS, RETURNS, make_scene
+    from training.tracking.scenes import make_people
+    from training.tracking.scoring import observe, score_pipeline, score_tracker
 
-    people = cast(read_split(data, split, votes=votes).pixels[:200, 0].numpy(), seed=5)
-    scores, described = [], []
+    people = make_people(read_split(data, split, votes=votes).pixels[:200, 0].numpy(), seed=5)
+    scores, milliseconds = [], []
     for kind in KINDS:
         say(f"{kind} ...")
         for seed in range(scenes):
-            scene = stage(kind, people, seed=seed, fps=fps)
+            scene = make_scene(kind, people, seed=seed, fps=fps)
             if pipeline:
-                scores += through_pipeline(scene)
+                scores += score_pipeline(scene)
                 continue
-            sights, milliseconds = watch(scene)
-            described.append(milliseconds)
-            scores += [score(sights, make(), kind=kind, name=name) for name, make in trackers(scene.fps).items()]
-    print_tracking(scores, described, kinds=tuple(KINDS), returns=RETURNS)
+            frames, spent = observe(scene)
+            milliseconds.append(spent)
+            scores += [score_tracker(frames, make(), kind=kind, name=name) for name, make in trackers(scene.fps).items()]
+    print_tracking(scores, milliseconds, kinds=tuple(KINDS), returns=RETURNS)
