@@ -31,7 +31,7 @@ from training.scenes import HEIGHT, WIDTH, Scene, View, play
 
 
 class Follower(Protocol):
-    def update(self, time_s: float, faces: Faces, looks: NDArray[np.float32], *, cut: bool) -> NDArray[np.int32]: ...
+    def update(self, time_s: float, faces: Faces, embeddings: NDArray[np.float32], *, cut: bool) -> NDArray[np.int32]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +173,7 @@ class OverlapTracker:
         self._begun = 0
         self._tracks: dict[int, tuple[float, NDArray[np.float64]]] = {}
 
-    def update(self, time_s: float, faces: Faces, looks: NDArray[np.float32], *, cut: bool) -> NDArray[np.int32]:  # noqa: ARG002
+    def update(self, time_s: float, faces: Faces, embeddings: NDArray[np.float32], *, cut: bool) -> NDArray[np.int32]:  # noqa: ARG002
         self._tracks = {who: seen for who, seen in self._tracks.items() if not cut and time_s - seen[0] <= TRACK_GAP_SECONDS}
         boxes, ids = faces.boxes.astype(np.float64), np.zeros(len(faces), np.int32)
         names = list(self._tracks)
@@ -198,7 +198,7 @@ class NorfairTracker:
         self._ids: dict[int, int] = {}
         self._tracker: Any = None
 
-    def update(self, time_s: float, faces: Faces, looks: NDArray[np.float32], *, cut: bool) -> NDArray[np.int32]:  # noqa: ARG002
+    def update(self, time_s: float, faces: Faces, embeddings: NDArray[np.float32], *, cut: bool) -> NDArray[np.int32]:  # noqa: ARG002
         from norfair import Detection, Tracker  # noqa: PLC0415 (not a dependency)
 
         if self._tracker is None or cut:

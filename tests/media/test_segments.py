@@ -355,4 +355,4 @@ def test_no_template_of_a_face_is_stored(film: Medium, tmp_path: Path, monkeypat
         origin = json.loads(stored["facts"].tobytes())["origin"]
     part = load_segment(path, segment, origin=origin)
     assert part is not None
-    assert all(reading.looks is None for reading in part.readings)
+    assert all(reading.embeddings is None for reading in part.readings)
