@@ -219,17 +219,9 @@ def _read(batch: Sequence[DetectedFrame], models: Models, sampler: ReidSampler |
         probabilities = models.classifier.classify(np.concatenate([crop.pixels for crop in crops]))
     start = 0
     for seen, crop, embedded in zip(batch, crops, embeddings, strict=True):
-        own = probabilities[start : start + len(crop)]
+        frame, own = seen.frame, probabilities[start : start + len(crop)]
         yield FrameResult(
-            seen.frame.index,
-            seen.frame.time_s,
-            seen.faces,
-            crop.face_px,
-            crop.sharpness,
-            own,
-            embedded,
-            seen.cut,
-            fingerprint_of(seen.frame),
+            frame.index, frame.time_s, seen.faces, crop.face_px, crop.sharpness, own, embedded, seen.cut, fingerprint_of(frame)
         )
         start += len(crop)
 

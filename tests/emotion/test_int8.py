@@ -77,7 +77,7 @@ def test_logits_are_nearly_those_of_float32(blocks: tuple[int, int]) -> None:
     assert found.dtype == torch.float64
     spread = expected.std(dim=0).mean()
     assert spread > 0.05
-    # A network that has learned nothing tells faces apart by little. Without one of its parts this is above 2.
+    # The logits of an untrained network differ little between faces. Without one of the network's parts the error is above 2 spreads.
     assert (found - expected).abs().mean() < 0.12 * spread
 
 
@@ -216,13 +216,13 @@ def test_the_card_says_what_int8_costs(fitted: ExpressionNet, data: Path, tmp_pa
     plain = Weights(fitted, EMOTIONS, 1.0, "", {})
     with torch.inference_mode():
         right = fitted(splits["PublicTest"].pixels).argmax(1) == splits["PublicTest"].labels
-    told = {"accuracy": right.float().mean().item(), "n": len(right), "split": "PublicTest", "parameters": 1, "multiply_adds": 1}
-    save_weights(path, plain.network, labels=EMOTIONS, temperature=1.0, figures=told, ranges=ranges)
-    figures = measure_for_card(load_weights(path), data, votes=None, device=CPU)
-    text = " ".join(render(read_weights_file(path), figures).split())
-    assert f"accuracy {100 * figures['int8']['accuracy']:.1f}, clean part" in text
-    assert f"{100 * figures['int8']['agreement']:.2f} % stay the same" in text
-    assert "eight bits" not in render(read_weights_file(path), figures | {"int8": None})
+    figures = {"accuracy": right.float().mean().item(), "n": len(right), "split": "PublicTest", "parameters": 1, "multiply_adds": 1}
+    save_weights(path, plain.network, labels=EMOTIONS, temperature=1.0, figures=figures, ranges=ranges)
+    measured_figures = measure_for_card(load_weights(path), data, votes=None, device=CPU)
+    text = " ".join(render(read_weights_file(path), measured_figures).split())
+    assert f"accuracy {100 * measured_figures['int8']['accuracy']:.1f}, clean part" in text
+    assert f"{100 * measured_figures['int8']['agreement']:.2f} % stay the same" in text
+    assert "eight bits" not in render(read_weights_file(path), measured_figures | {"int8": None})
 
 
 @needs_avx2

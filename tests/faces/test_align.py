@@ -1,4 +1,4 @@
-"""Crops are framed alike wherever, however large and however turned a face is, and never aliased."""
+"""Crops are framed alike for any place, size and roll of a face, without aliasing."""
 
 from __future__ import annotations
 

@@ -97,8 +97,8 @@ def test_an_embedding_is_equal_alone_among_others_and_in_another_process() -> No
         "from tests.faces.test_reid import PEOPLE, embed, picture\n"
         "print(embed(*picture(PEOPLE[0])).tobytes().hex())"
     )
-    told = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == alone.tobytes().hex()
+    ended = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == alone.tobytes().hex()
 
 
 LEFT, RIGHT = [10.0, 10.0, 50.0, 60.0], [100.0, 10.0, 140.0, 60.0]

@@ -86,7 +86,7 @@ def test_without_embeddings_a_cut_ends_all_tracks_though_faces_stand_in_the_same
 
 
 def test_after_a_cut_only_embeddings_count() -> None:
-    """They have changed places, and somebody else has come."""
+    """The people change places, and a third one comes."""
     tracker = Tracker()
     update(tracker, 0, [(1, (100, 50)), (2, (300, 50))])
     assert update(tracker, 0.04, [(2, (100, 50)), (1, (300, 50)), (3, (200, 50))], cut=True) == [2, 1, 3]
@@ -163,7 +163,7 @@ def test_empty_boxes_and_zero_embeddings_do_no_harm(tracker: Tracker) -> None:
 
 
 def test_memory_does_not_grow_with_the_medium() -> None:
-    """Somebody new every frame, each after a cut."""
+    """A new person in every frame, each after a cut."""
     tracker = Tracker()
     for person in range(3 * GALLERY_SIZE):
         assert update(tracker, person / 25, [(person, (100, 50))], cut=True) == [person + 1]
