@@ -21,9 +21,9 @@ from batchemo.errors import DataError
 from batchemo.faces.convolution import normalize_pixels
 from batchemo.faces.mtcnn import ProposalNet, load_networks
 from batchemo.faces.prefilter import BLOCK_CELLS, PrefilterNet
-from batchemo.media.decode import open_source
 from batchemo.media.discover import find_media
-from batchemo.media.resize import halved
+from batchemo.media.open_source import open_source
+from batchemo.media.resize import downsample2x
 
 RECALL = 0.98
 """Share of the blocks in which the proposal network is sure of a face that are let through, or are beside such a one that is, in scenes of
@@ -168,7 +168,7 @@ def draw_scene(faces: Pixels, backdrops: Sequence[Pixels], random: np.random.Gen
 
 def _reduced(pixels: Pixels) -> Pixels:
     while min(pixels.shape[:2]) > _BACKDROP_PX:
-        pixels = halved(pixels)
+        pixels = downsample2x(pixels)
     return pixels.copy()
 
 

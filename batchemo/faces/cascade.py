@@ -25,7 +25,7 @@ from batchemo.devices import upload
 from batchemo.faces.convolution import convolve, fold_normalization, normalize_pixels
 from batchemo.faces.mtcnn import load_networks
 from batchemo.faces.prefilter import BLOCK_CELLS, CELL_FEATURES, Prefilter, load_prefilter, patches, with_whole_blocks
-from batchemo.media.resize import halved
+from batchemo.media.resize import downsample2x
 from batchemo.records import Faces
 
 
@@ -309,7 +309,7 @@ class _Mips:
         """The smallest pictures that need not be enlarged where the originals are shrunk `shrinking` times."""
         wanted = max(0, math.floor(math.log2(max(shrinking, 1))))
         while len(self._levels) <= wanted:
-            self._levels.append([halved(picture) for picture in self._levels[-1]])
+            self._levels.append([downsample2x(picture) for picture in self._levels[-1]])
         return self._levels[wanted]
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 from batchemo.errors import MediaError, unreadable
 from batchemo.media.container import PacketCount, check_size
 from batchemo.media.frame_times import FrameTimes, read_frame_times
-from batchemo.media.pillow import as_rgb, exif_orientation, open_picture, upright
-from batchemo.media.source import ReadReport, Sampler, pictures_in_passing
+from batchemo.media.pillow import exif_orientation, open_picture, to_rgb, turn_upright
+from batchemo.media.source import ReadReport, Sampler, decode_pictures_at
 from batchemo.records import Frame
 
 _RIFF_HEAD_BYTES = 8
@@ -29,7 +29,7 @@ class AnimationSource:
         self.found = ReadReport(starts_s=0.0)
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
-        times = times_of(self._path)
+        times = read_animation_times(self._path)
         if times is None:
             raise MediaError("not_media", f"{self._path} is no animation any more; run again")
         self.found.length_s = float(times.duration_s)
@@ -50,11 +50,11 @@ class AnimationSource:
     def pictures_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """The frames shown at exactly `times_s`, which increase, each with its time and as RGB uint8 H x W x 3. One cannot jump: each frame
         is drawn onto the one before. Raises MediaError as `frames` does."""
-        return pictures_in_passing(self, times_s)
+        return decode_pictures_at(self, times_s)
 
     def count(self) -> PacketCount:
         """The frames that the headers announce, without decoding any. Raises MediaError where there are none."""
-        times = times_of(self._path)
+        times = read_animation_times(self._path)
         if times is None:
             raise MediaError("not_media", f"{self._path} is no animation any more; run again")
         return PacketCount(times.starts_s, 0, times.missing)
@@ -72,7 +72,7 @@ class AnimationSource:
                     picture.load()
                     # Pillow loads a PNG to find it, and what is wrong with the pixels would be taken for a matter of EXIF.
                     orientation = orientation if given else exif_orientation(picture)
-                    pixels = upright(as_rgb(picture), orientation)
+                    pixels = turn_upright(to_rgb(picture), orientation)
                     given += 1
                     yield pixels
         except (MediaError, MemoryError):
@@ -90,7 +90,7 @@ class AnimationSource:
             yield None
 
 
-def times_of(path: Path) -> FrameTimes | None:
+def read_animation_times(path: Path) -> FrameTimes | None:
     """When the frames of an animation are shown; None for what is none. Raises MediaError where the file cannot be read."""
     try:
         return read_frame_times(path)

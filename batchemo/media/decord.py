@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from batchemo.errors import MediaError
-from batchemo.media.container import PacketIndex, read_packet_index
-from batchemo.media.presentation import same_picture
+from batchemo.media.packet_index import PacketIndex, read_packet_index
+from batchemo.media.presentation import is_same_picture
 from batchemo.media.source import ReadReport, Sampler
 from batchemo.records import Frame
 
@@ -66,7 +66,7 @@ class DecordSource:
             indices = range(start, min(start + batch_size, len(times)))
             with _as_media_error(self._path):
                 pictures = reader.get_batch(list(indices)).asnumpy()
-            if start == 0 and not same_picture(pictures[0], index.first):
+            if start == 0 and not is_same_picture(pictures[0], index.first):
                 raise MediaError("decord", f"{self._path}: decord shows another picture than a player; read it with --decoder pyav")
             for position, pixels in zip(indices, pictures, strict=True):
                 if sampler.wants(float(times[position])) and position >= start_index:

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from batchemo.errors import UsageError
-from batchemo.media.foreign import UnsupportedFormat
 from batchemo.media.output_names import output_name
 from batchemo.media.sniff import kind_of
+from batchemo.media.unsupported import UnsupportedFormat
 from batchemo.records import Medium
 
 _log = logging.getLogger("batchemo")

@@ -15,7 +15,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from batchemo.media.headers import Edit
-from batchemo.media.key_frames import decoded_alone, packets_from
+from batchemo.media.key_frames import decode_key_frame, packets_from
 
 
 class _Span(NamedTuple):
@@ -78,7 +78,7 @@ class EditedPackets:
                 break
             before, target = packet.dts, packet.dts - 1
             # What is shown before a key frame, but follows it in the file, needs the key frame before.
-            if packet.pts <= first and decoded_alone(self._container, self._stream, packet.pts, packet.dts) is not None:
+            if packet.pts <= first and decode_key_frame(self._container, self._stream, packet.pts, packet.dts) is not None:
                 packets = packets_from(self._container, self._stream, packet.pts, packet.dts)
                 packet = next(packets)
                 break

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from batchemo.media.isobmff import find_box, iterate_boxes
 
 _SHORTEST_S, _INSTEAD_S = Fraction(1, 100), Fraction(1, 10)
 """What lasts no longer than the first is shown for the second: what browsers make of animations that are to flash as quickly as possible
@@ -55,11 +57,11 @@ class FrameTimes:
 def read_frame_times(path: Path) -> FrameTimes | None:
     """None for what is no animation of more than one frame. Raises OSError where the file cannot be read."""
     with path.open("rb") as file:
-        times = times_in(file, file.read(_HEAD_BYTES))
+        times = parse_frame_times(file, file.read(_HEAD_BYTES))
     return times if times is not None and times.moves else None
 
 
-def times_in(file: BinaryIO, head: bytes) -> FrameTimes | None:
+def parse_frame_times(file: BinaryIO, head: bytes) -> FrameTimes | None:
     """As `read_frame_times`, of an open file, but that one of a single frame has times as well; `head` are its first bytes."""
     size = file.seek(0, os.SEEK_END)
     try:
@@ -127,12 +129,12 @@ def _of_png(file: BinaryIO, size: int) -> FrameTimes | None:
 
 def _of_avif(file: BinaryIO, size: int) -> FrameTimes | None:
     """ISO base media file format: the first track of pictures."""
-    for track in _boxes(file, (0, size), (b"moov", b"trak")):
-        if _body(file, track, (b"mdia", b"hdlr"))[8:12] != b"pict":
+    for track in _tracks(file, size):
+        if _content(file, track, (b"mdia", b"hdlr"))[8:12] != b"pict":
             continue
-        header = _body(file, track, (b"mdia", b"mdhd"))
+        header = _content(file, track, (b"mdia", b"mdhd"))
         scale = struct.unpack_from(">I", header, 20 if header[0] else 12)[0]
-        table = _body(file, track, (b"mdia", b"minf", b"stbl", b"stts"))
+        table = _content(file, track, (b"mdia", b"minf", b"stbl", b"stts"))
         durations: list[Fraction] = []
         for entry in range(struct.unpack_from(">I", table, 4)[0]):
             count, ticks = struct.unpack_from(">II", table, 8 + 8 * entry)
@@ -143,27 +145,16 @@ def _of_avif(file: BinaryIO, size: int) -> FrameTimes | None:
     return None
 
 
-def _boxes(file: BinaryIO, within: tuple[int, int], names: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:
-    """Where the content of each box begins and ends that is reached by `names`, one in the other."""
-    at, end = within
-    while at + 8 <= end:
-        file.seek(at)
-        length, name = struct.unpack(">I4s", file.read(8))
-        body = at + 8
-        if length == 1:
-            length, body = struct.unpack(">Q", file.read(8))[0], at + 16
-        length = length or end - at
-        if length < body - at:
-            return
-        inside = (body, min(at + length, end))
-        if name == names[0]:
-            yield from _boxes(file, inside, names[1:]) if len(names) > 1 else [inside]
-        at += length
+def _tracks(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
+    for kind, start, end in iterate_boxes(file, 0, size):
+        if kind == b"moov":
+            yield from ((first, last) for inner, first, last in iterate_boxes(file, start, end) if inner == b"trak")
 
 
-def _body(file: BinaryIO, within: tuple[int, int], names: tuple[bytes, ...]) -> bytes:
-    """The content of the first box that is reached by `names`; empty where there is none."""
-    for start, end in _boxes(file, within, names):
-        file.seek(start)
-        return file.read(end - start)
-    return b""
+def _content(file: BinaryIO, track: tuple[int, int], path: Sequence[bytes]) -> bytes:
+    """The content of the box at `path` in a track; empty where there is none."""
+    found = find_box(file, *track, path)
+    if found is None:
+        return b""
+    file.seek(found[0])
+    return file.read(found[1] - found[0])

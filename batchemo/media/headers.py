@@ -11,6 +11,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from batchemo.media.isobmff import find_box, iterate_boxes
+
 
 class Crop(NamedTuple):
     """Pixels that are cut off each side of a stored frame."""
@@ -150,11 +152,11 @@ class _Track(NamedTuple):
 
 def _video_tracks(file: BinaryIO) -> Iterator[_Track]:
     length = file.seek(0, os.SEEK_END)
-    for kind, start, end in _boxes(file, 0, length):
+    for kind, start, end in iterate_boxes(file, 0, length):
         if kind != b"moov" or end - start > _MOST_HEADER_BYTES:
             continue
-        for inner, first, last in _boxes(file, start, end):
-            handler = _descend(file, first, last, (b"mdia", b"hdlr")) if inner == b"trak" else None
+        for inner, first, last in iterate_boxes(file, start, end):
+            handler = find_box(file, first, last, (b"mdia", b"hdlr")) if inner == b"trak" else None
             if handler is None:
                 continue
             file.seek(handler[0] + 8)
@@ -164,9 +166,9 @@ def _video_tracks(file: BinaryIO) -> Iterator[_Track]:
 
 def _edits(file: BinaryIO, track: _Track) -> list[Edit]:
     """ISO/IEC 14496-12, section 8.6.6."""
-    table = _descend(file, track.start, track.end, (b"edts", b"elst"))
+    table = find_box(file, track.start, track.end, (b"edts", b"elst"))
     scales = _timescale(file, *track.movie, (b"mvhd",)), _timescale(file, track.start, track.end, (b"mdia", b"mdhd"))
-    if table is None or not all(scales) or _descend(file, *track.movie, (b"mvex",)) is not None:
+    if table is None or not all(scales) or find_box(file, *track.movie, (b"mvex",)) is not None:
         return []
     file.seek(table[0])
     content = file.read(table[1] - table[0])
@@ -179,7 +181,7 @@ def _edits(file: BinaryIO, track: _Track) -> list[Edit]:
 
 def _timescale(file: BinaryIO, start: int, end: int, path: Sequence[bytes]) -> int:
     """Ticks a second that a header (`mvhd`, `mdhd`) states; 0 where there is none."""
-    header = _descend(file, start, end, path)
+    header = find_box(file, start, end, path)
     if header is None:
         return 0
     file.seek(header[0])
@@ -188,14 +190,14 @@ def _timescale(file: BinaryIO, start: int, end: int, path: Sequence[bytes]) -> i
 
 
 def _track_crop(file: BinaryIO, track: _Track) -> Crop:
-    description = _descend(file, track.start, track.end, (b"mdia", b"minf", b"stbl", b"stsd"))
+    description = find_box(file, track.start, track.end, (b"mdia", b"minf", b"stbl", b"stsd"))
     if description is None:
         return NO_CROP
-    for _, first, last in _boxes(file, description[0] + 8, description[1]):
+    for _, first, last in iterate_boxes(file, description[0] + 8, description[1]):
         file.seek(first + 24)
         width, height = (int.from_bytes(file.read(2), "big") for _ in range(2))
         # The fields of a VisualSampleEntry take 78 bytes (ISO/IEC 14496-12, section 12.1.3).
-        aperture = next(((a, b) for kind, a, b in _boxes(file, first + 78, last) if kind == b"clap"), None)
+        aperture = next(((a, b) for kind, a, b in iterate_boxes(file, first + 78, last) if kind == b"clap"), None)
         if aperture is None:
             return NO_CROP
         file.seek(aperture[0])
@@ -211,26 +213,3 @@ def _aperture(values: Sequence[int], width: int, height: int) -> Crop:
     left, top = (width - clean_width) / 2 + right, (height - clean_height) / 2 + down
     crop = Crop(round(left), round(top), round(width - clean_width - left), round(height - clean_height - top))
     return crop.within(width, height)
-
-
-def _descend(file: BinaryIO, start: int, end: int, path: Sequence[bytes]) -> tuple[int, int] | None:
-    for wanted in path:
-        found = next(((first, last) for kind, first, last in _boxes(file, start, end) if kind == wanted), None)
-        if found is None:
-            return None
-        start, end = found
-    return start, end
-
-
-def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes (ISO/IEC 14496-12, section 4.2) between two places: type, and where the content begins and ends."""
-    while start + 8 <= end:
-        file.seek(start)
-        size, kind, head = int.from_bytes(file.read(4), "big"), file.read(4), 8
-        if size == 1:
-            size, head = int.from_bytes(file.read(8), "big"), 16
-        last = end if size == 0 else start + size
-        if last < start + head:
-            return
-        yield kind, start + head, min(last, end)
-        start = last

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 
-def decoded_alone(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> VideoFrame | None:
+def decode_key_frame(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> VideoFrame | None:
     """The key frame at tick `shown`, None where it needs other packets: recovery points of intra refresh are called key frames, too."""
     try:
         for packet in packets_from(container, stream, shown, decoded):

@@ -6,7 +6,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import logging
+import os
 import re
+import sys
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -20,10 +25,9 @@ from PIL import Image, UnidentifiedImageError
 from batchemo.errors import MediaError, typed, unreadable
 from batchemo.media import tiff
 from batchemo.media.container import check_size
-from batchemo.media.foreign import HEAD_BYTES, by_content, by_extension
-from batchemo.media.pillow import as_rgb, eight_bits, exif_orientation, on_white, open_picture, tolerant_reading, upright
+from batchemo.media.pillow import allow_truncated, exif_orientation, flatten_on_white, open_picture, to_8_bits, to_rgb, turn_upright
 from batchemo.media.source import ReadReport
-from batchemo.media.stderr import logged_stderr
+from batchemo.media.unsupported import HEAD_BYTES, detect_by_content, detect_by_extension
 from batchemo.records import Frame
 
 # What OpenCV writes to stderr about damaged pictures, our messages say, too.
@@ -45,6 +49,8 @@ _JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]..(.)", re
 """Marker, length and bits a channel of a JPEG's frame (ITU-T T.81, B.2.2)."""
 _WEBP_ANIMATION = 2
 """Bit of VP8X."""
+_STDERR = 2
+_stderr_lock = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,7 +108,7 @@ _kept: collections.OrderedDict[tuple[Path, int, int, int], _Decoded] = collectio
 def _decode(path: Path, content: bytes) -> _Decoded:
     if not content:
         raise MediaError("empty", f"{path} is empty (0 bytes); copy it again from its source")
-    foreign = by_content(BytesIO(content), content[:HEAD_BYTES], path)
+    foreign = detect_by_content(BytesIO(content), content[:HEAD_BYTES], path)
     if foreign is not None:
         raise foreign.error(path)
     try:
@@ -126,13 +132,13 @@ def _decode_opened(path: Path, content: bytes, picture: Image.Image) -> _Decoded
     quick = _QUICK.get((picture.format or "", picture.mode))
     decoded = quick(content) if quick is not None else None
     if decoded is not None:
-        return dataclasses.replace(decoded, pixels=upright(decoded.pixels, exif_orientation(picture)))
+        return dataclasses.replace(decoded, pixels=turn_upright(decoded.pixels, exif_orientation(picture)))
     try:
-        with logged_stderr(path) if picture.format == "TIFF" else contextlib.nullcontext():
+        with _logged_stderr(path) if picture.format == "TIFF" else contextlib.nullcontext():
             picture.load()
     except Exception as error:
         return _as_far_as_it_goes(path, content, error)
-    pixels = upright(as_rgb(picture), exif_orientation(picture))
+    pixels = turn_upright(to_rgb(picture), exif_orientation(picture))
     return _Decoded(pixels, "pillow", _note_on_pages(path, content))
 
 
@@ -186,7 +192,7 @@ def _by_opencv(content: bytes) -> _Decoded | None:
     if decoded is None or decoded.ndim != 3:
         return None
     if decoded.shape[2] == 4:
-        return _Decoded(on_white(np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA), np.uint8)), "opencv")
+        return _Decoded(flatten_on_white(np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA), np.uint8)), "opencv")
     return _Decoded(np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8), "opencv")
 
 
@@ -200,10 +206,10 @@ _QUICK: dict[tuple[str, str], Callable[[bytes], _Decoded | None]] = {
 def _as_far_as_it_goes(path: Path, content: bytes, why: Exception) -> _Decoded:
     """What Pillow can read of a picture that is damaged or cut off. Raises MediaError where that is nothing."""
     try:
-        with tolerant_reading(), logged_stderr(path), open_picture(content) as picture:
+        with allow_truncated(), _logged_stderr(path), open_picture(content) as picture:
             picture.load()
             unread = _UNREAD_JPEG if picture.format in ("JPEG", "MPO") else 0
-            decoded = _incomplete(as_rgb(picture), "pillow", str(why), unread=unread)
+            decoded = _incomplete(to_rgb(picture), "pillow", str(why), unread=unread)
             orientation = exif_orientation(picture)
     except MemoryError:
         raise
@@ -211,7 +217,7 @@ def _as_far_as_it_goes(path: Path, content: bytes, why: Exception) -> _Decoded:
         raise _refused(path, why) from error
     if decoded is None:
         raise _refused(path, why)
-    return dataclasses.replace(decoded, pixels=upright(decoded.pixels, orientation))
+    return dataclasses.replace(decoded, pixels=turn_upright(decoded.pixels, orientation))
 
 
 def _incomplete(pixels: NDArray[np.uint8], decoder: str, why: str, *, unread: int) -> _Decoded | None:
@@ -228,7 +234,7 @@ def _incomplete(pixels: NDArray[np.uint8], decoder: str, why: str, *, unread: in
 def _without_pillow(path: Path, content: bytes) -> _Decoded:
     """Pictures that Pillow does not know: OpenCV reads some more TIFFs. It sets memory aside for any size that a header claims, so that is
     looked at here first."""
-    foreign = by_extension(path)
+    foreign = detect_by_extension(path)
     if foreign is not None:
         raise foreign.error(path)
     if content.startswith(b"\xff\xd8\xff") and (found := _JPEG_FRAME.search(content)) and found[1] != b"\x08":
@@ -241,14 +247,14 @@ def _without_pillow(path: Path, content: bytes) -> _Decoded:
         raise _damaged(path, "its directory cannot be read")
     check_size(path, width, height)
     try:
-        with logged_stderr(path):
+        with _logged_stderr(path):
             decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         decoded = None
     if decoded is None or decoded.ndim != 3 or decoded.shape[2] != 3:
         raise _unsupported(path, "a TIFF of an unusual kind")
     # It has turned the picture upright.
-    return _Decoded(eight_bits(np.ascontiguousarray(decoded[:, :, ::-1])), "opencv", _note_on_pages(path, content))
+    return _Decoded(to_8_bits(np.ascontiguousarray(decoded[:, :, ::-1])), "opencv", _note_on_pages(path, content))
 
 
 def _note_on_pages(path: Path, content: bytes) -> str:
@@ -270,3 +276,22 @@ def _unsupported(path: Path, what: str) -> MediaError:
 def _damaged(path: Path, why: str) -> MediaError:
     message = f"{path} is a damaged picture, or none ({why}); copy it again, or open it in a viewer and save it as PNG"
     return MediaError("damaged", message)
+
+
+@contextlib.contextmanager
+def _logged_stderr(path: Path) -> Iterator[None]:
+    """What any library of this process writes to stderr within it is logged as said of `path`. libtiff has no other way to be asked."""
+    with _stderr_lock, tempfile.TemporaryFile() as kept:
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.flush()
+        before = os.dup(_STDERR)
+        os.dup2(kept.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(before, _STDERR)
+            os.close(before)
+            kept.seek(0)
+            for line in sorted(set(kept.read().decode(errors="replace").splitlines())):
+                logging.getLogger("batchemo").info("%s: %s", path, line)

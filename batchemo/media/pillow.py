@@ -82,7 +82,7 @@ def open_picture(content: bytes) -> Iterator[Image.Image]:
 
 
 @contextlib.contextmanager
-def tolerant_reading() -> Iterator[None]:
+def allow_truncated() -> Iterator[None]:
     """Within it Pillow gives what it can of pictures that are cut off or damaged, in this process, whoever asks."""
     with _lenience:
         before = ImageFile.LOAD_TRUNCATED_IMAGES
@@ -103,12 +103,12 @@ def exif_orientation(picture: Image.Image) -> int:
     return orientation if orientation in _TURNS else 1
 
 
-def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def turn_upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """H x W x C as it is to be seen, contiguous."""
     return np.asarray(_TURNS[orientation](pixels), np.uint8) if orientation in _TURNS else pixels
 
 
-def as_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+def to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
     """RGB uint8 H x W x 3 of any mode, as it is stored, not upright."""
     if picture.mode in ("F", "I") or picture.mode.startswith("I;"):
         grey = _on_white_where_named(_grey(picture), picture)
@@ -119,11 +119,11 @@ def as_rgb(picture: Image.Image) -> NDArray[np.uint8]:
     if picture.mode in ("La", "RGBa"):
         return _premultiplied_on_white(np.asarray(picture))
     if picture.has_transparency_data:
-        return on_white(np.asarray(picture if picture.mode == "RGBA" else picture.convert("RGBA")))
+        return flatten_on_white(np.asarray(picture if picture.mode == "RGBA" else picture.convert("RGBA")))
     return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
-def on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def flatten_on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """RGBA -> RGB, rounded once."""
     alpha = pixels[:, :, 3:].astype(np.uint16)
     white = (_WHITE - alpha) * _WHITE + _WHITE // 2
@@ -137,7 +137,7 @@ def _premultiplied_on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
 
 
-def eight_bits(values: NDArray[Any], *, top: float = 0.0) -> NDArray[np.uint8]:
+def to_8_bits(values: NDArray[Any], *, top: float = 0.0) -> NDArray[np.uint8]:
     """Whole or real numbers of any size and shape -> uint8, `top` being white: of 0 what the values look like."""
     real = np.nan_to_num(values.astype(np.float64), posinf=0.0)
     top = top or _likely_top(values.dtype, float(real.max()))
@@ -155,12 +155,12 @@ def _grey(picture: Image.Image) -> NDArray[np.uint8]:
     """Pictures of one channel with more than 8 bits."""
     values, tags = np.asarray(picture), _tags(picture)
     if tags is None:
-        return eight_bits(values, top=65_535.0 if picture.mode != "F" else 0.0)
+        return to_8_bits(values, top=65_535.0 if picture.mode != "F" else 0.0)
     bits = int(tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0])
     signed = tags.get(TiffImagePlugin.SAMPLEFORMAT, (_UNSIGNED,))[0] != _UNSIGNED
     if picture.mode == "I" and bits == 32 and not signed:
         values = values.view(np.uint32)
-    grey = eight_bits(values, top=2.0 ** (bits - signed) - 1 if bits <= 16 else 0.0)
+    grey = to_8_bits(values, top=2.0 ** (bits - signed) - 1 if bits <= 16 else 0.0)
     return _WHITE - grey if tags.get(tiff.PHOTOMETRIC) == _MIN_IS_WHITE and picture.mode != "F" else grey
 
 

@@ -185,7 +185,7 @@ class FramePresenter:
         """The frame as it is presented; uint8 H x W x 3 where its pixels had to be made anew. Follows it as well."""
         self.follow(frame)
         size = self.size or (0, 0)
-        known, orientation, is_bright = convertible(frame), self._orientation, frame.color_trc in HIGH_DYNAMIC_RANGE
+        known, orientation, is_bright = with_known_matrix(frame), self._orientation, frame.color_trc in HIGH_DYNAMIC_RANGE
         # FFmpeg stretches the two fields of such a frame apart, and their lines do not meet any more.
         is_woven = frame.interlaced_frame and self._shape[1] != frame.height
         if orientation.size(*self._shape) == size and self.crop == NO_CROP and not is_bright and not is_woven:
@@ -194,10 +194,10 @@ class FramePresenter:
         pixels = self.crop.within(*self._stored).apply(np.asarray(converted.to_ndarray(), np.uint8))
         if is_bright:
             pixels = to_sdr(pixels, transfer=int(frame.color_trc))
-        return letterboxed(orientation.apply(_resized(pixels, self._shape)), size)
+        return letterbox(orientation.apply(_resized(pixels, self._shape)), size)
 
 
-def letterboxed(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def letterbox(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """RGB uint8 H x W x 3 as large as it fits into `size` (width, height), in the middle of black."""
     width, height = size
     rows, columns = pixels.shape[:2]
@@ -211,14 +211,14 @@ def letterboxed(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     return made
 
 
-def convertible(frame: VideoFrame) -> VideoFrame:
+def with_known_matrix(frame: VideoFrame) -> VideoFrame:
     """`frame`, taken for one that does not say what its colours mean where FFmpeg could not make RGB of those that it says."""
     if frame.colorspace not in _MATRICES:
         frame.colorspace = _UNSPECIFIED
     return frame
 
 
-def is_deep(frame: VideoFrame) -> bool:
+def has_high_bit_depth(frame: VideoFrame) -> bool:
     """Whether the frame has more than 8 bits a channel."""
     return any(component.bits > _MOST_BITS for component in frame.format.components)
 
@@ -292,13 +292,13 @@ def _read_plane(frame: VideoFrame, index: int) -> NDArray[np.uint8]:
 
 def _flat(frame: VideoFrame, size: tuple[int, int], converter: VideoReformatter) -> VideoFrame:
     """The frame with at most 8 bits a channel, and of `size` (width, height)."""
-    deep = is_deep(frame)
+    deep = has_high_bit_depth(frame)
     if not deep and (frame.width, frame.height) == size:
         return frame
     kind = "rgb24" if frame.format.is_rgb else "yuv420p" if deep else frame.format.name
     return converter.reformat(frame, *size, format=kind, interpolation="BILINEAR", threads=1)
 
 
-def same_picture(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+def is_same_picture(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
     """Whether two readers show the same, but for rounding: RGB uint8 H x W x 3."""
     return one.shape == other.shape and float(cv2.absdiff(one, other).mean()) <= _ROUNDING

@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, typed
 from batchemo.media.container import (
-    DIVIDED,
+    SEEKABLE_FORMATS,
     PacketCount,
     check_size,
+    frame_duration_s,
     missing_frames,
     open_presenter,
     open_video,
-    read_several_edits,
-    step_s,
+    read_edit_list,
 )
 from batchemo.media.edits import EditedPackets
 from batchemo.media.key_frames import packets_from
 from batchemo.media.presentation import FramePresenter, is_shown
-from batchemo.media.source import ReadReport, Sampler, pictures_in_passing
+from batchemo.media.source import ReadReport, Sampler, decode_pictures_at
 from batchemo.records import Frame, Segment
 
 _FALLBACK_BASE = Fraction(1, 1_000_000)
@@ -71,7 +71,7 @@ class PyAVSource:
     def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
         self._edited = None
         with open_video(self._path) as (container, stream):
-            edits = read_several_edits(self._path, container, stream)
+            edits = read_edit_list(self._path, container, stream)
             if not edits:
                 yield container, stream
                 return
@@ -110,13 +110,13 @@ class PyAVSource:
             while waiting.popleft() != time_s:
                 pass
             yield time_s, pixels
-        yield from pictures_in_passing(self, waiting)
+        yield from decode_pictures_at(self, waiting)
 
     def _is_timed(self) -> bool:
         """Whether frames come at the times that the container gives their packets, so that they are found by them: all have one, and no
         times go back. Reads all packets where the container's format does not promise it."""
         with self._opened() as (container, stream):
-            if container.format.name.startswith(DIVIDED):
+            if container.format.name.startswith(SEEKABLE_FORMATS):
                 return self._edited is None
             if _is_reordered(container, stream):
                 return False
@@ -179,7 +179,7 @@ class PyAVSource:
             else:
                 screen.follow(frame)
             self.found.decoded += 1
-            self.found.duration_s = float((stamp - first + round(step_s(frame.duration, stream) / time_base)) * time_base)
+            self.found.duration_s = float((stamp - first + round(frame_duration_s(frame.duration, stream) / time_base)) * time_base)
         if first is None:
             raise MediaError("no_frames", f"{self._path}: not one frame can be decoded; look at it with: ffprobe {typed(self._path)}")
         for missing in awaited:
@@ -206,7 +206,7 @@ class PyAVSource:
         self._moved = self._edited is not None
         self._end_s = 0.0
         shift, last, lasts = 0, None, 0
-        usual = round(step_s(None, stream) / (stream.time_base or _FALLBACK_BASE))
+        usual = round(frame_duration_s(None, stream) / (stream.time_base or _FALLBACK_BASE))
         # Where decoding times go back, files were strung together, and the second follows on the first; edit lists make them go back, too.
         strung_together = "mov" not in container.format.name
         shortest = _SHORTEST_GIF if container.format.name == "gif" else 0
@@ -225,7 +225,7 @@ class PyAVSource:
                     self._moved = True
                 last, lasts = packet.dts, packet.duration or 0
             if packet.pts is not None and packet.time_base is not None:
-                self._end_s = max(self._end_s, float(packet.pts * packet.time_base) + step_s(packet.duration, stream))
+                self._end_s = max(self._end_s, float(packet.pts * packet.time_base) + frame_duration_s(packet.duration, stream))
             yield packet
 
     def _demuxed(self, container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:

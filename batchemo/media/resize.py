@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def downsample2x(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Means of 2 x 2 (uint8 H x W or H x W x C, at least 2 x 2); of odd sides the last row or column is left out.
 
     At exactly this ratio of even sides OpenCV has a quick way: .33 ms for 1280 x 720 pixels in colour, where making

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from batchemo.media import foreign, frame_times, tiff
-from batchemo.media.foreign import HEAD_BYTES, UnsupportedFormat
+from batchemo.media import frame_times, tiff, unsupported
+from batchemo.media.unsupported import HEAD_BYTES, UnsupportedFormat
 from batchemo.records import MediaKind
 
 _IMAGE_EXTENSIONS = frozenset(
@@ -80,7 +80,7 @@ def _look(path: Path) -> MediaKind | UnsupportedFormat | None:
             return None
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
-            return foreign.by_content(file, head, path) or _content_kind(file, head)
+            return unsupported.detect_by_content(file, head, path) or _content_kind(file, head)
     except OSError:
         return None
 
@@ -89,7 +89,7 @@ def _extension_kind(path: Path) -> MediaKind | UnsupportedFormat | None:
     extension = path.suffix.lower()
     if extension in _IMAGE_EXTENSIONS:
         return "image"
-    return "video" if extension in _VIDEO_EXTENSIONS else foreign.by_extension(path)
+    return "video" if extension in _VIDEO_EXTENSIONS else unsupported.detect_by_extension(path)
 
 
 def _content_kind(file: BinaryIO, head: bytes) -> MediaKind | None:
@@ -114,7 +114,7 @@ def _brand_kind(file: BinaryIO, head: bytes) -> MediaKind | None:
 
 
 def _moves(file: BinaryIO, head: bytes) -> bool:
-    times = frame_times.times_in(file, head)
+    times = frame_times.parse_frame_times(file, head)
     return times is not None and times.moves
 
 

@@ -6,12 +6,16 @@ import dataclasses
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.records import Frame
+
+_Item = TypeVar("_Item")
+_END = object()
 
 
 @dataclasses.dataclass(slots=True)
@@ -61,7 +65,7 @@ class FrameSource(Protocol):
         ...
 
 
-def pictures_in_passing(source: FrameSource, times_s: Iterable[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+def decode_pictures_at(source: FrameSource, times_s: Iterable[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """The frames of `source` that are shown at exactly `times_s`, which increase, each with its time and as RGB uint8 H x W x 3: all up to
     the last one are decoded. Raises MediaError as `source` does."""
     waiting = deque(times_s)
@@ -94,3 +98,18 @@ class Sampler:
             return False
         self._last_interval = interval
         return True
+
+
+def prefetch(items: Iterable[_Item], *, most: int) -> Iterator[_Item]:
+    """`items` in their order, of which another thread makes up to `most` before they are asked for. What goes wrong in making one is raised
+    in its place."""
+    making = iter(items)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(next, making, _END) for _ in range(most))
+        try:
+            while (item := waiting.popleft().result()) is not _END:
+                waiting.append(thread.submit(next, making, _END))
+                yield item  # type: ignore[misc]
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -34,7 +34,7 @@ def to_sdr(pixels: NDArray[np.uint8], *, transfer: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(pixels).filter(_table(transfer)), np.uint8)
 
 
-def sdr_of(values: NDArray[np.float64], *, transfer: int) -> NDArray[np.float64]:
+def tone_map(values: NDArray[np.float64], *, transfer: int) -> NDArray[np.float64]:
     """N x 3, coded values 0 to 1 of BT.2020 and `transfer`, as coded values 0 to 1 of BT.709 in SDR."""
     light = _pq_nits(values) if transfer == PQ else _hlg_nits(values)
     wide = np.clip(light / _WHITE_NITS @ _TO_709.T, 0, None)
@@ -65,5 +65,5 @@ def _table(transfer: int) -> ImageFilter.Color3DLUT:
     steps = np.linspace(0, 1, _GRID)
     # Pillow's tables change red fastest.
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")
-    found = sdr_of(np.stack([red.ravel(), green.ravel(), blue.ravel()], axis=1), transfer=transfer)
+    found = tone_map(np.stack([red.ravel(), green.ravel(), blue.ravel()], axis=1), transfer=transfer)
     return ImageFilter.Color3DLUT(_GRID, found.ravel().tolist())

@@ -20,11 +20,10 @@ from batchemo.faces.align import align_faces
 from batchemo.faces.detector import DetectorKind, MtcnnDetector
 from batchemo.faces.propagate import propagate_faces
 from batchemo.faces.reid import ReidSampler, embed_faces
-from batchemo.media.ahead import prefetch
-from batchemo.media.decode import open_source
 from batchemo.media.fingerprint import fingerprint_of
+from batchemo.media.open_source import open_source
 from batchemo.media.shots import ShotFinder
-from batchemo.media.source import ReadReport
+from batchemo.media.source import ReadReport, prefetch
 from batchemo.options import RunOptions
 from batchemo.records import AlignedCrops, DetectedFrame, Faces, Frame, FrameResult, Medium
 from batchemo.render.thumbnails import crop_thumbnails

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from batchemo.errors import MediaError, blaming
 from batchemo.faces.align import align_faces
 from batchemo.faces.reid import ReidSampler
-from batchemo.media.decode import open_source, segments_of
+from batchemo.media.open_source import open_source, split_into_segments
 from batchemo.media.shots import ShotFinder
 from batchemo.media.source import ReadReport
 from batchemo.options import RunOptions
@@ -233,7 +233,7 @@ def run_segment_task(
     watch = Stopwatch()
     if isinstance(step, SplitTask):
         with watch.stage("divide"):
-            return SegmentTaskResult(None, {}, tuple(segments_of(medium, decoder=options.decoder)))
+            return SegmentTaskResult(None, {}, tuple(split_into_segments(medium, decoder=options.decoder)))
     if isinstance(step, AnalyseTask):
         with watch.stage("start"):
             models_of(options)
@@ -279,7 +279,7 @@ def _read_medium(
     medium: Medium, results: Path, assembly: TableAssembler, *, models: Models, options: RunOptions, beat: ReportProgress, watch: Stopwatch
 ) -> None:
     with watch.stage("divide"):
-        segments = segments_of(medium, decoder=options.decoder)
+        segments = split_into_segments(medium, decoder=options.decoder)
     if len(segments) == 1:
         source = open_source(medium, decoder=options.decoder)
         frames = source.frames(sample_fps=options.sample_fps)

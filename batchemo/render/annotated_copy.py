@@ -11,17 +11,18 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchemo.media.decode import Decoder, open_source, segments_of
+from batchemo.media.open_source import Decoder, open_source, split_into_segments
 from batchemo.options import Style
 from batchemo.records import Frame, Medium, OverlayData, Segment
 from batchemo.render.blur_check import BlurCheck
 from batchemo.render.encoders import encoder_of
+from batchemo.render.jpeg import write_jpeg
 from batchemo.render.layout import KEEP_SECONDS, Layout
 from batchemo.render.overlay import OverlayPainter, draw_overlay
 from batchemo.render.overlay_data import OverlayReader
 from batchemo.render.timeline_strip import TimelineStrip, read_track_timelines
 from batchemo.render.timestamps import read_output_clock
-from batchemo.render.video_writer import VideoWriter, write_picture
+from batchemo.render.video_writer import VideoWriter
 from batchemo.timing import Stopwatch
 from batchemo.yuv import Planes
 
@@ -99,7 +100,7 @@ def _stretches(
     marked: Iterator[tuple[Frame, OverlayData]], medium: Medium, decoder: Decoder
 ) -> Iterator[Iterator[tuple[Frame, OverlayData]]]:
     """The frames of each segment of a whole medium: what is blurred must not depend on who draws it."""
-    ends_s = [segment.before_s for segment in segments_of(medium, decoder=decoder) if segment.before_s is not None]
+    ends_s = [segment.before_s for segment in split_into_segments(medium, decoder=decoder) if segment.before_s is not None]
     for _, stretch in itertools.groupby(marked, key=lambda each: bisect.bisect_left(ends_s, each[0].time_s)):
         yield stretch
 
@@ -108,7 +109,7 @@ def _annotate_picture(frame: Frame, marks: OverlayData, path: Path, labels: Sequ
     with watch.stage("draw"):
         drawn = draw_overlay(frame.pixels, marks, labels=labels, blur_style=style.blur_style)
     with watch.stage("encode"):
-        write_picture(path, drawn)
+        write_jpeg(path, drawn)
 
 
 def _annotate_video(

@@ -16,7 +16,7 @@ from av.packet import Packet
 from batchemo.media.container import MediaFile
 from batchemo.media.presentation import choose_track
 
-LOCAL_ONLY = {"protocol_whitelist": "file"}
+LOCAL_FILES_ONLY = {"protocol_whitelist": "file"}
 """Keeps FFmpeg from opening anything but files, whatever a container refers to."""
 
 _COPIED_SOUND = frozenset({"aac", "mp3", "opus"})
@@ -25,11 +25,11 @@ _COPIED_SOUND = frozenset({"aac", "mp3", "opus"})
 _AAC_RATES = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000})
 
 
-def open_sound(source: Path, files: contextlib.ExitStack) -> AudioStream | None:
+def open_audio(source: Path, files: contextlib.ExitStack) -> AudioStream | None:
     """The sound track, if there is one; `source` stays open until `files` are closed."""
     try:
         file = files.enter_context(MediaFile(source))
-        container = files.enter_context(av.open(file, "r", options=LOCAL_ONLY, metadata_errors="replace"))
+        container = files.enter_context(av.open(file, "r", options=LOCAL_FILES_ONLY, metadata_errors="replace"))
     except (av.FFmpegError, OSError):  # whoever reads its pictures says so
         return None
     return choose_track(container.streams.audio)
@@ -48,7 +48,7 @@ def _copyable(heard: AudioStream) -> bool:
     return True
 
 
-class Sound:
+class AudioWriter:
     """An audio stream on its way into `output`, on the output's clock."""
 
     def __init__(self, heard: AudioStream, output: OutputContainer, *, zero: Fraction) -> None:

@@ -24,7 +24,7 @@ def blur(canvas: NDArray[np.uint8], boxes: NDArray[np.float32], *, style: BlurSt
     into each other (`pixels`), or by one colour that has nothing of the face (`solid`)."""
     height, width = canvas.shape[:2]
     for box in boxes:
-        x1, y1, x2, y2 = blurred_area(box, width=width, height=height)
+        x1, y1, x2, y2 = blur_region(box, width=width, height=height)
         region = canvas[y1:y2, x1:x2]
         if not region.size:
             continue
@@ -36,7 +36,7 @@ def blur(canvas: NDArray[np.uint8], boxes: NDArray[np.float32], *, style: BlurSt
             region[:] = cv2.resize(few, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
 
 
-def blurred_area(box: NDArray[np.float32], *, width: int, height: int) -> tuple[int, int, int, int]:
+def blur_region(box: NDArray[np.float32], *, width: int, height: int) -> tuple[int, int, int, int]:
     """What of a picture of that size is replaced for `box` (float32 4): left, top, right, bottom in px."""
     left, top, right, bottom = box.tolist()
     aside, above = MARGIN * (right - left), MARGIN * (bottom - top)

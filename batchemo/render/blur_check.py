@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from batchemo.devices import choose_device
 from batchemo.faces.detector import MtcnnDetector
-from batchemo.media.resize import halved
+from batchemo.media.resize import downsample2x
 from batchemo.options import BlurStyle
 from batchemo.records import Faces, Frame, OverlayData
-from batchemo.render.blur import blur, blurred_area
+from batchemo.render.blur import blur, blur_region
 
 CHECK_MIN_FACE_PX = 20
 """Smallest face that is searched for: MTCNN is not trained on smaller ones."""
@@ -140,7 +140,7 @@ def _detect(detector: MtcnnDetector, pixels: NDArray[np.uint8], alive: Callable[
     if height * width <= _WHOLE_PIXELS:
         side = round(PADDING * min(height, width))
         return detector.detect([_mirrored(pixels, side)])[0].shifted(-side, -side)
-    half = _detect(detector, halved(pixels), alive)
+    half = _detect(detector, downsample2x(pixels), alive)
     parts = [Faces(2 * half.boxes, 2 * half.landmarks, half.scores)]
     padded, side = _mirrored(pixels, _TILE_OVERLAP_PX), _TILE_OVERLAP_PX
     for top, bottom in _spans(height + 2 * side):
@@ -179,7 +179,7 @@ def _mask(boxes: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.bool
     height, width = shape
     area = np.zeros((height, width), np.bool_)
     for box in boxes:
-        x1, y1, x2, y2 = blurred_area(box, width=width, height=height)
+        x1, y1, x2, y2 = blur_region(box, width=width, height=height)
         area[y1:y2, x1:x2] = True
     return area
 

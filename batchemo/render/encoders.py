@@ -15,9 +15,9 @@ from av.video.codeccontext import VideoCodecContext
 
 from batchemo.options import Codec, Quality
 
-NAMES: Mapping[Codec, str] = {"h264": "H.264", "hevc": "H.265", "av1": "AV1", "vp9": "VP9"}
+CODEC_NAMES: Mapping[Codec, str] = {"h264": "H.264", "hevc": "H.265", "av1": "AV1", "vp9": "VP9"}
 
-APPLES_HEVC = "hvc1"
+APPLE_HEVC_TAG = "hvc1"
 """Tag of H.265 in MP4; Apple's players know no other."""
 
 _QUALITIES: tuple[Quality, ...] = ("low", "medium", "high")
@@ -40,7 +40,7 @@ def encoder_of(codec: Codec, *, quality: Quality, hardware: bool) -> Encoder:
     """The machine's own encoder where `hardware` asks for it and one works, otherwise the software one. None of them reorders frames, so
     that stretches of a video can be joined, and MP4 tells its true end."""
     encoder = (find_hardware(codec, quality=quality) if hardware else None) or _software(codec, _QUALITIES.index(quality))
-    return dataclasses.replace(encoder, tag=APPLES_HEVC if codec == "hevc" else "")
+    return dataclasses.replace(encoder, tag=APPLE_HEVC_TAG if codec == "hevc" else "")
 
 
 def _software(codec: Codec, quality: int) -> Encoder:

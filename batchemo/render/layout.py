@@ -149,7 +149,7 @@ class Layout:
         words = (f"{name}?" if mark.uncertain else name, f"{mark.probabilities[mark.best]:.0%}", f"#{mark.track_id}")
         choices, kinds = [], []
         for count in range(len(words), 0, -1):
-            width, height = chip_shape(words[:count], self.sizes.name_text(mark.box))
+            width, height = label_size(words[:count], self.sizes.name_text(mark.box))
             if width <= self.picture.right and height <= self.picture.bottom:
                 for side, place in _chip_places(mark.box, width, height, self.picture):
                     choices.append((words[:count], place))
@@ -167,7 +167,7 @@ class Layout:
         return choices[chosen]
 
     def _with_charts(self, marks: list[PlacedFace]) -> list[PlacedFace]:
-        shape = chart_shape(self.names, self.sizes)
+        shape = chart_size(self.names, self.sizes)
         boxes = [mark.box for mark in marks]
         taken = [mark.chip for mark in marks if mark.chip is not None]
         placed = []
@@ -201,20 +201,20 @@ class Layout:
 
 
 @functools.lru_cache(maxsize=1024)
-def chip_shape(words: tuple[str, ...], size: int) -> tuple[int, int]:
+def label_size(words: tuple[str, ...], size: int) -> tuple[int, int]:
     """Width and height of a name in letters of `size` px."""
-    pad = chip_pad(size)
+    pad = label_padding(size)
     return sum(int(render_text(word, size).shape[1]) + pad for word in words) + pad, int(render_text(words[0], size).shape[0]) + 2 * (
         pad // 4
     )
 
 
-def chip_pad(size: int) -> int:
+def label_padding(size: int) -> int:
     return max(2, round(0.3 * int(render_text("", size).shape[0])))
 
 
 @functools.lru_cache(maxsize=16)
-def chart_shape(names: tuple[str, ...], sizes: Sizes) -> tuple[int, int]:
+def chart_size(names: tuple[str, ...], sizes: Sizes) -> tuple[int, int]:
     """Width and height of a chart."""
     column = max(render_text(name, sizes.chart_text).shape[1] for name in names)
     return sizes.stripe + column + round(sizes.chart_text * BAR_EMS) + 3 * sizes.chart_pad, len(names) * sizes.row + 2 * sizes.chart_pad

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from batchemo.options import BlurStyle
 from batchemo.palette import PANEL, QUIET, TROUGH, WHITE, Colour, colours, ink_on
 from batchemo.records import OverlayData
-from batchemo.render.blur import blur, blurred_area
-from batchemo.render.layout import BAR_EMS, Layout, PixelBox, PlacedFace, Sizes, chart_shape, chip_pad
+from batchemo.render.blur import blur, blur_region
+from batchemo.render.layout import BAR_EMS, Layout, PixelBox, PlacedFace, Sizes, chart_size, label_padding
 from batchemo.render.text import blend, render_text
 from batchemo.yuv import Planes
 
@@ -85,7 +85,7 @@ def _drawn_on(hidden: NDArray[np.float32], marks: Sequence[PlacedFace], layout: 
     """Where anything is changed."""
     _, _, width, height = layout.picture
     for box in hidden:
-        yield PixelBox(*blurred_area(box, width=width, height=height))
+        yield PixelBox(*blur_region(box, width=width, height=height))
     line = layout.sizes.frame
     for mark in marks:
         left, top, right, bottom = mark.box
@@ -143,7 +143,7 @@ def _dashes(canvas: NDArray[np.uint8], area: PixelBox, line: int, colour: Colour
 
 def _draw_chip(canvas: NDArray[np.uint8], chip: PixelBox, mark: PlacedFace, colour: Colour, sizes: Sizes) -> None:
     region = _part(canvas, chip)
-    pad = chip_pad(mark.chip_size)
+    pad = label_padding(mark.chip_size)
     if mark.uncertain:
         region[:] = PANEL
         region[-max(1, sizes.line // 2) :] = colour
@@ -197,7 +197,7 @@ def _draw_bar(region: NDArray[np.uint8], trough: PixelBox, share: float, colour:
 def _backdrop(names: tuple[str, ...], best: int, sizes: Sizes) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A chart without its bars, the name of the `best` brighter, as `keep` and `add` (uint8 H x W x 3): the picture times `keep` / 255,
     plus `add`."""
-    width, height = chart_shape(names, sizes)
+    width, height = chart_size(names, sizes)
     opacity = np.full((height, width, 1), _PANEL_OPACITY)
     colour = np.full((height, width, 3), PANEL, np.float64)
     for index, name in enumerate(names):
@@ -225,7 +225,7 @@ def _text_place(names: tuple[str, ...], index: int, sizes: Sizes) -> tuple[int, 
 def _trough(names: tuple[str, ...], index: int, sizes: Sizes) -> PixelBox:
     """Where the bar of a label lies within its chart."""
     pad, row = sizes.chart_pad, sizes.row
-    width, _ = chart_shape(names, sizes)
+    width, _ = chart_size(names, sizes)
     thickness = max(3, round(sizes.chart_text * 0.4))
     top = pad + index * row + (row - thickness) // 2
     return PixelBox(width - pad - round(sizes.chart_text * BAR_EMS), top, width - pad, top + thickness)

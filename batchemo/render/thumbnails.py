@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from batchemo.atomic import replacing
 from batchemo.errors import MediaError
-from batchemo.media.decode import pictures_at
-from batchemo.media.resize import halved
+from batchemo.media.open_source import pictures_at
+from batchemo.media.resize import downsample2x
 from batchemo.records import Faces, Medium
+from batchemo.render.jpeg import write_jpeg
 from batchemo.results.schema import BATCH_ROWS, table_path, thumbnails_folder
 
 SIDE_PX = 96
@@ -65,11 +65,8 @@ def _write(medium: Medium, results: Path, thumbnails: Iterable[tuple[int, NDArra
     written = 0
     try:
         for track_id, pixels in thumbnails:
-            good, content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-            if good:
-                with replacing(folder / f"{track_id}.jpg") as temporary:
-                    temporary.write_bytes(content.tobytes())
-                written += 1
+            write_jpeg(folder / f"{track_id}.jpg", pixels, quality=_JPEG_QUALITY)
+            written += 1
             beat()
     except (MediaError, av.FFmpegError, OSError) as error:
         logging.getLogger("batchemo").info("%s: no more thumbnails (%s)", medium.name, error)
@@ -110,6 +107,6 @@ def _cut(pixels: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.uint8]:
     y = min(max(round((top + bottom - side) / 2), 0), height - side)
     square = np.ascontiguousarray(pixels[y : y + side, x : x + side])
     while len(square) >= 2 * SIDE_PX:
-        square = halved(square)
+        square = downsample2x(square)
     side = len(square)
     return np.asarray(cv2.resize(square, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA if side > SIDE_PX else cv2.INTER_CUBIC), np.uint8)

@@ -16,10 +16,10 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from batchemo.errors import cause, unreadable
-from batchemo.media.animation import times_of
+from batchemo.media.animation import read_animation_times
 from batchemo.media.container import MediaFile
 from batchemo.media.presentation import choose_track
-from batchemo.render.audio import LOCAL_ONLY
+from batchemo.render.audio import LOCAL_FILES_ONLY
 
 _LOG = logging.getLogger("batchemo")
 
@@ -68,7 +68,7 @@ class OutputClock:
 def read_output_clock(source: Path) -> OutputClock:
     """That of a copy of `source`; one of round numbers, with a warning, where the file does not tell. Raises MediaError where it cannot be
     opened."""
-    times = times_of(source)
+    times = read_animation_times(source)
     if times is not None:
         return OutputClock(end=times.duration_s, rate=len(times.durations) / times.duration_s)
     with contextlib.ExitStack() as stack:
@@ -82,7 +82,7 @@ def read_output_clock(source: Path) -> OutputClock:
 def _clock_of(source: Path, file: BinaryIO) -> OutputClock:
     why = "no video stream"
     try:
-        with av.open(file, "r", options=LOCAL_ONLY, metadata_errors="replace") as container:
+        with av.open(file, "r", options=LOCAL_FILES_ONLY, metadata_errors="replace") as container:
             video = choose_track(container.streams.video)
             if video is not None:
                 return _clock(container, video)

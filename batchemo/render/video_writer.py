@@ -12,24 +12,20 @@ from types import TracebackType
 from typing import Self
 
 import av
-import cv2
-import numpy as np
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from batchemo.atomic import publish, replacing, temporary_name
 from batchemo.errors import MediaError, cause
-from batchemo.render.audio import Sound, open_sound
-from batchemo.render.encoders import APPLES_HEVC, Encoder, encoder_of
+from batchemo.render.audio import AudioWriter, open_audio
+from batchemo.render.encoders import APPLE_HEVC_TAG, Encoder, encoder_of
 from batchemo.render.timestamps import OutputClock, read_output_clock
 from batchemo.yuv import SRGB, Colours, Planes
 
 _LOG = logging.getLogger("batchemo")
 
-_JPEG_QUALITY = 92
 _MP4 = {"movflags": "+faststart", "movie_timescale": "90000"}
 """The index first, so that browsers start at once; and starts of streams to 11 us, which by default are rounded to 1 ms."""
 
@@ -37,22 +33,6 @@ _STRETCH = "nut"
 """Container of a part of a video: it keeps any clock exactly."""
 
 _RANGE_LIMITED = 1
-
-
-def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Writes `pixels` (RGB uint8 H x W x 3) as JPEG to `path`, which appears complete or not at all.
-
-    Raises MediaError where JPEG cannot hold the picture (more than 65,500 pixels a side), OSError where the disk refuses.
-    """
-    try:
-        good, content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    except cv2.error:
-        good = False
-    if not good:
-        height, width = pixels.shape[:2]
-        raise MediaError("too_large", f"{path}: JPEG cannot hold {width} x {height} pixels; leave the pictures out with --no-annotate")
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.tobytes())
 
 
 class VideoWriter:
@@ -91,7 +71,7 @@ class VideoWriter:
         self._whole = whole
         self._clock = OutputClock()
         self._files = contextlib.ExitStack()
-        self._sound: Sound | None = None
+        self._sound: AudioWriter | None = None
         self._waiting: tuple[int, VideoFrame] | None = None
         self._durations: dict[int, int] = {}
         self._last_step = 0
@@ -102,9 +82,9 @@ class VideoWriter:
             self._clock = read_output_clock(self._source)
             with _explained(self._path, self._size, self._encoder.name):
                 self._container, self._video = self._new_container()
-                heard = open_sound(self._source, self._files) if self._whole else None
+                heard = open_audio(self._source, self._files) if self._whole else None
                 if heard is not None:
-                    self._sound = Sound(heard, self._container, zero=self._clock.zero)
+                    self._sound = AudioWriter(heard, self._container, zero=self._clock.zero)
                 self._container.start_encoding()
         except BaseException:
             self._discard()
@@ -208,10 +188,10 @@ def join_videos(stretches: Sequence[Path], path: Path, *, source: Path) -> None:
         # PyAV looks for an encoder of the decoder's name, and dav1d has none.
         video = output.add_stream_from_template(drawn, opaque=drawn.codec_context.name == "libdav1d")
         if drawn.codec_context.name == "hevc":
-            video.codec_context.codec_tag = APPLES_HEVC
+            video.codec_context.codec_tag = APPLE_HEVC_TAG
         video.time_base = clock.tick
-        heard = open_sound(source, files)
-        sound = Sound(heard, output, zero=clock.zero) if heard is not None else None
+        heard = open_audio(source, files)
+        sound = AudioWriter(heard, output, zero=clock.zero) if heard is not None else None
         output.start_encoding()
         for packet in _packets(stretches, clock):
             if sound is not None and packet.dts is not None:
@@ -246,7 +226,7 @@ def _timed(packets: Sequence[Packet[VideoStream]], *, end: int) -> Iterator[Pack
         yield packet
 
 
-def _with_sound(output: OutputContainer, sound: Sound, source: Path, *, until: Fraction | None) -> Sound | None:
+def _with_sound(output: OutputContainer, sound: AudioWriter, source: Path, *, until: Fraction | None) -> AudioWriter | None:
     """Muxes sound up to `until` seconds, so that neither stream has to wait in memory for the other; None where it is broken."""
     try:
         for packet in sound.packets(until=until):

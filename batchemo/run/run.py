@@ -244,10 +244,12 @@ def _tell_of_look(options: RunOptions) -> None:
         log.warning("--blur-style: without effect, as faces are shown; to hide them: --blur-faces")
     if not options.hardware or options.scheduler is not None:
         return
-    from batchemo.render.encoders import NAMES, find_hardware  # noqa: PLC0415 (loads PyAV)
+    from batchemo.render.encoders import CODEC_NAMES, find_hardware  # noqa: PLC0415 (loads PyAV)
 
     if find_hardware(options.codec) is None:
-        log.warning("no encoder in hardware for %s works on this machine; annotated videos are encoded by software", NAMES[options.codec])
+        log.warning(
+            "no encoder in hardware for %s works on this machine; annotated videos are encoded by software", CODEC_NAMES[options.codec]
+        )
 
 
 def _with_look(out: Path, options: RunOptions, planned: RunPlan) -> RunOptions:

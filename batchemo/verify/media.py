@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from batchemo.errors import MediaError
 from batchemo.media.container import PacketCount
-from batchemo.media.decode import frame_by_frame
 from batchemo.media.fingerprint import distances
+from batchemo.media.open_source import open_sequential_source
 from batchemo.media.source import Sampler
 from batchemo.records import MediaRow, Medium
 from batchemo.verify.second_reading import Reader, read_again
@@ -42,7 +42,7 @@ MediaProblems = Iterator[tuple[str, str]]
 def count_frames(path: Path) -> PacketCount | None:
     """What the packets of a video, or the headers of an animation, announce; None where there are none to be read."""
     try:
-        return frame_by_frame(path).count()
+        return open_sequential_source(path).count()
     except MediaError:
         return None
 

@@ -18,9 +18,9 @@ from PIL import Image, ImageOps
 
 from batchemo.errors import MediaError, UsageError, typed
 from batchemo.media.container import open_presenter, open_video
-from batchemo.media.decode import frame_by_frame
 from batchemo.media.fingerprint import fingerprint_of, fingerprint_of_grey
 from batchemo.media.headers import NO_CROP
+from batchemo.media.open_source import open_sequential_source
 from batchemo.media.picture import read_picture
 from batchemo.media.presentation import UPRIGHT, orientation_of
 from batchemo.media.pyav import PyAVSource
@@ -60,7 +60,7 @@ def read_again(medium: Medium, *, reader: Reader, sample_fps: float | None) -> S
     if medium.kind == "image":
         pixels = _by_pillow(medium.path)
         return _of([(0, 0.0, fingerprint_of(Frame(0, 0.0, pixels)))], np.empty(0), (pixels.shape[1], pixels.shape[0]))
-    source = frame_by_frame(medium.path)
+    source = open_sequential_source(medium.path)
     if reader == "ffmpeg" and isinstance(source, PyAVSource):
         return _by_ffmpeg(medium.path, sample_fps)
     seen: list[tuple[int, float, int]] = []

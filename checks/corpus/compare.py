@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from batchemo.media import decode
-from batchemo.media.decode import Decoder, open_source, segments_of
+from batchemo.media import open_source as opening
+from batchemo.media.open_source import Decoder, open_source, split_into_segments
 from batchemo.records import Frame, Medium, Segment
 from checks.corpus.clips import WANTED, Recipe
 from checks.corpus.drawn import Picture, Read, UnreadableError, read
@@ -102,12 +102,12 @@ def sampled(path: Path, decoder: Decoder, truth: Truth) -> list[str]:
 
 
 def _short_segments(medium: Medium, decoder: Decoder) -> list[Segment]:
-    usual = decode.SEGMENT_SECONDS
-    decode.SEGMENT_SECONDS = SEGMENT_SECONDS
+    usual = opening.SEGMENT_SECONDS
+    opening.SEGMENT_SECONDS = SEGMENT_SECONDS
     try:
-        return segments_of(medium, decoder=decoder)
+        return split_into_segments(medium, decoder=decoder)
     finally:
-        decode.SEGMENT_SECONDS = usual
+        opening.SEGMENT_SECONDS = usual
 
 
 def _against_truth(recipe: Recipe, shown: Shown, truth: Truth) -> Iterator[str]:

@@ -17,8 +17,8 @@ from PIL import Image, ImageSequence
 
 from batchemo.errors import MediaError
 from batchemo.media.animation import AnimationSource
-from batchemo.media.decode import open_source, segments_of
 from batchemo.media.frame_times import read_frame_times
+from batchemo.media.open_source import open_source, split_into_segments
 from batchemo.media.sniff import sniff
 from batchemo.media.source import ReadReport
 from batchemo.records import Frame, Medium, Segment
@@ -81,7 +81,7 @@ def test_what_looks_at_them_agrees(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name)
     medium = Medium(path, name, name, "video")
     assert sniff(path) == "video"
-    assert segments_of(medium) == [Segment()]
+    assert split_into_segments(medium) == [Segment()]
     count = count_frames(path)
     assert count is not None
     assert (count.total, count.untimed, count.missing) == (6, 0, 0)

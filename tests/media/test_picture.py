@@ -19,9 +19,9 @@ from PIL import Image, ImageFile
 
 from batchemo.errors import MediaError
 from batchemo.media import picture
-from batchemo.media.decode import open_source
+from batchemo.media.open_source import open_source
 from batchemo.media.picture import read_picture
-from batchemo.media.pillow import as_rgb
+from batchemo.media.pillow import to_rgb
 from batchemo.records import Medium
 from tests.heic import heic_of, mirrored, rotated
 
@@ -372,7 +372,7 @@ def test_premultiplied_alpha(tmp_path: Path) -> None:
     associated = tiff_of({258: 8, 262: 2, 277: 4, 338: 1}, stored.tobytes())
     (tmp_path / "a.tiff").write_bytes(associated)
     check(tmp_path / "a.tiff", on_white(PIXELS, alpha), within=1)
-    mixed = as_rgb(Image.fromarray(np.dstack([PIXELS, alpha]), "RGBA").convert("RGBa"))
+    mixed = to_rgb(Image.fromarray(np.dstack([PIXELS, alpha]), "RGBA").convert("RGBa"))
     assert np.abs(mixed.astype(int) - on_white(PIXELS, alpha)).max() <= 1
 
 
@@ -652,7 +652,7 @@ def test_huge_pictures_are_refused_undecoded(tmp_path: Path, size: tuple[int, in
 
 def test_a_picture_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    monkeypatch.setattr(picture, "as_rgb", lambda opened: decoded.append(1) or as_rgb(opened))
+    monkeypatch.setattr(picture, "as_rgb", lambda opened: decoded.append(1) or to_rgb(opened))
     path = tmp_path / "a.png"
     PICTURE.save(path)
     first = read_picture(path)

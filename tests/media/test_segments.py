@@ -18,8 +18,8 @@ import pytest
 import batchemo
 from batchemo.emotion.weights import SHIPPED, read_weights_file
 from batchemo.errors import MediaError
-from batchemo.media import decode
-from batchemo.media.decode import open_source, segments_of
+from batchemo.media import open_source as opening
+from batchemo.media.open_source import open_source, split_into_segments
 from batchemo.options import RunOptions, Style, merge_options
 from batchemo.pipeline import frames as reading
 from batchemo.pipeline import segments as parts
@@ -44,7 +44,7 @@ FPS, FRAMES = 24, 96
 
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "SEGMENT_SECONDS", 1.0)
+    monkeypatch.setattr(opening, "SEGMENT_SECONDS", 1.0)
 
 
 def make_film(path: Path, *, options: dict[str, str], codec: str = "libx264") -> Path:
@@ -85,7 +85,7 @@ def seen(frames: Iterator[Frame]) -> list[tuple[float, int | None]]:
 def test_segments_hold_the_frames_of_the_whole(tmp_path: Path, name: str, codec: str, options: dict[str, str]) -> None:
     path = make_film(tmp_path / name, options=options, codec=codec)
     medium = Medium(path, name, name, "video")
-    segments = segments_of(medium, decoder="pyav")
+    segments = split_into_segments(medium, decoder="pyav")
     assert len(segments) == 4
     assert sum(segment.frames for segment in segments) == FRAMES
     parts = [seen(open_source(medium, segment=segment).frames()) for segment in segments]
@@ -103,7 +103,7 @@ def test_damage_in_a_segment_is_told_in_its_place(film: Medium, tmp_path: Path) 
     path = tmp_path / "hurt.mp4"
     path.write_bytes(content)
     medium = Medium(path, "hurt.mp4", "hurt.mp4", "video")
-    for segment in segments_of(medium, decoder="pyav"):
+    for segment in split_into_segments(medium, decoder="pyav"):
         frames = list(open_source(medium, segment=segment).frames())
         assert len(frames) == segment.frames
         times = sorted(frame.time_s for frame in frames)
@@ -119,10 +119,10 @@ def test_no_segment_begins_with_a_key_frame_that_is_damaged(film: Medium, tmp_pa
     path = tmp_path / "hurt.mp4"
     path.write_bytes(content)
     medium = Medium(path, "hurt.mp4", "hurt.mp4", "video")
-    in_parts = [frame for part in segments_of(medium, decoder="pyav") for frame in seen(open_source(medium, segment=part).frames())]
+    in_parts = [frame for part in split_into_segments(medium, decoder="pyav") for frame in seen(open_source(medium, segment=part).frames())]
     assert in_parts == seen(open_source(medium, decoder="pyav").frames())
     with monkeypatch.context() as patch:
-        patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
+        patch.setattr(opening, "SEGMENT_SECONDS", 1.0)
         options = merge_options({"workers": 1, "decoder": "pyav", "annotate": False, "report": False}, environment={})
         run_media([path], tmp_path / "out", options, RunCallbacks(lambda _plan, _pulses: None, lambda _row: None))
     assert verify(tmp_path / "out", deep=True).problems == ()
@@ -130,7 +130,7 @@ def test_no_segment_begins_with_a_key_frame_that_is_damaged(film: Medium, tmp_pa
 
 def test_containers_that_cannot_be_jumped_into_are_one_segment(tmp_path: Path) -> None:
     path = make_film(tmp_path / "old.avi", options={}, codec="mpeg4")
-    (segment,) = segments_of(Medium(path, "old.avi", "old.avi", "video"), decoder="pyav")
+    (segment,) = split_into_segments(Medium(path, "old.avi", "old.avi", "video"), decoder="pyav")
     assert segment.is_whole
 
 
@@ -142,7 +142,7 @@ class InShortSegments(Analysis):
 
     def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> MediumOutcome | SegmentTaskResult:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
+            patch.setattr(opening, "SEGMENT_SECONDS", 1.0)
             return Analysis.__call__(self, job, wanted=wanted)
 
 
@@ -171,7 +171,7 @@ def assert_same(one: Path, other: Path) -> None:
 def uninterrupted(film: Medium, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
+        patch.setattr(opening, "SEGMENT_SECONDS", 1.0)
         row = analysed(out, film, InProcessEngine())
     assert (row.status, row.n_frames, row.n_frames_analysed, row.n_tracks) == ("done", FRAMES, FRAMES, 1)
     return out
@@ -198,7 +198,7 @@ def test_a_film_that_begins_later_than_its_sound(tmp_path: Path, engine: InProce
     codecs = ["-c:v", "libx264", "-g", str(FPS), "-vsync", "passthrough", "-c:a", "aac"]
     subprocess.run(["ffmpeg", "-v", "error", *sound, *pictures, *codecs, path], check=True, timeout=60)
     medium = Medium(path, "late.mp4", "late.mp4", "video")
-    assert len(segments_of(medium, decoder="pyav")) == 3
+    assert len(split_into_segments(medium, decoder="pyav")) == 3
     row = analysed(tmp_path / "out", medium, engine)
     assert (row.status, row.n_frames_analysed, row.starts_s) == ("done", 3 * FPS, pytest.approx(2, abs=0.001))
     for file in (path, tmp_path / "out" / "annotated" / "late.mp4.mp4"):
@@ -247,7 +247,7 @@ def test_several_workers_draw_what_one_process_draws(
     draw(None, 0)
     whole, drawn[:] = list(drawn), []
     offset = 0
-    for segment in segments_of(film, decoder="pyav"):
+    for segment in split_into_segments(film, decoder="pyav"):
         draw(segment, offset)
         offset += segment.frames
     assert len(whole) == FRAMES
@@ -259,7 +259,7 @@ def test_a_face_is_one_track_across_seams_and_the_cut(uninterrupted: Path) -> No
 
 
 def test_without_looks_a_track_ends_at_the_cut_and_at_no_seam(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "SEGMENT_SECONDS", 1.0)
+    monkeypatch.setattr(opening, "SEGMENT_SECONDS", 1.0)
     monkeypatch.setattr(reading, "describe", None)
     assert analysed(tmp_path, film, InProcessEngine(), appearance=False, annotate=False).n_tracks == 2
     assert tracks_of(tmp_path) == [[0, 2 * FPS - 1], [2 * FPS, FRAMES - 1]]
@@ -306,7 +306,7 @@ def test_a_part_that_is_damaged_is_read_again(film: Medium, uninterrupted: Path,
     stop_after(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         analysed(tmp_path, film, InProcessEngine())
-    path = segment_path(tmp_path, film, segments_of(film, decoder="pyav")[0])
+    path = segment_path(tmp_path, film, split_into_segments(film, decoder="pyav")[0])
     path.write_bytes(path.read_bytes()[:-100])
     assert analysed(tmp_path, film, InProcessEngine()).status == "done"
     assert_same(tmp_path, uninterrupted)
@@ -338,7 +338,7 @@ def test_a_defect_in_a_step_costs_its_film(film: Medium, tmp_path: Path, monkeyp
         raise errors.pop(0)
 
     monkeypatch.setattr(pipeline, "_part", failing)
-    task, job = analysis(tmp_path), Job(film, AnalyseTask(segments_of(film, decoder="pyav")[0], {}))
+    task, job = analysis(tmp_path), Job(film, AnalyseTask(split_into_segments(film, decoder="pyav")[0], {}))
     for kind in ("defect", "memory"):
         with pytest.raises(MediaError) as told:
             task(job)
@@ -349,7 +349,7 @@ def test_no_template_of_a_face_is_stored(film: Medium, tmp_path: Path, monkeypat
     stop_after(1, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         analysed(tmp_path, film, InProcessEngine())
-    segment = segments_of(film, decoder="pyav")[0]
+    segment = split_into_segments(film, decoder="pyav")[0]
     path = segment_path(tmp_path, film, segment)
     with np.load(path) as stored:
         origin = json.loads(stored["facts"].tobytes())["origin"]

@@ -66,7 +66,7 @@ def write_film(path: Path, scenes: list[NDArray[np.uint8]], *, gop: int = 30) ->
     return path
 
 
-def write_picture(path: Path, pixels: NDArray[np.uint8]) -> Path:
+def write_jpeg(path: Path, pixels: NDArray[np.uint8]) -> Path:
     cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 97])
     return path
 
@@ -110,7 +110,7 @@ def media(tmp_path: Path) -> Path:
     large, small = (190, 5, 40), (SMALL_PX, 215, 20)
     seen = [scene(large=large, **({"small": small} if index in {10, 11, 12, 13, 14, 26} else {})) for index in range(28)]
     write_film(folder / "film.mp4", seen)
-    write_picture(folder / "picture.jpg", scene(large=large, small=small))
+    write_jpeg(folder / "picture.jpg", scene(large=large, small=small))
     return folder
 
 
@@ -144,7 +144,7 @@ def test_nothing_is_said_where_nothing_is_left(tmp_path: Path, mtcnn: Callable[[
     folder = tmp_path / "media"
     folder.mkdir()
     write_film(folder / "film.mp4", [scene(one=(130, 20 + index, 60), other=(100, 200, 100)) for index in range(0, 12, 3)])
-    write_picture(folder / "picture.jpg", scene(one=(130, 20, 60), other=(100, 200, 100)))
+    write_jpeg(folder / "picture.jpg", scene(one=(130, 20, 60), other=(100, 200, 100)))
     assert mtcnn(frames_of(folder / "picture.jpg")[0]) == 2
     for style in ("pixels", "solid"):
         report = go(folder, tmp_path / style, blur_faces=True, blur_style=style)
@@ -159,7 +159,7 @@ def test_a_face_that_the_edge_cuts_is_blurred(tmp_path: Path, left: int, top: in
     pixels = scene(cut=(130, left, top))
     folder = tmp_path / "media"
     folder.mkdir()
-    write_picture(folder / "picture.jpg", pixels)
+    write_jpeg(folder / "picture.jpg", pixels)
     write_film(folder / "film.mp4", [pixels] * 4)
     report = go(folder, tmp_path / "results", blur_faces=True, blur_style="solid")
     assert [(row.error, row.n_faces) for row in report.rows] == [("", 0)] * 2
@@ -329,14 +329,14 @@ def blurred(out: Path) -> dict[str, tuple[bool, str]]:
 def portrait(tmp_path: Path) -> Path:
     folder = tmp_path / "media"
     folder.mkdir()
-    write_picture(folder / "one.jpg", scene(large=(130, 90, 60)))
+    write_jpeg(folder / "one.jpg", scene(large=(130, 90, 60)))
     return folder
 
 
 def test_a_blurred_folder_stays_so(portrait: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     out = tmp_path / "results"
     go(portrait, out, blur_faces=True, blur_style="solid")
-    write_picture(portrait / "two.jpg", scene(large=(120, 60, 60)))
+    write_jpeg(portrait / "two.jpg", scene(large=(120, 60, 60)))
     report = go(portrait, out)
     assert (report.analysed, report.redrawn) == (("two.jpg",), ())
     assert blurred(out) == {"one.jpg": (True, "solid"), "two.jpg": (True, "solid")}
@@ -446,12 +446,12 @@ def test_no_file_of_a_blurred_folder_shows_a_face(tmp_path: Path, mtcnn: Callabl
     folder, out = tmp_path / "media", tmp_path / "results"
     folder.mkdir()
     write_film(folder / "film.mp4", [scene(large=(130, 60, 60))] * 2)
-    write_picture(folder / "one.jpg", scene(large=(130, 60, 60)))
+    write_jpeg(folder / "one.jpg", scene(large=(130, 60, 60)))
     go(folder, out)
     # What killed runs leave: copies of segments, and files that were not complete.
     (out / ".parts" / "film.mp4").mkdir(parents=True)
     write_film(out / ".parts" / "film.mp4" / "00000.nut", [scene(large=(130, 60, 60))])
-    write_picture(out / "annotated" / "left.jpg", scene(large=(130, 60, 60))).rename(out / "annotated" / ".0123456789abcdef-1.part")
+    write_jpeg(out / "annotated" / "left.jpg", scene(large=(130, 60, 60))).rename(out / "annotated" / ".0123456789abcdef-1.part")
     shown = {name for name, pixels in pictures_in(out) if mtcnn(pixels)}
     assert shown == {"film.mp4.mp4", "one.jpg.jpg", "1.jpg", "index.html", "00000.nut", ".0123456789abcdef-1.part"}
     go(folder, out, blur_faces=True)

@@ -10,7 +10,7 @@ import pytest
 
 from batchemo.options import Codec, Quality
 from batchemo.render import encoders
-from batchemo.render.encoders import NAMES, Encoder, encoder_of, find_hardware
+from batchemo.render.encoders import CODEC_NAMES, Encoder, encoder_of, find_hardware
 from batchemo.render.video_writer import VideoWriter, join_videos
 from batchemo.yuv import Planes
 
@@ -66,7 +66,7 @@ def check(path: Path, codec: Codec) -> None:
         assert sum(frame.samples for frame in container.decode(audio=0)) >= 8192
 
 
-@pytest.mark.parametrize("codec", NAMES)
+@pytest.mark.parametrize("codec", CODEC_NAMES)
 def test_every_codec_in_one_go_and_in_stretches(codec: Codec, source: Path, tmp_path: Path) -> None:
     encoder = encoder_of(codec, quality="medium", hardware=False)
     check(write(tmp_path / "whole.mp4", source, encoder), codec)
@@ -78,7 +78,7 @@ def test_every_codec_in_one_go_and_in_stretches(codec: Codec, source: Path, tmp_
     check(tmp_path / "joined.mp4", codec)
 
 
-@pytest.mark.parametrize("codec", NAMES)
+@pytest.mark.parametrize("codec", CODEC_NAMES)
 def test_finer_is_larger(codec: Codec, source: Path, tmp_path: Path) -> None:
     qualities: tuple[Quality, ...] = ("low", "medium", "high")
     sizes = [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batchemo.media.decode import open_source
+from batchemo.media.open_source import open_source
 from batchemo.options import merge_options
 from batchemo.records import Faces, Medium
 from batchemo.render.thumbnails import MAX_THUMBNAILS, SIDE_PX, _cut, crop_thumbnails, write_thumbnails

@@ -19,9 +19,10 @@ from batchemo.errors import MediaError
 from batchemo.palette import colours
 from batchemo.records import EMOTIONS, OverlayData
 from batchemo.render.encoders import Encoder
+from batchemo.render.jpeg import write_jpeg
 from batchemo.render.overlay import draw_overlay
 from batchemo.render.timeline_strip import TimelineStrip, read_track_timelines
-from batchemo.render.video_writer import VideoWriter, write_picture
+from batchemo.render.video_writer import VideoWriter
 from batchemo.yuv import Colours, Planes
 
 RATE = 48_000
@@ -236,7 +237,7 @@ def test_write_picture(tmp_path: Path) -> None:
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[:] = (200, 60, 20)
     path = tmp_path / "new" / ("é" * 125 + ".jpg")
-    write_picture(path, pixels)
+    write_jpeg(path, pixels)
     read = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     assert read is not None
     assert np.abs(read[20, 30, ::-1].astype(int) - (200, 60, 20)).max() <= 4
@@ -245,7 +246,7 @@ def test_write_picture(tmp_path: Path) -> None:
 
 def test_picture_too_large_for_jpeg(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="JPEG cannot hold 70000 x 1 pixels"):
-        write_picture(tmp_path / "long.jpg", np.zeros((1, 70_000, 3), np.uint8))
+        write_jpeg(tmp_path / "long.jpg", np.zeros((1, 70_000, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
 
 

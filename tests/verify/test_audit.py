@@ -27,7 +27,8 @@ from batchemo.media.discover import find_media
 from batchemo.media.identity import identity_of
 from batchemo.options import merge_options
 from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
-from batchemo.render.video_writer import VideoWriter, write_picture
+from batchemo.render.jpeg import write_jpeg
+from batchemo.render.video_writer import VideoWriter
 from batchemo.results.catalog import read_catalog
 from batchemo.results.schema import MEDIA, SCHEMA_VERSION, annotated_path, table_path, write_table
 from batchemo.results.writer import TimelineWriter
@@ -100,7 +101,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("whole")
     (place / "media" / "folder").mkdir(parents=True)
     write_clip(place / "media" / CLIP)
-    write_picture(place / "media" / "still.jpg", np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    write_jpeg(place / "media" / "still.jpg", np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
     out = place / "results"
     rows = []
     for medium in find_media([place / "media"], out=out):
@@ -109,7 +110,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         decoder = "pyav" if medium.kind == "video" else "simplejpeg"
         rows.append(write_tables(out, medium, readings, duration_s=count / RATE if count > 1 else 0, decoder=decoder))
         if medium.kind == "image":
-            write_picture(annotated_path(out, medium), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+            write_jpeg(annotated_path(out, medium), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
             continue
         with VideoWriter(annotated_path(out, medium), source=medium.path, width=SIZE[0], height=SIZE[1]) as writer:
             for each in readings:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchemo.media.ahead import prefetch
+from batchemo.media.source import prefetch
 
 
 @given(items=st.lists(st.none() | st.integers()), most=st.integers(1, 20))

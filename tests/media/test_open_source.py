@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchemo.errors import MediaError, UsageError
-from batchemo.media import container, decode
-from batchemo.media.container import read_packet_index
-from batchemo.media.decode import Decoder, open_source
+from batchemo.media import container
+from batchemo.media import open_source as opening
+from batchemo.media.open_source import Decoder, open_source
+from batchemo.media.packet_index import read_packet_index
 from batchemo.media.source import ReadReport, Sampler
 from batchemo.records import Frame, Medium
 from tests.needs import need
@@ -274,10 +275,10 @@ def test_auto_takes_decord_for_short_clips_only(tmp_path: Path, monkeypatch: pyt
     need("decord")
     path = write_clip(tmp_path / "a.mp4")
     assert decoder_of(path) == "decord"
-    monkeypatch.setattr(decode, "MAX_DECODED_BYTES", len(STEADY) * 96 * 64 * 3 - 1)
+    monkeypatch.setattr(opening, "MAX_DECODED_BYTES", len(STEADY) * 96 * 64 * 3 - 1)
     assert decoder_of(path) == "pyav"
-    monkeypatch.setattr(decode, "MAX_DECODED_BYTES", path.stat().st_size - 1)
-    monkeypatch.setattr(decode, "read_index", lambda _: pytest.fail("a large file was read only to choose a decoder"))
+    monkeypatch.setattr(opening, "MAX_DECODED_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(opening, "read_packet_index", lambda _: pytest.fail("a large file was read only to choose a decoder"))
     assert decoder_of(path) == "pyav"
 
 
@@ -343,7 +344,7 @@ def test_a_clip_lasts_as_long_as_its_last_frame_is_shown(tmp_path: Path) -> None
 def test_pictures_are_those_of_their_times(name: str, make: Callable[[Path], Path], tmp_path: Path) -> None:
     path = make(tmp_path / name)
     frames = read(path)[0][::7]
-    found = list(decode.pictures_at(Medium(path, name, name, "video"), [frame.time_s for frame in frames]))
+    found = list(opening.pictures_at(Medium(path, name, name, "video"), [frame.time_s for frame in frames]))
     assert [time_s for time_s, _ in found] == [frame.time_s for frame in frames]
     for frame, (_, pixels) in zip(frames, found, strict=True):
         np.testing.assert_array_equal(pixels, frame.pixels)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, UsageError
-from batchemo.media.animation import AnimationSource, times_of
-from batchemo.media.container import PacketIndex, read_packet_index, split_at_key_frames
+from batchemo.media.animation import AnimationSource, read_animation_times
 from batchemo.media.decord import MAX_DECODED_BYTES, DecordSource
+from batchemo.media.packet_index import PacketIndex, read_packet_index, split_at_key_frames
 from batchemo.media.picture import PictureSource, read_picture
 from batchemo.media.pyav import PyAVSource
 from batchemo.media.source import FrameSource, ReadReport
@@ -31,7 +31,7 @@ SEGMENT_SECONDS = 8.0
 times what it costs to jump to a key frame."""
 
 
-def segments_of(medium: Medium, *, decoder: Decoder = "auto") -> list[Segment]:
+def split_into_segments(medium: Medium, *, decoder: Decoder = "auto") -> list[Segment]:
     """The segments that `medium` is analysed in, a function of the file and `decoder` alone: one for pictures, for short clips,
     and wherever the file is not whole or its container does not tell when its frames are shown."""
     if medium.kind == "image" or decoder == "decord" or _is_animation(medium):
@@ -72,23 +72,23 @@ def pictures_at(medium: Medium, times_s: Sequence[float]) -> Iterator[tuple[floa
     if medium.kind == "image":
         yield from ((time_s, read_picture(medium.path)) for time_s in times_s)
     else:
-        yield from frame_by_frame(medium.path).pictures_at(times_s)
+        yield from open_sequential_source(medium.path).pictures_at(times_s)
 
 
-def frame_by_frame(path: Path) -> AnimationSource | PyAVSource:
+def open_sequential_source(path: Path) -> AnimationSource | PyAVSource:
     """The source that reads any video, in order. Raises MediaError where the file cannot be read."""
-    return PyAVSource(path) if times_of(path) is None else AnimationSource(path)
+    return PyAVSource(path) if read_animation_times(path) is None else AnimationSource(path)
 
 
 def _is_animation(medium: Medium) -> bool:
     """False for a file that cannot be read, which its decoder tells."""
     try:
-        return times_of(medium.path) is not None
+        return read_animation_times(medium.path) is not None
     except MediaError:
         return False
 
 
-def may_suit_decord(medium: Medium) -> bool:
+def may_use_decord(medium: Medium) -> bool:
     """Whether `auto` may give `medium` to decord, as far as can be told without looking into its file: one of more bytes than a short clip
     has when decoded is none."""
     try:

@@ -80,7 +80,7 @@ class UnsupportedFormat:
         return MediaError("unsupported", message)
 
 
-def by_content(file: BinaryIO, head: bytes, path: Path) -> UnsupportedFormat | None:
+def detect_by_content(file: BinaryIO, head: bytes, path: Path) -> UnsupportedFormat | None:
     """None for what no foreign picture begins like; `head` are the first bytes of `file`."""
     kind = next((kind for magic, kind in _SIGNATURES if head.startswith(magic)), None)
     if kind is None and head[4:12] == b"ftyp" + _RAW_BRAND:
@@ -92,7 +92,7 @@ def by_content(file: BinaryIO, head: bytes, path: Path) -> UnsupportedFormat | N
     return None if kind is None else UnsupportedFormat(kind)
 
 
-def by_extension(path: Path) -> UnsupportedFormat | None:
+def detect_by_extension(path: Path) -> UnsupportedFormat | None:
     """For files whose content says nothing."""
     kind = _EXTENSIONS.get(path.suffix.lower())
     return None if kind is None else UnsupportedFormat(kind)
