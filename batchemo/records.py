@@ -111,7 +111,7 @@ class Frame:
             return found
         from batchemo.yuv import Planes  # noqa: PLC0415 (not needed where only rows are read)
 
-        return Planes.of(self.pixels)
+        return Planes.from_rgb(self.pixels)
 
     @property
     def grey(self) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What a video file says of itself, read from its headers and packets without decoding."""
+"""Opens video files with FFmpeg, and reads from their headers what a decoder needs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, typed, unreadable
-from batchemo.media.headers import NO_CROP, Edit, is_cut_off, read_crops, read_edits
+from batchemo.media.headers import NO_CROP, Edit, is_truncated, read_crops, read_edits
 from batchemo.media.presentation import FramePresenter, choose_track, is_cover
 
 MAX_PIXELS = 200_000_000
-"""Largest picture or frame that is decoded: 600 MB of RGB. More is taken for a mistake or an attack."""
+"""Largest picture or frame that is decoded (600 MB of RGB). A larger one is a mistake or a decompression bomb."""
 
 _FORMATS = frozenset(
     """
@@ -27,22 +27,22 @@ _FORMATS = frozenset(
     yuv4mpegpipe
     """.split()
 )
-"""FFmpeg's containers of video. Play lists, scripts and text are not among them: they make FFmpeg open other files."""
+"""FFmpeg's names of video containers. Playlists, scripts and text are excluded, since they make FFmpeg open other files."""
 
-_OPENING = {"format_whitelist": ",".join(sorted(_FORMATS)), "protocol_whitelist": ""}
+_OPEN_OPTIONS = {"format_whitelist": ",".join(sorted(_FORMATS)), "protocol_whitelist": ""}
 
 SEEKABLE_FORMATS = ("mov", "matroska")
-"""Containers that say for each packet when it is shown, and find their way to it."""
+"""Containers that state a PTS for each packet and have an index for seeking."""
 
-_FALLBACK_STEP_S = 1 / 25
-"""Time to the next frame where neither the container nor the stream knows."""
+_FALLBACK_FRAME_S = 1 / 25
+"""Duration of a frame where neither its packet nor the stream states one."""
 
-_CUT_OFF_S = 1.0
-"""A file that ends this much before the end that it states is cut off; less is the rounding of containers."""
+_TRUNCATED_BY_S = 1.0
+"""A file that ends this much before its stated end is truncated; less is the containers' rounding."""
 
 
 class MediaFile(io.BufferedReader):
-    """`path`, open to be read by FFmpeg through Python, so that FFmpeg never sees the name, which could look like an address to it.
+    """A file that FFmpeg reads through Python, so that it never sees the name, which it could take for a URL.
 
     Raises OSError where the file cannot be opened.
     """
@@ -50,57 +50,59 @@ class MediaFile(io.BufferedReader):
     def __init__(self, path: Path) -> None:
         super().__init__(path.open("rb", buffering=0))
 
-    def seek(self, place: int, whence: int = io.SEEK_SET, /) -> int:
-        """The new place, or -1, which FFmpeg takes for an error: damaged files send it to places that are none, and what Python raises
-        there, PyAV prints."""
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """The new position, or -1, FFmpeg's error code: damaged files make FFmpeg seek to impossible positions, and PyAV would print
+        what Python raises."""
         try:
-            return super().seek(place, whence)
+            return super().seek(offset, whence)
         except (OSError, ValueError):
             return -1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PacketCount:
-    """The frames that a file has packets of: `times_s` float64, sorted, of those with a time, in the container's own time.
+    """The frames that a file announces: `times_s` float64, sorted, of the packets with a timestamp, in the container's time.
 
-    `untimed` more have none; `missing` ones are announced by the header alone. `moved`: files were strung together or there are several
-    edits, and times are not those that FFmpeg gives.
+    `untimed` more packets have no timestamp; `missing` frames are announced by the header alone. `retimed`: the times are not those that
+    FFmpeg reports, because files were concatenated or there are several edits.
     """
 
     times_s: NDArray[np.float64]
     untimed: int
     missing: int
-    moved: bool = False
+    retimed: bool = False
 
     @property
     def total(self) -> int:
         return len(self.times_s) + self.untimed + self.missing
 
     @property
-    def repeats(self) -> bool:
-        """Whether two frames have one time, or may have, since a frame without one takes that which follows."""
+    def has_duplicate_times(self) -> bool:
+        """Whether two frames have, or may have, the same time: a frame without a timestamp gets a calculated one."""
         return self.untimed > 0 or bool((np.diff(self.times_s) == 0).any())
 
     @property
-    def has_clock(self) -> bool:
-        """Whether each frame has a time of its own that the container gives, so that other readers give it, too."""
-        return not self.moved and not self.repeats
+    def has_exact_times(self) -> bool:
+        """Whether each frame has a timestamp of its own from the container, which other readers report as well."""
+        return not self.retimed and not self.has_duplicate_times
 
 
 @contextlib.contextmanager
-def open_video(path: Path, *, edited: bool = True) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and the video track that a player shows; all of the track where it is not to be `edited`. Raises MediaError where there
-    is none or the file cannot be read."""
+def open_video(path: Path, *, apply_edit_list: bool = True) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Opens the container and the video track that a player shows; `apply_edit_list=False` keeps the samples that its edit list cuts.
+
+    Raises MediaError where there is no video track or the file cannot be read.
+    """
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(MediaFile(path))
             if not file.read(1):
                 raise MediaError("empty", f"{path} is empty (0 bytes); copy it again from its source")
             file.seek(0)
-            options = _OPENING if edited else {**_OPENING, "ignore_editlist": "1"}
+            options = _OPEN_OPTIONS if apply_edit_list else {**_OPEN_OPTIONS, "ignore_editlist": "1"}
             container = stack.enter_context(av.open(file, mode="r", options=options, metadata_errors="replace"))
         except av.error.FFmpegError as error:
-            message = f"{path} is not a video, or is cut off before its index; look at it with: ffprobe {typed(path)}"
+            message = f"{path} is no video, or is truncated before its index; inspect it with: ffprobe {typed(path)}"
             raise MediaError("not_media", message) from error
         except OSError as error:
             raise unreadable(path, error) from error
@@ -114,24 +116,25 @@ def open_video(path: Path, *, edited: bool = True) -> Iterator[tuple[InputContai
 
 
 def open_presenter(path: Path, container: InputContainer, stream: VideoStream, size: tuple[int, int] | None = None) -> FramePresenter:
-    """Where the frames of `stream` are presented. Raises OSError."""
+    """The presenter of the frames of `stream`, with the crop that the container states. Raises OSError."""
     with path.open("rb") as file:
         crops = read_crops(file, container.format.name)
-    place = _place(container, stream)
-    return FramePresenter(stream, crop=crops[place] if place < len(crops) else NO_CROP, size=size)
+    number = _track_number(container, stream)
+    return FramePresenter(stream, crop=crops[number] if number < len(crops) else NO_CROP, size=size)
 
 
 def read_edit_list(path: Path, container: InputContainer, stream: VideoStream) -> list[Edit]:
-    """The edits of a film that is shown in pieces; empty where it is shown in one. Raises OSError."""
+    """The edit list of `stream` if it presents several parts of the media; empty for one edit, which FFmpeg applies well. Raises
+    OSError."""
     with path.open("rb") as file:
         edits = read_edits(file, container.format.name)
-    place = _place(container, stream)
-    own = edits[place] if place < len(edits) else []
+    number = _track_number(container, stream)
+    own = edits[number] if number < len(edits) else []
     return own if sum(edit.start_s is not None for edit in own) > 1 else []
 
 
-def _place(container: InputContainer, stream: VideoStream) -> int:
-    """Of `stream` among the video tracks of its file."""
+def _track_number(container: InputContainer, stream: VideoStream) -> int:
+    """Position of `stream` among the video tracks of its file, without cover pictures."""
     return [each.index for each in container.streams.video if not is_cover(each)].index(stream.index)
 
 
@@ -144,27 +147,28 @@ def check_size(path: Path, width: int, height: int) -> None:
         )
 
 
-def missing_frames(path: Path, container: InputContainer, stream: VideoStream, *, seen: int, end_s: float) -> int:
-    """How many frames the header promises beyond the `seen` ones, whose last ends at `end_s` of the container's time.
+def count_missing_frames(path: Path, container: InputContainer, stream: VideoStream, *, seen: int, end_s: float) -> int:
+    """How many frames the header announces beyond the `seen` ones, the last of which ends at `end_s` (container time).
 
-    A header alone proves nothing: writers copy it from longer films. Of containers that tell their size, it must be lacking, too.
+    A header alone proves nothing: tools that cut videos copy it from longer ones. If the container states its file size, the file must be
+    truncated, too.
     """
     if "mov" in container.format.name:
-        # Not `stream.frames`, which counts what an edit list leaves out, too.
+        # Not `stream.frames`: that also counts the samples that the edit list cuts.
         return max(0, len(stream.index_entries) - seen)
-    lacking_s = _stated_end_s(container, stream) - end_s
-    if lacking_s < _CUT_OFF_S or end_s <= 0:
+    missing_s = _stated_end_s(container, stream) - end_s
+    if missing_s < _TRUNCATED_BY_S or end_s <= 0:
         return 0
     with path.open("rb") as file:
-        return round(lacking_s * seen / end_s) if is_cut_off(file, container.format.name) else 0
+        return round(missing_s * seen / end_s) if is_truncated(file, container.format.name) else 0
 
 
 def _stated_end_s(container: InputContainer, stream: VideoStream) -> float:
-    """When the video ends by its header; 0 where that is not said."""
+    """End of the video by its header; 0 where that is not stated."""
     if container.format.name == "avi":
-        # AVI counts in frames, dropped ones included, and FFmpeg shortens the duration of a file that is cut off.
+        # AVI states a number of frames, dropped ones included; FFmpeg shortens the duration of a truncated AVI.
         return float(stream.frames * (stream.time_base or 0))
-    # Matroska's own duration is that of the longest stream; most writers tag each stream with its own.
+    # Matroska's Duration is that of the longest track; most muxers write the tag DURATION for each track.
     hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
     minutes, _, seconds = rest.partition(":")
     try:
@@ -174,7 +178,7 @@ def _stated_end_s(container: InputContainer, stream: VideoStream) -> float:
 
 
 def frame_duration_s(duration: int | None, stream: VideoStream) -> float:
-    """How long a frame is shown, from the `duration` that its packet states, if any."""
+    """How long a frame is shown: the packet's `duration` in ticks if stated, or else the stream's average."""
     if duration and stream.time_base:
         return float(duration * stream.time_base)
-    return float(1 / stream.average_rate) if stream.average_rate else _FALLBACK_STEP_S
+    return float(1 / stream.average_rate) if stream.average_rate else _FALLBACK_FRAME_S

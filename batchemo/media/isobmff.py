@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 
 def find_box(file: BinaryIO, start: int, end: int, path: Sequence[bytes]) -> tuple[int, int] | None:
+    """Offsets of the content of the first box at `path`, one type per level; None where there is none."""
     for wanted in path:
         found = next(((first, last) for kind, first, last in iterate_boxes(file, start, end) if kind == wanted), None)
         if found is None:
@@ -16,7 +17,7 @@ def find_box(file: BinaryIO, start: int, end: int, path: Sequence[bytes]) -> tup
 
 
 def iterate_boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes (ISO/IEC 14496-12, section 4.2) between two places: type, and where the content begins and ends."""
+    """The boxes (ISO/IEC 14496-12, section 4.2) between two offsets: type, start and end of the content."""
     while start + 8 <= end:
         file.seek(start)
         size, kind, head = int.from_bytes(file.read(4), "big"), file.read(4), 8

@@ -1,4 +1,4 @@
-"""Packets from a key frame on, and whether decoding can begin with it."""
+"""Seeks to key frames, and checks whether decoding can start there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from av.video.stream import VideoStream
 
 
 def decode_key_frame(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> VideoFrame | None:
-    """The key frame at tick `shown`, None where it needs other packets: recovery points of intra refresh are called key frames, too."""
+    """The key frame with that PTS and DTS; None where it cannot be decoded alone, such as recovery points of intra refresh, which are
+    flagged as key frames, too."""
     try:
         for packet in packets_from(container, stream, shown, decoded):
             frames = [*packet.decode(), *stream.codec_context.decode(None)]
@@ -24,7 +25,7 @@ def decode_key_frame(container: InputContainer, stream: VideoStream, shown: int,
 
 
 def packets_from(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> Iterator[Packet[VideoStream]]:
-    """Packets from that of the key frame at tick `shown` on, which is decoded at tick `decoded`; none where it is not found."""
+    """Packets from the key frame with PTS `shown` and DTS `decoded` on; none where it is not found."""
     # Where an index is wrong, from the start.
     for target in (decoded, stream.start_time or 0):
         container.seek(target, stream=stream)

@@ -141,7 +141,7 @@ def detect_picture(medium: Medium, models: Models, options: RunOptions, watch: S
     except MediaError as found:
         error = found
     return DetectedPicture(
-        medium, source.found, source.decoder, faces, crops, portraits, nbytes, time.monotonic() - began, watch, error, fingerprint
+        medium, source.report, source.decoder, faces, crops, portraits, nbytes, time.monotonic() - began, watch, error, fingerprint
     )
 
 
@@ -182,7 +182,7 @@ def batch_by_size(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> It
 
 def _decoded_ahead(frames: Iterable[Frame], watch: Stopwatch) -> Iterator[Frame]:
     own = Stopwatch()  # they tell the time of one thread
-    yield from prefetch(own.each("decode", frames), most=_BATCH_FRAMES)
+    yield from prefetch(own.each("decode", frames), max_ahead=_BATCH_FRAMES)
     watch.add(own)
 
 

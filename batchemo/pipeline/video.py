@@ -218,8 +218,8 @@ def _annotate(
         style=style,
         uncertain_below=options.uncertain_below,
         device=options.device,
-        beat=beat,
-        alive=alive or beat,
+        on_frame=beat,
+        heartbeat=alive or beat,
         watch=watch,
         segment=draw.segment if draw else None,
         index_offset=draw.index_offset if draw else 0,
@@ -257,9 +257,9 @@ def _portray(
 ) -> None:
     with watch.stage("thumbnails"):
         if portraits is None:
-            write_thumbnails(medium, results, beat=beat)
+            write_thumbnails(medium, results, heartbeat=beat)
         else:
-            write_picture_thumbnails(medium, results, portraits, beat=beat)
+            write_picture_thumbnails(medium, results, portraits, heartbeat=beat)
 
 
 def _part(
@@ -285,10 +285,10 @@ def _read_medium(
         frames = source.frames(sample_fps=options.sample_fps)
         try:
             for reading in assembly.add(infer_frames(frames, models, ShotFinder(), watch, appearance=options.appearance)):
-                length_s = source.found.length_s
+                length_s = source.report.length_s
                 beat(1, min(1.0, reading.time_s / length_s) if length_s > 0 else 0.0)
         finally:
-            assembly.tell(_with_start(source.found, medium, Segment()), source.decoder)
+            assembly.tell(_with_start(source.report, medium, Segment()), source.decoder)
         return
     for segment in segments:
         assembly.add_part(_part(medium, segment, results, options, assembly.origin, _within(beat, segment.number, len(segments)), watch))
@@ -309,7 +309,7 @@ def _read_segment(
     for reading in infer_frames(frames, models, shots, watch, appearance=options.appearance, search_last=True):
         readings.append(reading)
         beat(1, min(1.0, len(readings) / max(1, segment.frames)))
-    return SegmentResult(segment, tuple(readings), _with_start(source.found, medium, segment), source.decoder, shots.first, shots.last)
+    return SegmentResult(segment, tuple(readings), _with_start(source.report, medium, segment), source.decoder, shots.first, shots.last)
 
 
 def _with_start(found: ReadReport, medium: Medium, segment: Segment) -> ReadReport:

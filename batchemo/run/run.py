@@ -153,9 +153,9 @@ def count_kinds(passed_over: Iterable[SkippedFile]) -> list[dict[str, Any]]:
     converts them; most of them first."""
     groups: dict[tuple[str, str], list[SkippedFile]] = {}
     for each in passed_over:
-        groups.setdefault((each.foreign.kind, each.path.suffix.lower()), []).append(each)
+        groups.setdefault((each.format.kind, each.path.suffix.lower()), []).append(each)
     return [
-        {"kind": kind, "extension": extension, "count": len(group), "example": group[0].foreign.command(Path(group[0].path.name))}
+        {"kind": kind, "extension": extension, "count": len(group), "example": group[0].format.conversion_command(Path(group[0].path.name))}
         for (kind, extension), group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     ]
 

@@ -160,7 +160,7 @@ def _check_medium(results: Path, entry: CatalogEntry, *, deep: bool, reader: Rea
     there = bool(known) and source.exists()
     same = there and (identity_of(source)["sha256"] == known["sha256"] if deep else is_same_file(source, known))
     count = sources.count_frames(source) if same and row.kind == "video" else None
-    yield from check_tables(results, entry, frames, repeats=count is not None and count.repeats)
+    yield from check_tables(results, entry, frames, repeats=count is not None and count.has_duplicate_times)
     if there and not same:
         yield Problem(row.media, row.path, "changed", f"{row.path} has changed since it was analysed; run again")
     found: list[sources.MediaProblems] = []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from batchemo.errors import MediaError
 from batchemo.media.container import PacketCount
-from batchemo.media.fingerprint import distances
+from batchemo.media.fingerprint import hamming_distances
 from batchemo.media.open_source import open_sequential_source
 from batchemo.media.source import Sampler
 from batchemo.records import MediaRow, Medium
@@ -76,7 +76,7 @@ def check_again(
     whatever `reader` says."""
     if row.status == "failed" and row.error not in _PARTIAL:
         return
-    if count is not None and not count.has_clock:
+    if count is not None and not count.has_exact_times:
         reader = "pyav"
     try:
         again = read_again(Medium(path, row.media, row.media, row.kind), reader=reader, sample_fps=sample_fps)
@@ -95,7 +95,7 @@ def check_again(
 
 
 def _compare_pictures(fingerprints: NDArray[np.int64], frames: FrameRows) -> MediaProblems:
-    different = distances(fingerprints, frames.fingerprints)
+    different = hamming_distances(fingerprints, frames.fingerprints)
     wrong = np.flatnonzero(different > _MOST_BITS)
     if len(wrong):
         at = wrong[0]
@@ -147,7 +147,7 @@ def check_annotated(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps:
 def _sampled(times: NDArray[np.float64], lost_s: NDArray[np.float64], fps: float) -> NDArray[np.float64]:
     sampler = Sampler(fps)
     lost = np.isin(np.round(times / _SAME_S), np.round(lost_s / _SAME_S))
-    return times[[gone or sampler.wants(float(time)) for time, gone in zip(times, lost, strict=True)]]
+    return times[[gone or sampler.accepts(float(time)) for time, gone in zip(times, lost, strict=True)]]
 
 
 def _compare(expected: NDArray[np.float64], told: NDArray[np.float64], source: str, *, what: str = "frames") -> MediaProblems:

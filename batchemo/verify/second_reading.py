@@ -70,7 +70,7 @@ def read_again(medium: Medium, *, reader: Reader, sample_fps: float | None) -> S
             seen.append((frame.index, frame.time_s, fingerprint_of(frame)))
         else:
             lost.append(frame.time_s)
-    return _of(seen, np.sort(np.array(lost)), (source.found.width, source.found.height))
+    return _of(seen, np.sort(np.array(lost)), (source.report.width, source.report.height))
 
 
 def _by_pillow(path: Path) -> NDArray[np.uint8]:
@@ -97,7 +97,7 @@ def _by_ffmpeg(path: Path, sample_fps: float | None) -> SecondReading:
     for number, (time, pixels) in enumerate(_frames(path, index, f"{chain},{letterbox}")):
         first = time if first is None else first
         time_s = float(time - first)
-        if sampler.wants(time_s):
+        if sampler.accepts(time_s):
             seen.append((number, time_s, fingerprint_of_grey(pixels)))
     return _of(seen, None, (width, height))
 
@@ -105,19 +105,19 @@ def _by_ffmpeg(path: Path, sample_fps: float | None) -> SecondReading:
 def _chain(path: Path) -> tuple[int, str]:
     """The track that a player shows, and the filters that present it: ffmpeg turns pictures upright before them by itself."""
     with open_video(path) as (container, stream):
-        index, screen, frame = stream.index, open_presenter(path, container, stream), None
+        index, presenter, frame = stream.index, open_presenter(path, container, stream), None
         with contextlib.suppress(StopIteration, av.FFmpegError):
-            frame = next(container.decode(stream)) if screen.crop != NO_CROP else None
+            frame = next(container.decode(stream)) if presenter.crop != NO_CROP else None
         if frame is None:
             return index, _SQUARE
-        screen.show(frame)
+        presenter.present(frame)
         orientation = orientation_of(frame) or UPRIGHT
-        left, top, right, bottom = orientation.crop(screen.crop)
+        left, top, right, bottom = orientation.crop(presenter.crop)
         width, height = orientation.size(frame.width, frame.height)
     width, height = width - left - right, height - top - bottom
     # From release 7.1 on, ffmpeg crops by itself; before, it takes the shape of pixels from the picture that is not cropped yet.
     crop = f"crop='min(iw,{width})':'min(ih,{height})':'if(gt(iw,{width}),{left})':'if(gt(ih,{height}),{top})':exact=1"
-    shown = screen.size or (width, height)
+    shown = presenter.size or (width, height)
     return index, f"{crop},scale={shown[0]}:{shown[1]}:flags=bilinear,setsar=1"
 
 

@@ -58,7 +58,7 @@ def write(path: Path, pictures: list[Image.Image] | None = None, durations: Any 
 def read(path: Path, **options: Any) -> tuple[list[Frame], ReadReport]:
     source = open_source(Medium(path, path.name, path.name, "video"))
     assert isinstance(source, AnimationSource)
-    return list(source.frames(**options)), source.found
+    return list(source.frames(**options)), source.report
 
 
 def starts_of(durations_ms: Any) -> list[float]:
@@ -73,7 +73,7 @@ def test_every_frame_at_its_time(tmp_path: Path, name: str) -> None:
     for frame, expected in zip(frames, PICTURES, strict=True):
         assert np.abs(frame.pixels.astype(int) - expected).max() <= WITHIN[name]
     assert (found.decoded, found.undecodable, found.missing, found.width, found.height) == (6, 0, 0, WIDTH, HEIGHT)
-    assert found.duration_s == found.length_s == pytest.approx(sum(DURATIONS) / 1000)
+    assert found.duration_s == found.duration_s == pytest.approx(sum(DURATIONS) / 1000)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -87,8 +87,8 @@ def test_what_looks_at_them_agrees(tmp_path: Path, name: str) -> None:
     assert (count.total, count.untimed, count.missing) == (6, 0, 0)
     np.testing.assert_allclose(count.times_s, starts_of(DURATIONS), atol=1e-9)
     clock = read_output_clock(path)
-    assert (clock.first, clock.end) == (0, Fraction(sum(DURATIONS), 1000))
-    assert clock.stamp(0.04) * clock.tick == Fraction(40, 1000)
+    assert (clock.first_frame, clock.end) == (0, Fraction(sum(DURATIONS), 1000))
+    assert clock.pts(0.04) * clock.time_base == Fraction(40, 1000)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -263,6 +263,6 @@ def test_frames_are_made_when_they_are_asked_for(tmp_path: Path) -> None:
     source = AnimationSource(write(tmp_path / "a.webp"))
     frames = source.frames()
     next(frames)
-    assert source.found.decoded == 0
+    assert source.report.decoded == 0
     next(frames)
-    assert source.found.decoded == 1
+    assert source.report.decoded == 1

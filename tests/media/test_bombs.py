@@ -179,4 +179,4 @@ def test_a_billion_frames_that_a_header_claims_are_none_that_a_whole_file_lacks(
     (path,) = [path for path in write_claims(tmp_path) if path.name == "headers.avi"]
     source = PyAVSource(path)
     assert sum(1 for _ in source.frames()) == 5
-    assert source.found.missing == PyAVSource(path).count().missing == 0
+    assert source.report.missing == PyAVSource(path).count().missing == 0

@@ -518,7 +518,7 @@ def test_pictures_that_are_not_read_here_are_passed_over_and_told(media_dir: Pat
     put(media_dir, f"sub/{name}", content=content)
     told: list[SkippedFile] = []
     assert names(find(media_dir, passed_over=told)) == ["a.mp4"]
-    assert [(each.path, each.name, each.foreign.kind) for each in told] == [(media_dir / "sub" / name, f"sub/{name}", kind)]
+    assert [(each.path, each.name, each.format.kind) for each in told] == [(media_dir / "sub" / name, f"sub/{name}", kind)]
     assert sniff(media_dir / "sub" / name) is None
     told.clear()
     (medium,) = find(media_dir / "sub" / name, passed_over=told)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchemo.media.fingerprint import distances, fingerprint_of, fingerprint_of_grey
+from batchemo.media.fingerprint import fingerprint_of, fingerprint_of_grey, hamming_distances
 from batchemo.media.open_source import open_source
 from batchemo.records import Frame, Medium
 
@@ -91,4 +91,4 @@ def test_even_areas_have_none_whatever_the_noise() -> None:
 def test_distances_count_bits_of_negative_numbers_too() -> None:
     ones = np.array([-1, 0, -(2**63), 5], np.int64)
     others = np.array([0, 0, 2**62, -6], np.int64)
-    assert distances(ones, others).tolist() == [64, 0, 2, 64]
+    assert hamming_distances(ones, others).tolist() == [64, 0, 2, 64]

@@ -92,7 +92,7 @@ def test_a_picture_is_one_frame(tmp_path: Path) -> None:
     source = open_source(Medium(path, "a.png", "a.png", "image"))
     (frame,) = source.frames(sample_fps=1)
     assert (frame.index, frame.time_s, source.decoder) == (0, 0.0, "pillow")
-    assert (source.found.decoded, source.found.width, source.found.height) == (1, WIDTH, HEIGHT)
+    assert (source.report.decoded, source.report.width, source.report.height) == (1, WIDTH, HEIGHT)
     assert not list(source.frames(start_index=1))
 
 
@@ -419,7 +419,7 @@ def test_webps_have_the_pixels_of_pillow(tmp_path: Path, transparent: bool, loss
 def note_of(path: Path) -> str:
     source = open_source(Medium(path, path.name, path.name, "image"))
     assert len(list(source.frames())) == 1
-    return source.found.note
+    return source.report.note
 
 
 @pytest.mark.parametrize("big", [False, True])
@@ -427,7 +427,7 @@ def test_of_a_tiff_with_pages_the_first_is_seen_and_the_others_are_told(tmp_path
     path = tmp_path / "scan.tif"
     PICTURE.save(path, save_all=True, append_images=[Image.new("RGB", (9, 9), shade) for shade in ("red", "blue")], big_tiff=big)
     check(path, PIXELS)
-    assert note_of(path) == f"page 1 of 3; the others were not looked at. Split them with: tiffsplit {path}"
+    assert note_of(path) == f"only page 1 of 3 was analysed; split them with: tiffsplit {path}"
 
 
 def test_smaller_copies_in_a_tiff_are_no_pages(tmp_path: Path) -> None:
@@ -652,7 +652,7 @@ def test_huge_pictures_are_refused_undecoded(tmp_path: Path, size: tuple[int, in
 
 def test_a_picture_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    monkeypatch.setattr(picture, "as_rgb", lambda opened: decoded.append(1) or to_rgb(opened))
+    monkeypatch.setattr(picture, "to_rgb", lambda opened: decoded.append(1) or to_rgb(opened))
     path = tmp_path / "a.png"
     PICTURE.save(path)
     first = read_picture(path)
@@ -664,7 +664,7 @@ def test_a_picture_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch:
 
 
 def test_several_pictures_stay_in_memory_as_long_as_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture, "_MOST_KEPT_BYTES", 2 * PIXELS.nbytes)
+    monkeypatch.setattr(picture, "_CACHE_BYTES", 2 * PIXELS.nbytes)
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path in paths:
         PICTURE.save(path)
@@ -676,7 +676,7 @@ def test_several_pictures_stay_in_memory_as_long_as_they_fit(tmp_path: Path, mon
 
 
 def test_a_large_picture_does_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture, "_MOST_KEPT_BYTES", PIXELS.nbytes - 1)
+    monkeypatch.setattr(picture, "_CACHE_BYTES", PIXELS.nbytes - 1)
     path = tmp_path / "a.png"
     PICTURE.save(path)
     assert read_picture(path) is not read_picture(path)

@@ -220,7 +220,7 @@ def test_several_workers_draw_what_one_process_draws(
 
     class Recorder(contextlib.nullcontext["Recorder"]):
         def write(self, planes: Planes, time_s: float) -> None:
-            drawn.append((time_s, zlib.crc32(planes.packed())))
+            drawn.append((time_s, zlib.crc32(planes.as_i420())))
 
     def draw(segment: Segment | None, index_offset: int) -> None:
         annotate(
@@ -232,7 +232,7 @@ def test_several_workers_draw_what_one_process_draws(
             sample_fps=None,
             style=style,
             uncertain_below=0.5,
-            beat=lambda: None,
+            on_frame=lambda: None,
             watch=Stopwatch(),
             segment=segment,
             index_offset=index_offset,
@@ -243,7 +243,7 @@ def test_several_workers_draw_what_one_process_draws(
         found.enter_result = found
         return found
 
-    monkeypatch.setattr(annotation, "_writer", recorder)
+    monkeypatch.setattr(annotation, "_open_writer", recorder)
     draw(None, 0)
     whole, drawn[:] = list(drawn), []
     offset = 0
@@ -260,7 +260,7 @@ def test_a_face_is_one_track_across_seams_and_the_cut(uninterrupted: Path) -> No
 
 def test_without_looks_a_track_ends_at_the_cut_and_at_no_seam(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "SEGMENT_SECONDS", 1.0)
-    monkeypatch.setattr(reading, "describe", None)
+    monkeypatch.setattr(reading, "embed_faces", None)
     assert analysed(tmp_path, film, InProcessEngine(), appearance=False, annotate=False).n_tracks == 2
     assert tracks_of(tmp_path) == [[0, 2 * FPS - 1], [2 * FPS, FRAMES - 1]]
 

@@ -203,9 +203,9 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Faces], list[Overla
             for index, each in enumerate(marks):
                 yield Frame(index, index / FPS, np.full((100, 100, 3), index, np.uint8)), each
 
-        done = list(checker.complete(frames()))
+        done = list(checker.check(frames()))
         assert [frame.index for frame, _ in done] == list(range(len(marks)))
-        return [len(each.hidden) for _, each in done], checker.left
+        return [len(each.hidden) for _, each in done], checker.possible_faces_s
 
     return checked
 
@@ -230,7 +230,7 @@ def test_what_the_edge_cuts_is_blurred_in_the_frames_around_too(check: Check) ->
 
 
 def test_what_is_blurred_in_frames_around_is_not_so_for_long(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blur_check, "_HELD_SECONDS", 0.25)
+    monkeypatch.setattr(blur_check, "_HOLD_SECONDS", 0.25)
     found = [faces_at((-10, 40, 20, 70)) if index == 12 else faces_at() for index in range(30)]
     assert check(found, [marks_of([])] * 30)[0] == [int(10 <= index <= 14) for index in range(30)]
 
@@ -240,9 +240,9 @@ def test_blurred_shoulders_at_the_edge_are_no_face(monkeypatch: pytest.MonkeyPat
     checker = BlurCheck(style="solid", device="cpu")
     monkeypatch.setattr(checker, "_find", lambda pixels: faces_at((30, 60, 70, 110)) if (pixels == SOLID).any() else faces_at())
     frame = Frame(0, 0.0, np.zeros((100, 100, 3), np.uint8))
-    ((_, marks),) = checker.complete(iter([(frame, marks_of([(40, 30, 60, 60)]))]))
+    ((_, marks),) = checker.check(iter([(frame, marks_of([(40, 30, 60, 60)]))]))
     assert len(marks.hidden) == 1
-    assert not checker.left
+    assert not checker.possible_faces_s
 
 
 def test_large_pictures_are_searched_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def times() -> list[float]:
 def write(path: Path, source: Path, encoder: Encoder, *, frames: range = range(FRAMES), whole: bool = True) -> Path:
     with VideoWriter(path, source=source, width=WIDTH, height=HEIGHT, encoder=encoder, whole=whole) as writer:
         for index in frames:
-            writer.write(Planes.of(scene(index)), times()[index])
+            writer.write(Planes.from_rgb(scene(index)), times()[index])
     return path
 
 
@@ -96,7 +96,7 @@ def test_hardware_that_is_not_there_is_passed_over() -> None:
 
 
 def test_hardware_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "_works", lambda encoder: encoder.name == "h264_qsv")
+    monkeypatch.setattr(encoders, "_can_encode", lambda encoder: encoder.name == "h264_qsv")
     find_hardware.cache_clear()
     try:
         assert encoder_of("h264", quality="high", hardware=True).name == "h264_qsv"
@@ -107,5 +107,5 @@ def test_hardware_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_probe_tells_what_works() -> None:
-    assert encoders._works(encoder_of("h264", quality="medium", hardware=False))
-    assert not encoders._works(Encoder("libx264", {"preset": "no such preset"}))
+    assert encoders._can_encode(encoder_of("h264", quality="medium", hardware=False))
+    assert not encoders._can_encode(Encoder("libx264", {"preset": "no such preset"}))

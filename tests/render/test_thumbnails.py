@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from batchemo.media.open_source import open_source
 from batchemo.options import merge_options
 from batchemo.records import Faces, Medium
-from batchemo.render.thumbnails import MAX_THUMBNAILS, SIDE_PX, _cut, crop_thumbnails, write_thumbnails
+from batchemo.render.thumbnails import MAX_THUMBNAILS, SIDE_PX, _crop_square, crop_thumbnails, write_thumbnails
 from batchemo.results.schema import thumbnails_folder
 from batchemo.run.run import RunCallbacks, RunResult, run_media
 from tests.made_results import CLIP, PICTURE, write_medium
@@ -76,7 +76,7 @@ def test_the_face_is_cut_where_it_is(tmp_path: Path) -> None:
 def test_large_faces_are_cut_as_an_area_mean_would(side: int) -> None:
     rows, columns = np.mgrid[:1200, :1300]
     pixels = np.stack([rows / 5, columns / 6, 255 - rows / 5], axis=-1).astype(np.uint8)
-    cut = _cut(pixels, (90, 40, 90 + side / 1.4, 40 + side / 1.4))
+    cut = _crop_square(pixels, (90, 40, 90 + side / 1.4, 40 + side / 1.4))
     left, top = (round(edge + side / 2.8 - side / 2) for edge in (90, 40))
     left, top = max(left, 0), max(top, 0)
     expected = cv2.resize(pixels[top : top + side, left : left + side], (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)

@@ -59,7 +59,7 @@ def shown_at(path: Path, *, sound: int = 0) -> float:
 def copy_of(source: Path, path: Path) -> Path:
     with VideoWriter(path, source=source, width=WIDTH, height=HEIGHT) as writer:
         for number in range(25):
-            writer.write(Planes.of(np.full((HEIGHT, WIDTH, 3), 4 * number, np.uint8)), number / 25)
+            writer.write(Planes.from_rgb(np.full((HEIGHT, WIDTH, 3), 4 * number, np.uint8)), number / 25)
     return path
 
 

@@ -83,14 +83,14 @@ def test_name_and_chart_are_whole_in_every_corner(box: tuple[float, ...]) -> Non
     pixels = grey(640, 360)
     amid = draw_overlay(pixels, marks([(280, 130, 360, 220)]), labels=EMOTIONS)
     changed = touched(pixels, amid)
-    chip_top, chip_right = changed[:, 282].argmax(), 280 + (~changed[128, 280:]).argmax()
+    label_top, label_right = changed[:, 282].argmax(), 280 + (~changed[128, 280:]).argmax()
     chart_left, chart_right = 360 + changed[140, 360:].argmax(), 640 - changed[140, ::-1].argmax()
     chart_bottom = 360 - changed[::-1, chart_left].argmax()
-    chip, chart = amid[chip_top:130, 280:chip_right], amid[130:chart_bottom, chart_left:chart_right]
-    assert chip.shape[1] > 60
+    label, chart = amid[label_top:130, 280:label_right], amid[130:chart_bottom, chart_left:chart_right]
+    assert label.shape[1] > 60
     assert chart.shape[0] > 60
     cornered = draw_overlay(pixels, marks([box]), labels=EMOTIONS)
-    for part in (chip, chart):
+    for part in (label, chart):
         assert cv2.matchTemplate(cornered, part, cv2.TM_SQDIFF).min() < 100, "found pixel by pixel, so nothing is cut off or hidden"
 
 
@@ -144,8 +144,8 @@ def test_text_grows_with_the_picture() -> None:
     for factor in (1, 6):
         pixels = grey(640 * factor, 360 * factor)
         drawn = draw_overlay(pixels, marks([(200 * factor, 100 * factor, 300 * factor, 220 * factor)]), labels=EMOTIONS)
-        chip = (drawn[: 98 * factor] == colours(EMOTIONS)[0]).all(axis=2).any(axis=1)
-        heights.append(int(chip.sum()))
+        label = (drawn[: 98 * factor] == colours(EMOTIONS)[0]).all(axis=2).any(axis=1)
+        heights.append(int(label.sum()))
     assert 11 <= heights[0] <= 20
     assert heights[1] == pytest.approx(6 * heights[0], rel=0.1)
 
@@ -209,7 +209,7 @@ def test_strip_tells_who_felt_what_when(tmp_path: Path) -> None:
     courses = read_track_timelines(path, EMOTIONS, bins=40, end_s=10.0)
     assert [course.track_id for course in courses] == [0, 1, 2, 3, 5], "the five that are seen longest"
     strip = TimelineStrip(courses, EMOTIONS, width=640, height=360, end_s=10.0, uncertain_below=0.5)
-    pictures = [strip.at(time_s) for time_s in (0.0, 5.0, 10.0)]
+    pictures = [strip.render_at(time_s) for time_s in (0.0, 5.0, 10.0)]
     assert all(picture.shape == (strip.height, 640, 3) and strip.height < 150 for picture in pictures)
     middle = pictures[0]
     rows = [int(np.flatnonzero((middle == colours(EMOTIONS)[track]).all(axis=2).sum(axis=1) > 40)[2]) for track in (0, 1, 2, 3)]
@@ -224,7 +224,7 @@ def test_strip_tells_who_felt_what_when(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (48, 48), (641, 361)])
 def test_strip_for_any_picture(size: tuple[int, int]) -> None:
     width, height = size
-    drawn = TimelineStrip([], EMOTIONS, width=width, height=height, end_s=0.0, uncertain_below=0.5).at(0.0)
+    drawn = TimelineStrip([], EMOTIONS, width=width, height=height, end_s=0.0, uncertain_below=0.5).render_at(0.0)
     assert drawn.shape[1] == width + width % 2
     assert drawn.shape[0] > 0
     assert drawn.shape[0] % 2 == 0
@@ -307,7 +307,7 @@ def copy_through(source: Path, path: Path, *, times_s: list[float] | None = None
         times_s = [float(stamp - stamps[0]) for stamp in stamps]
     with VideoWriter(path, source=source, width=WIDTH, height=HEIGHT) as writer:
         for number, time_s in enumerate(times_s):
-            writer.write(Planes.of(np.full((HEIGHT, WIDTH, 3), 4 * number % 256, np.uint8)), time_s)
+            writer.write(Planes.from_rgb(np.full((HEIGHT, WIDTH, 3), 4 * number % 256, np.uint8)), time_s)
     return path
 
 
@@ -338,7 +338,7 @@ def test_b_frames_keep_order_and_times(tmp_path: Path) -> None:
     slow = Encoder("libx264", {"preset": "medium"})
     with VideoWriter(tmp_path / "result.mp4", source=source, width=WIDTH, height=HEIGHT, encoder=slow) as writer:
         for stamp in stamps:
-            writer.write(Planes.of(np.full((HEIGHT, WIDTH, 3), 100, np.uint8)), float(stamp - stamps[0]))
+            writer.write(Planes.from_rgb(np.full((HEIGHT, WIDTH, 3), 100, np.uint8)), float(stamp - stamps[0]))
     assert frame_times(tmp_path / "result.mp4") == stamps
 
 
@@ -378,7 +378,7 @@ def test_broken_sound_does_not_cost_the_video(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.WARNING, logger="batchemo"):
         result = copy_through(source, tmp_path / "result.mp4")
     assert len(frame_times(result)) == len(STEADY)
-    assert "source.mkv: its sound is broken (Invalid data found" in caplog.text
+    assert "source.mkv: its audio is broken (Invalid data found" in caplog.text
 
 
 def test_sound_that_mp4_refuses_becomes_aac(tmp_path: Path) -> None:
@@ -411,7 +411,7 @@ def test_source_that_cannot_be_read_lends_no_clock(tmp_path: Path, caplog: pytes
     with caplog.at_level(logging.WARNING, logger="batchemo"):
         result = copy_through(source, tmp_path / "result.mp4", times_s=[0.0, 0.04, 0.1])
     assert [float(stamp) for stamp in frame_times(result)] == [0.0, 0.04, 0.1]
-    assert "source.mp4: its clock cannot be read" in caplog.text
+    assert "source.mp4: its timestamps cannot be read" in caplog.text
 
 
 def test_any_browser_plays_it(tmp_path: Path) -> None:
@@ -433,9 +433,9 @@ def test_planes_are_where_they_belong(tmp_path: Path, size: tuple[int, int]) -> 
     lossless = Encoder("libx264", {"preset": "superfast", "qp": "0"})
     source = make_source(tmp_path / "source.mp4")
     with VideoWriter(tmp_path / "result.mp4", source=source, width=width, height=height, encoder=lossless) as writer:
-        writer.write(Planes.of(pixels).copy(), 0.0)
+        writer.write(Planes.from_rgb(pixels).copy(), 0.0)
     with av.open(str(tmp_path / "result.mp4"), "r") as container:
-        assert np.array_equal(next(container.decode(video=0)).to_ndarray(), Planes.of(pixels).packed())
+        assert np.array_equal(next(container.decode(video=0)).to_ndarray(), Planes.from_rgb(pixels).as_i420())
 
 
 @pytest.mark.parametrize("matrix", [1, 6])
@@ -444,8 +444,8 @@ def test_frames_of_other_colours_are_converted(tmp_path: Path, matrix: int) -> N
     colours_of_first = Colours(matrix, 1, 1)
     source = make_source(tmp_path / "source.mp4")
     with VideoWriter(tmp_path / "result.mp4", source=source, width=WIDTH, height=HEIGHT, colours=colours_of_first) as writer:
-        writer.write(Planes.of(pixels).converted_to(colours_of_first), 0.0)
-        writer.write(Planes.of(pixels), 1.0)
+        writer.write(Planes.from_rgb(pixels).converted_to(colours_of_first), 0.0)
+        writer.write(Planes.from_rgb(pixels), 1.0)
     with av.open(str(tmp_path / "result.mp4"), "r") as container:
         for frame in container.decode(video=0):
             assert (frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range) == (*colours_of_first, 1)
@@ -458,7 +458,7 @@ def test_colours_come_back(tmp_path: Path, colour: tuple[int, int, int]) -> None
     pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     pixels[:] = colour
     with VideoWriter(tmp_path / "result.mp4", source=source, width=WIDTH, height=HEIGHT) as writer:
-        writer.write(Planes.of(pixels), 0.0)
+        writer.write(Planes.from_rgb(pixels), 0.0)
     with av.open(str(tmp_path / "result.mp4"), "r") as container:
         frame = next(container.decode(video=0))
         assert (frame.colorspace, frame.color_range) == (6, 1), "tagged as what it is: SMPTE 170M, limited range"
@@ -470,7 +470,7 @@ def test_exception_leaves_nothing(tmp_path: Path) -> None:
 
     def interrupted() -> None:
         with VideoWriter(tmp_path / "out" / "result.mp4", source=source, width=WIDTH, height=HEIGHT) as writer:
-            writer.write(Planes.of(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), 0.0)
+            writer.write(Planes.from_rgb(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), 0.0)
             assert len(list((tmp_path / "out").glob(".*.part"))) == 1
             raise KeyboardInterrupt
 
@@ -489,11 +489,11 @@ def test_no_frames_no_file(tmp_path: Path) -> None:
 def test_wrong_frames_are_refused(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source.mp4")
     with VideoWriter(tmp_path / "result.mp4", source=source, width=WIDTH, height=HEIGHT) as writer:
-        writer.write(Planes.of(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), 0.0)
+        writer.write(Planes.from_rgb(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), 0.0)
         with pytest.raises(ValueError, match="does not come after"):
-            writer.write(Planes.of(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), 0.0)
+            writer.write(Planes.from_rgb(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), 0.0)
         with pytest.raises(ValueError, match="a frame of"):
-            writer.write(Planes.of(np.zeros((HEIGHT, WIDTH + 2, 3), np.uint8)), 1.0)
+            writer.write(Planes.from_rgb(np.zeros((HEIGHT, WIDTH + 2, 3), np.uint8)), 1.0)
 
 
 def test_size_that_x264_refuses(tmp_path: Path) -> None:

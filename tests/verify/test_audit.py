@@ -114,7 +114,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
             continue
         with VideoWriter(annotated_path(out, medium), source=medium.path, width=SIZE[0], height=SIZE[1]) as writer:
             for each in readings:
-                writer.write(Planes.of(np.zeros((SIZE[1], SIZE[0], 3), np.uint8)), each.time_s)
+                writer.write(Planes.from_rgb(np.zeros((SIZE[1], SIZE[0], 3), np.uint8)), each.time_s)
     write_table(pa.Table.from_pylist([row.as_dict() for row in rows], schema=MEDIA), table_path(out, "media"))
     (out / "runs" / "run-1").mkdir(parents=True)
     (out / "runs" / "run-1" / "run.json").write_text(json.dumps({"options": {"annotate": True}}))

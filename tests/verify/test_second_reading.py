@@ -135,7 +135,7 @@ def test_what_a_careless_run_would_see_is_a_finding(tmp_path: Path, reader: Read
     wide = write_film(tmp_path / "wide.mp4", aspect=Fraction(4, 3))
     with monkeypatch.context() as careless:
         careless.setattr(presentation, "orientation_of", lambda _frame: None)
-        careless.setattr(presentation, "_square", lambda width, height, _aspect: (width, height))
+        careless.setattr(presentation, "_square_pixel_size", lambda width, height, _aspect: (width, height))
         analysed(turned, tmp_path / "turned", decoder="pyav")
         analysed(wide, tmp_path / "wide", decoder="pyav")
     assert kinds(tmp_path / "turned", reader) == ["picture"]
