@@ -1,4 +1,4 @@
-"""Pictures as videos hold them, and what is drawn on them."""
+"""YUV planes of frames, and drawing on them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MATRICES = [Colours(matrix, 1, 1) for matrix in (1, 2, 5, 6, 9)]
 
 
 def scene(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
-    """A smooth picture, whose colours survive at half its sides."""
+    """A smooth picture, whose colours survive chroma subsampling."""
     coarse = np.random.default_rng(seed).integers(80, 180, (4, 4, 3), np.uint8)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
@@ -42,7 +42,7 @@ def far(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 @pytest.mark.parametrize("colours", MATRICES)
-def test_what_is_put_comes_back(colours: Colours) -> None:
+def test_set_and_get_rgb(colours: Colours) -> None:
     pixels = scene(64, 48)
     planes = Planes.from_rgb(np.zeros((48, 64, 3), np.uint8)).converted_to(colours).copy()
     planes.set_rgb(pixels, 0, 0)
@@ -73,7 +73,7 @@ def test_odd_sizes_gain_a_repeated_pixel(size: tuple[int, int]) -> None:
         assert np.array_equal(planes.luma[-1], planes.luma[-2])
 
 
-def test_a_copy_has_room_below_and_is_packed_without_another() -> None:
+def test_a_copy_has_room_below_and_shares_one_buffer() -> None:
     planes = Planes.from_rgb(scene(32, 16))
     made = planes.copy(rows=6)
     assert made.size == (32, 22)
@@ -96,7 +96,7 @@ boxes = st.lists(st.tuples(st.floats(-40, 300), st.floats(-40, 200), st.floats(2
 
 @given(boxes=boxes, odd=st.booleans(), hidden=st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_what_is_drawn_on_planes_is_what_is_drawn_on_pixels(boxes: list[tuple[float, ...]], odd: bool, hidden: bool) -> None:
+def test_drawing_on_planes_equals_drawing_on_pixels(boxes: list[tuple[float, ...]], odd: bool, hidden: bool) -> None:
     width, height = (321, 181) if odd else (320, 180)
     pixels = scene(width, height)
     faces = marks([(left, top, left + wide, top + high) for left, top, wide, high in boxes], hidden=hidden)
@@ -108,7 +108,7 @@ def test_what_is_drawn_on_planes_is_what_is_drawn_on_pixels(boxes: list[tuple[fl
         assert far(one, other).max() <= 8
 
 
-def test_what_is_not_drawn_on_stays_bit_by_bit() -> None:
+def test_other_areas_are_unchanged() -> None:
     planes = Planes.from_rgb(scene(640, 360))
     found = planes.copy()
     OverlayPainter(EMOTIONS, Layout(EMOTIONS, width=640, height=360)).draw(found, marks([(200, 100, 300, 220)], hidden=False), time_s=0.0)
@@ -119,7 +119,7 @@ def test_what_is_not_drawn_on_stays_bit_by_bit() -> None:
     assert not (found.cb != planes.cb)[:, 280:].any()
 
 
-def test_brush_refuses_labels_that_do_not_fit() -> None:
+def test_painter_refuses_labels_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="3 labels for 7 probabilities"):
         OverlayPainter(("a", "b", "c"), Layout(("a", "b", "c"), width=64, height=48)).draw(
             Planes.from_rgb(scene(64, 48)).copy(), marks([(1, 1, 9, 9)], hidden=False), time_s=0.0
@@ -180,7 +180,7 @@ def test_videos_give_their_own_planes(tmp_path: Path, colours: Colours | None) -
         {"colours": Colours(7, 1, 1)},
     ],
 )
-def test_others_give_planes_of_their_pixels(tmp_path: Path, unusual: dict[str, object]) -> None:
+def test_other_formats_give_converted_planes(tmp_path: Path, unusual: dict[str, object]) -> None:
     path = write_clip(tmp_path / "clip.mp4", **unusual)  # type: ignore[arg-type]
     for frame in frames_of(path):
         assert frame.planes.colours == SRGB
@@ -188,21 +188,21 @@ def test_others_give_planes_of_their_pixels(tmp_path: Path, unusual: dict[str, o
 
 
 @pytest.mark.parametrize("matrix", [3, 8, 14])
-def test_a_matrix_that_ffmpeg_does_not_know_is_read_as_none(tmp_path: Path, matrix: int) -> None:
+def test_unknown_matrices_are_read_as_unspecified(tmp_path: Path, matrix: int) -> None:
     plain, unknown = (frames_of(write_clip(tmp_path / f"{of}.mp4", colours=Colours(of, 2, 2), told_only=True)) for of in (2, matrix))
     for one, other in zip(plain, unknown, strict=True):
         assert np.array_equal(one.pixels, other.pixels)
         assert np.array_equal(one.planes.as_i420(), other.planes.as_i420())
 
 
-def test_frames_without_a_video_give_planes_of_their_pixels() -> None:
+def test_pictures_give_converted_planes() -> None:
     pixels = scene(64, 48)
     assert np.array_equal(Frame(0, 0.0, pixels).planes.as_i420(), Planes.from_rgb(pixels).as_i420())
     with pytest.raises(ValueError, match="cannot be looked at"):
         Frame(-1, 0.0, None).planes  # noqa: B018 (raises)
 
 
-def test_planes_are_turned_as_the_picture_is() -> None:
+def test_planes_are_oriented_like_the_picture() -> None:
     path = Path(__file__).parents[1] / "sample_media" / "rotated.mp4"
     frame = frames_of(path)[0]
     planes = frame.planes

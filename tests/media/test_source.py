@@ -1,4 +1,4 @@
-"""A thread that works ahead: the same items in their order, never too many of them, and nothing goes on when nobody asks any more."""
+"""Decoding ahead in a thread: the same items in order, never too many of them, and no work after the consumer stops."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_the_same_items_in_their_order(items: list[int | None], most: int) -> No
     assert list(prefetch(items, max_ahead=most)) == items
 
 
-def test_another_thread_makes_as_many_as_it_may() -> None:
+def test_a_thread_computes_up_to_the_limit_ahead() -> None:
     made: list[int] = []
     makers: set[int] = set()
 
@@ -39,7 +39,7 @@ def test_another_thread_makes_as_many_as_it_may() -> None:
     assert threading.get_ident() not in makers
 
 
-def test_what_goes_wrong_is_raised_in_its_place() -> None:
+def test_exceptions_are_raised_in_their_place() -> None:
     def make() -> Iterator[int]:
         yield from range(3)
         raise OSError("the drive has gone")
@@ -50,7 +50,7 @@ def test_what_goes_wrong_is_raised_in_its_place() -> None:
         next(items)
 
 
-def test_who_stops_asking_stops_the_thread() -> None:
+def test_closing_the_iterator_stops_the_thread() -> None:
     made: list[int] = []
 
     def make() -> Iterator[int]:

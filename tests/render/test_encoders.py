@@ -24,7 +24,7 @@ def scene(index: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With sound, and frames that are not shown for equally long."""
+    """With audio and a variable frame rate."""
     path = tmp_path_factory.mktemp("source") / "source.mp4"
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=FPS)
@@ -67,7 +67,7 @@ def check(path: Path, codec: Codec) -> None:
 
 
 @pytest.mark.parametrize("codec", CODEC_NAMES)
-def test_every_codec_in_one_go_and_in_stretches(codec: Codec, source: Path, tmp_path: Path) -> None:
+def test_every_codec_as_a_whole_and_in_segments(codec: Codec, source: Path, tmp_path: Path) -> None:
     encoder = encoder_of(codec, quality="medium", hardware=False)
     check(write(tmp_path / "whole.mp4", source, encoder), codec)
     parts = [
@@ -79,7 +79,7 @@ def test_every_codec_in_one_go_and_in_stretches(codec: Codec, source: Path, tmp_
 
 
 @pytest.mark.parametrize("codec", CODEC_NAMES)
-def test_finer_is_larger(codec: Codec, source: Path, tmp_path: Path) -> None:
+def test_higher_quality_is_larger(codec: Codec, source: Path, tmp_path: Path) -> None:
     qualities: tuple[Quality, ...] = ("low", "medium", "high")
     sizes = [
         write(tmp_path / f"{quality}.mp4", source, encoder_of(codec, quality=quality, hardware=False)).stat().st_size
@@ -88,14 +88,14 @@ def test_finer_is_larger(codec: Codec, source: Path, tmp_path: Path) -> None:
     assert sizes == sorted(set(sizes))
 
 
-def test_hardware_that_is_not_there_is_passed_over() -> None:
-    """Machines that test this may have some; then it must work."""
+def test_missing_hardware_is_skipped() -> None:
+    """The machine that runs this may have hardware encoders; then they must work."""
     found = find_hardware("h264")
     chosen = encoder_of("h264", quality="medium", hardware=True)
     assert chosen.name == (found.name if found else "libx264")
 
 
-def test_hardware_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_working_hardware_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "_can_encode", lambda encoder: encoder.name == "h264_qsv")
     find_hardware.cache_clear()
     try:
@@ -106,6 +106,6 @@ def test_hardware_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         find_hardware.cache_clear()
 
 
-def test_the_probe_tells_what_works() -> None:
+def test_the_probe_recognizes_working_encoders() -> None:
     assert encoders._can_encode(encoder_of("h264", quality="medium", hardware=False))
     assert not encoders._can_encode(Encoder("libx264", {"preset": "no such preset"}))

@@ -1,4 +1,4 @@
-"""What is drawn onto each frame: steady, the same from wherever one begins, and hiding faces that were missed."""
+"""Overlays are steady, the same from wherever reading starts, and include boxes to blur for undetected faces."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLUMNS = [f"p_{label}" for label in EMOTIONS]
 
 
 def table(frames: dict[int, dict[int, tuple[float, float]]], *, seed: int = 0) -> pd.DataFrame:
-    """Faces of 40 px by frame and track, at `(x, y)`, with probabilities at random."""
+    """Faces of 40 px by frame and track, at `(x, y)`, with random probabilities."""
     random = np.random.default_rng(seed)
     rows = []
     for frame, faces in frames.items():
@@ -55,7 +55,7 @@ def test_labels_are_those_of_smooth(tmp_path: Path) -> None:
         assert found.uncertain.tolist() == expected["uncertain"].tolist()
 
 
-def test_labels_change_less_than_readings(tmp_path: Path) -> None:
+def test_labels_change_less_than_raw_results(tmp_path: Path) -> None:
     rows = two_people(200)
     raw = rows[rows["track_id"] == 1][COLUMNS].to_numpy().argmax(axis=1)
     overlays = read_overlays(written(tmp_path, rows))
@@ -63,7 +63,7 @@ def test_labels_change_less_than_readings(tmp_path: Path) -> None:
     assert np.count_nonzero(np.diff(drawn)) < 0.5 * np.count_nonzero(np.diff(raw))
 
 
-def test_boxes_tremble_less_and_do_not_fall_behind(tmp_path: Path) -> None:
+def test_boxes_jitter_less_and_do_not_lag(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     rows = table({i: {1: (10.0 + 4 * i + random.normal(0, 2), 50.0)} for i in range(100)})
     overlays = read_overlays(written(tmp_path, rows))
@@ -79,7 +79,7 @@ def test_boxes_are_not_averaged_over_a_cut(tmp_path: Path) -> None:
     assert [float(overlays.overlay_at(i, i / FPS).boxes[0, 0]) for i in range(20)] == [10.0] * 10 + [300.0] * 10
 
 
-def test_the_same_from_wherever_one_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlays_do_not_depend_on_where_reading_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(marking, "_BATCH_ROWS", 30)
     path = written(tmp_path, two_people(300))
     whole = read_overlays(path, blur_faces=True)
@@ -102,7 +102,7 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert most <= 4 * FPS + 2 * 50
 
 
-def test_places_do_not_depend_on_where_one_begins(tmp_path: Path) -> None:
+def test_places_do_not_depend_on_where_drawing_starts(tmp_path: Path) -> None:
     crowd = {i: {t: (30.0 * t + 60 * np.sin(i / 9 + t), 60.0 * (t % 3) + 20 * np.cos(i / 5)) for t in range(6)} for i in range(160)}
     path = written(tmp_path, table(crowd))
 
@@ -127,8 +127,8 @@ def shown(*boxes: tuple[float, float, float, float]) -> OverlayData:
     )
 
 
-def test_names_stay_on_their_side() -> None:
-    """A neighbour who comes a little into their way and goes again would make them jump."""
+def test_labels_stay_on_their_side() -> None:
+    """Without hysteresis, a neighbour who comes a little into their way and leaves again would make them jump."""
     steady = Layout(EMOTIONS, width=640, height=360)
     free_sides, steady_sides = set(), set()
     for index in range(20):
@@ -146,7 +146,7 @@ def test_names_stay_on_their_side() -> None:
 # Hiding
 
 
-def test_faces_are_hidden_where_they_are_missed(tmp_path: Path) -> None:
+def test_faces_are_blurred_between_detections(tmp_path: Path) -> None:
     rows = table({i: {1: (100.0 + 5 * i, 50.0)} for i in range(100) if not 30 <= i < 60})
     overlays = read_overlays(written(tmp_path, rows), blur_faces=True)
     for index in range(100):
@@ -155,13 +155,13 @@ def test_faces_are_hidden_where_they_are_missed(tmp_path: Path) -> None:
         assert any(left <= x + 1e-3 and right >= x + 40 - 1e-3 for left, _, right, _ in hidden.tolist()), f"frame {index}"
 
 
-def test_faces_are_hidden_before_they_are_found_and_after(tmp_path: Path) -> None:
+def test_faces_are_blurred_before_and_after_their_detections(tmp_path: Path) -> None:
     rows = table({i: {1: (100.0, 50.0)} for i in range(40, 60)})
     overlays = read_overlays(written(tmp_path, rows), blur_faces=True)
     covered = [bool(len(overlays.overlay_at(i, i / FPS).hidden)) for i in range(100)]
     assert covered == [20 <= i < 80 for i in range(100)]
 
 
-def test_nothing_is_hidden_unasked(tmp_path: Path) -> None:
+def test_nothing_is_blurred_by_default(tmp_path: Path) -> None:
     overlays = read_overlays(written(tmp_path, two_people(20)))
     assert not any(len(overlays.overlay_at(i, i / FPS).hidden) for i in range(20))

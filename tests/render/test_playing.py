@@ -1,4 +1,4 @@
-"""Annotated videos in a real Chromium: they play, are sought in, and show the colours that were drawn."""
+"""Annotated videos in a real Chromium: they play, can be sought in, and show the colours that were drawn."""
 
 from __future__ import annotations
 

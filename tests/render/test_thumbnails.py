@@ -1,4 +1,4 @@
-"""Faces cut out of the medium at their best: the right frame, the right place, upright, and never at the cost of the run."""
+"""Thumbnails show each track's best frame: the right frame, the right place, upright; and they never fail a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def grey_of(index: int) -> int:
 
 
 def write_clip(path: Path, *, codec: str) -> None:
-    """Each frame has a grey of its own; key frames lie far apart."""
+    """Each frame has its own grey level; key frames are far apart."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=24, options={"g": "50", "bf": "2"})
         stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
@@ -46,7 +46,7 @@ def thumbnail(results: Path, medium: Medium, track_id: int) -> NDArray[np.uint8]
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.mov", "mpeg4"), ("a.ts", "mpeg2video")])
-def test_the_best_frame_is_the_one_that_is_cut(tmp_path: Path, name: str, codec: str) -> None:
+def test_thumbnails_show_the_best_frame(tmp_path: Path, name: str, codec: str) -> None:
     medium = Medium(tmp_path / name, name, name, "video")
     write_clip(medium.path, codec=codec)
     times = [frame.time_s for frame in open_source(medium, decoder="pyav").frames()]
@@ -59,7 +59,7 @@ def test_the_best_frame_is_the_one_that_is_cut(tmp_path: Path, name: str, codec:
         assert face.mean() == pytest.approx(grey_of(best), abs=1.5), "its frame"
 
 
-def test_the_face_is_cut_where_it_is(tmp_path: Path) -> None:
+def test_thumbnails_show_the_face(tmp_path: Path) -> None:
     medium = Medium(tmp_path / "a.png", "a.png", "a.png", "image")
     pixels = np.zeros((360, 640, 3), np.uint8)
     pixels[80:200, 300:400] = (0, 0, 255)  # the second person's box
@@ -73,7 +73,7 @@ def test_the_face_is_cut_where_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("side", [100, 274, 275, 600, 1100])
-def test_large_faces_are_cut_as_an_area_mean_would(side: int) -> None:
+def test_large_faces_are_downscaled_like_area_means(side: int) -> None:
     rows, columns = np.mgrid[:1200, :1300]
     pixels = np.stack([rows / 5, columns / 6, 255 - rows / 5], axis=-1).astype(np.uint8)
     cut = _crop_square(pixels, (90, 40, 90 + side / 1.4, 40 + side / 1.4))
@@ -105,7 +105,7 @@ def test_a_medium_that_cannot_be_read_again_is_no_failure(tmp_path: Path) -> Non
     assert not thumbnails_folder(tmp_path, medium.output).exists()
 
 
-def test_faces_are_shown_only_while_they_are_wanted(tmp_path: Path) -> None:
+def test_thumbnails_exist_only_while_the_report_shows_them(tmp_path: Path) -> None:
     media, out = tmp_path / "media", tmp_path / "results"
     media.mkdir()
     for name in ("a.jpg", "b.jpg"):
@@ -130,7 +130,7 @@ def test_faces_are_shown_only_while_they_are_wanted(tmp_path: Path) -> None:
     assert not thumbnails[1].exists(), "tracks may be numbered in another way now"
 
 
-def test_portraits_of_a_picture_are_what_its_tables_would_have_cut(tmp_path: Path) -> None:
+def test_thumbnails_of_a_picture_equal_those_from_its_tables(tmp_path: Path) -> None:
     folder = tmp_path / "media"
     folder.mkdir()
     people = np.asarray(cv2.imread(str(SAMPLES / "eileen_collins.jpg")))

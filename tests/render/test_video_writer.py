@@ -1,4 +1,4 @@
-"""Drawing on frames, and annotated pictures and videos that keep the source's times and sound."""
+"""Drawing on frames, and annotated pictures and videos that keep the source's times and audio."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_text_grows_with_the_picture() -> None:
     assert heights[1] == pytest.approx(6 * heights[0], rel=0.1)
 
 
-def test_uncertain_faces_look_it() -> None:
+def test_uncertain_faces_are_drawn_differently() -> None:
     pixels = grey(640, 360)
     certain = marks([(200, 100, 300, 220)])
     doubtful = dataclasses.replace(certain, uncertain=np.array([True]))
@@ -170,8 +170,8 @@ def face() -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("box", [(60, 60, 140, 150), (-40, -30, 90, 120), (150, 120, 260, 260), (0, 0, 200, 200)])
-def test_hidden_faces_keep_nothing_fine(box: tuple[float, ...]) -> None:
-    """Of the picture's contrast between neighbours, which outlines make."""
+def test_blurred_faces_keep_no_detail(box: tuple[float, ...]) -> None:
+    """Measured by the contrast of neighbouring pixels, which outlines cause."""
     pixels = face()
     drawn = draw_overlay(pixels, dataclasses.replace(marks([]), hidden=np.array([box], np.float32)), labels=EMOTIONS)
     left, top, right, bottom = np.clip(box, 0, 200).astype(int)
@@ -182,7 +182,7 @@ def test_hidden_faces_keep_nothing_fine(box: tuple[float, ...]) -> None:
     assert np.abs(sharpened).mean() < 0.1 * np.abs(cv2.Laplacian(before, cv2.CV_64F)).mean()
 
 
-def test_hidden_places_are_larger_than_boxes() -> None:
+def test_blurred_areas_are_larger_than_boxes() -> None:
     pixels = face()
     drawn = draw_overlay(pixels, dataclasses.replace(marks([]), hidden=np.array([(80, 80, 120, 120)], np.float32)), labels=EMOTIONS)
     rows, columns = np.nonzero(touched(pixels, drawn))
@@ -193,7 +193,7 @@ def test_hidden_places_are_larger_than_boxes() -> None:
 
 
 def faces_table(path: Path, tracks: dict[int, int]) -> Path:
-    """A face a tenth of a second; each track leads with the emotion of its number, doubtful from half of the time on."""
+    """A face each tenth of a second; each track leads with the emotion of its number, uncertain from half of the time on."""
     rows = []
     for track, frames in tracks.items():
         for frame in range(frames):
@@ -204,7 +204,7 @@ def faces_table(path: Path, tracks: dict[int, int]) -> Path:
     return path
 
 
-def test_strip_tells_who_felt_what_when(tmp_path: Path) -> None:
+def test_strip_shows_emotions_over_time(tmp_path: Path) -> None:
     path = faces_table(tmp_path / "faces.parquet", {1: 100, 3: 60, 4: 5, 0: 30, 2: 40, 5: 20})
     courses = read_track_timelines(path, EMOTIONS, bins=40, end_s=10.0)
     assert [course.track_id for course in courses] == [0, 1, 2, 3, 5], "the five that are seen longest"
@@ -233,7 +233,7 @@ def test_strip_for_any_picture(size: tuple[int, int]) -> None:
 # Pictures
 
 
-def test_write_picture(tmp_path: Path) -> None:
+def test_write_jpeg(tmp_path: Path) -> None:
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[:] = (200, 60, 20)
     path = tmp_path / "new" / ("é" * 125 + ".jpg")
@@ -256,7 +256,7 @@ def test_picture_too_large_for_jpeg(tmp_path: Path) -> None:
 def make_source(
     path: Path, *, ticks: list[int] = STEADY, sound: str | None = None, sound_start_s: float = 0.0, video_start_s: float = 0.0
 ) -> Path:
-    """A clip whose sound, if any, is silence but for a beep from `BEEP_S` on, on the clock of the container."""
+    """A clip whose audio, if any, is silent except for a beep from `BEEP_S` on, in the container's time."""
     with av.open(str(path), "w") as container:
         codec = "gif" if path.suffix == ".gif" else "ffv1" if path.suffix == ".mkv" else "mpeg4"
         video = container.add_stream(codec, rate=25)
@@ -355,7 +355,7 @@ def test_b_frames_keep_order_and_times(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("starts_s", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.25), (0.5, 0.25)])
-def test_sound_stays_in_step(tmp_path: Path, suffix: str, sound: str, carried: str, starts_s: tuple[float, float]) -> None:
+def test_audio_stays_in_sync(tmp_path: Path, suffix: str, sound: str, carried: str, starts_s: tuple[float, float]) -> None:
     source = make_source(tmp_path / f"source{suffix}", sound=sound, sound_start_s=starts_s[0], video_start_s=starts_s[1])
     result = copy_through(source, tmp_path / "result.mp4")
     tolerance_s = 0.0001 if carried in sound else 0.002  # copied packets are exact; an encoder blurs the onset
@@ -367,7 +367,7 @@ def test_sound_stays_in_step(tmp_path: Path, suffix: str, sound: str, carried: s
     assert lengths[1] == pytest.approx(lengths[0], abs=0.05)
 
 
-def test_broken_sound_does_not_cost_the_video(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_audio_does_not_fail_the_video(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = make_source(tmp_path / "source.mkv", sound="flac")
     content = bytearray(source.read_bytes())
     with av.open(str(source), "r") as container:
@@ -381,7 +381,7 @@ def test_broken_sound_does_not_cost_the_video(tmp_path: Path, caplog: pytest.Log
     assert "source.mkv: its audio is broken (Invalid data found" in caplog.text
 
 
-def test_sound_that_mp4_refuses_becomes_aac(tmp_path: Path) -> None:
+def test_audio_that_mp4_refuses_becomes_aac(tmp_path: Path) -> None:
     source = tmp_path / "slow.mkv"
     with av.open(str(source), "w") as container:
         video = container.add_stream("mpeg4", rate=25)
@@ -405,7 +405,7 @@ def test_sound_that_mp4_refuses_becomes_aac(tmp_path: Path) -> None:
         assert (context.name, context.sample_rate) == ("aac", 8000)
 
 
-def test_source_that_cannot_be_read_lends_no_clock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_sources_give_default_timestamps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = tmp_path / "source.mp4"
     source.write_bytes(b"no video")
     with caplog.at_level(logging.WARNING, logger="batchemo"):
@@ -453,7 +453,7 @@ def test_frames_of_other_colours_are_converted(tmp_path: Path, matrix: int) -> N
 
 
 @pytest.mark.parametrize("colour", [(220, 30, 40), (20, 200, 60), (30, 60, 230), (255, 255, 255), (0, 0, 0), (230, 159, 0)])
-def test_colours_come_back(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+def test_colours_survive(tmp_path: Path, colour: tuple[int, int, int]) -> None:
     source = make_source(tmp_path / "source.mp4")
     pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     pixels[:] = colour
@@ -504,7 +504,7 @@ def test_size_that_x264_refuses(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["source.mp4"]
 
 
-def test_names_that_look_like_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_look_like_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     source = make_source(tmp_path / "source.mp4").rename("concat:a|b%d.mp4")
     result = copy_through(source, Path("http:") / ("é" * 125 + ".mp4"), times_s=[0.0, 0.04])
