@@ -225,11 +225,11 @@ def _segment_starts(path: Path, index: PacketIndex, seconds: float) -> list[int]
     starts = [0]
     with open_video(path) as (container, stream):
         stream.codec_context.thread_count = 1
-        for shown, decoded in index.key_frames.tolist():
-            position = int(np.searchsorted(index.pts, shown))
+        for pts, dts in index.key_frames.tolist():
+            position = int(np.searchsorted(index.pts, pts))
             if index.times_s[position] - index.times_s[starts[-1]] < seconds:
                 continue
-            frame = decode_key_frame(container, stream, shown, decoded)
+            frame = decode_key_frame(container, stream, pts, dts)
             if frame is not None and orientation_of(frame) == index.orientation:
                 starts.append(position)
     return starts

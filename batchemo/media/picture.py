@@ -225,7 +225,7 @@ def _incomplete(pixels: NDArray[np.uint8], decoder: str, why: str, *, unread: in
     lost = 1 - int(there[-1] - there[0] + 1) / len(pixels) if len(there) else 1.0
     if lost > _MAX_LOSS:
         return None
-    what = f"some {lost:.0%} of it are missing" if lost >= _MENTIONED_LOSS else "some of it may be missing"
+    what = f"about {lost:.0%} of it is missing" if lost >= _MENTIONED_LOSS else "some of it may be missing"
     return _Decoded(pixels, decoder, f"damaged or cut off ({why}): {what}; what could be read was analysed")
 
 
@@ -236,9 +236,9 @@ def _decode_without_pillow(path: Path, content: bytes) -> _Decoded:
     if foreign is not None:
         raise foreign.error(path)
     if content.startswith(b"\xff\xd8\xff") and (found := _JPEG_FRAME.search(content)) and found[1] != b"\x08":
-        raise _unsupported_error(path, f"a JPEG of {found[1][0]} bits a channel")
+        raise _unsupported_error(path, f"a JPEG with {found[1][0]} bits per channel")
     if not content.startswith(tiff.SIGNATURES):
-        raise _damaged_error(path, "nothing in it says what it is")
+        raise _damaged_error(path, "its format is not recognized")
     first = next(tiff.directories(BytesIO(content)), {})
     width, height = first.get(tiff.WIDTH, 0), first.get(tiff.HEIGHT, 0)
     if not width or not height:
@@ -250,7 +250,7 @@ def _decode_without_pillow(path: Path, content: bytes) -> _Decoded:
     except cv2.error:
         decoded = None
     if decoded is None or decoded.ndim != 3 or decoded.shape[2] != 3:
-        raise _unsupported_error(path, "a TIFF of an unusual kind")
+        raise _unsupported_error(path, "an unusual TIFF")
     # It has turned the picture upright.
     return _Decoded(to_8_bits(np.ascontiguousarray(decoded[:, :, ::-1])), "opencv", _page_note(path, content))
 

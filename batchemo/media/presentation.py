@@ -192,8 +192,8 @@ class FramePresenter:
         size = self.size or (0, 0)
         convertible, orientation, is_hdr = with_known_matrix(frame), self._orientation, frame.color_trc in HIGH_DYNAMIC_RANGE
         # FFmpeg scales the two fields of an interlaced frame separately, so that their lines no longer match.
-        is_interlaced = frame.interlaced_frame and self._display_size[1] != frame.height
-        if orientation.size(*self._display_size) == size and self.crop == NO_CROP and not is_hdr and not is_interlaced:
+        splits_fields = frame.interlaced_frame and self._display_size[1] != frame.height
+        if orientation.size(*self._display_size) == size and self.crop == NO_CROP and not is_hdr and not splits_fields:
             return _Picture(convertible, self._display_size, orientation, self._converters)
         converted = self._converters[1].reformat(convertible, format="rgb24", interpolation="BILINEAR", threads=1)
         pixels = self.crop.within(*self._coded_size).apply(np.asarray(converted.to_ndarray(), np.uint8))

@@ -169,8 +169,7 @@ class PyAVSource:
             if self._segment.stop is not None and pts >= self._segment.stop:
                 break
             if last is not None and pts <= last:
-                # It belongs to the previous segment, is out of order through damage, or has the PTS of another frame. In the last two
-                # cases its packet stays pending and is reported as undecodable.
+                # Of the previous segment, out of order through damage, or with another frame's PTS: its packet becomes undecodable.
                 continue
             last = pts
             lost = bisect.bisect_left(pending_pts, pts)
@@ -192,8 +191,7 @@ class PyAVSource:
             raise MediaError("no_frames", f"{self._path}: no frame can be decoded; inspect it with: ffprobe {typed(self._path)}")
         yield from self._undecodable(pending_pts, first, time_base)
         if self._segment.is_whole:
-            seen = self.report.decoded + self.report.undecodable + self._hidden_packets
-            self.report.missing = self._missing(container, stream, seen)
+            self.report.missing = self._missing(container, stream, self.report.decoded + self.report.undecodable + self._hidden_packets)
 
     def _decode_packets(
         self, container: InputContainer, stream: VideoStream, presenter: FramePresenter, pending_pts: list[int]

@@ -1,4 +1,4 @@
-"""Copies or transcodes the audio track that players choose, with the output's timestamps."""
+"""The audio packets of an annotated video: the track that players choose, copied or transcoded, with the output's timestamps."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def _can_copy(stream: AudioStream) -> bool:
     return True
 
 
-class AudioWriter:
-    """Prepares the packets of an audio stream for `output`; `origin` is the source time that becomes 0."""
+class AudioPackets:
+    """The packets of an audio stream for `output`, copied or transcoded. `origin` is the source time that becomes 0."""
 
     def __init__(self, stream: AudioStream, output: OutputContainer, *, origin: Fraction) -> None:
         self._source = stream

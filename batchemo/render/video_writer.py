@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from batchemo.atomic import publish, replacing, temporary_name
 from batchemo.errors import MediaError, cause
-from batchemo.render.audio import AudioWriter, open_audio
+from batchemo.render.audio import AudioPackets, open_audio
 from batchemo.render.encoders import APPLE_HEVC_TAG, Encoder, encoder_of
 from batchemo.render.timestamps import OutputClock, read_output_clock
 from batchemo.yuv import SRGB, Colours, Planes
@@ -72,7 +72,7 @@ class VideoWriter:
         self._whole = whole
         self._clock = OutputClock()
         self._files = contextlib.ExitStack()
-        self._audio: AudioWriter | None = None
+        self._audio: AudioPackets | None = None
         self._pending: tuple[int, VideoFrame] | None = None
         self._durations: dict[int, int] = {}
         self._last_step = 0
@@ -85,7 +85,7 @@ class VideoWriter:
                 self._container, self._video = self._new_container()
                 audio_stream = open_audio(self._source, self._files) if self._whole else None
                 if audio_stream is not None:
-                    self._audio = AudioWriter(audio_stream, self._container, origin=self._clock.origin)
+                    self._audio = AudioPackets(audio_stream, self._container, origin=self._clock.origin)
                 self._container.start_encoding()
         except BaseException:
             self._discard()
@@ -192,7 +192,7 @@ def join_videos(segments: Sequence[Path], path: Path, *, source: Path) -> None:
             video.codec_context.codec_tag = APPLE_HEVC_TAG
         video.time_base = clock.time_base
         audio_stream = open_audio(source, files)
-        audio = AudioWriter(audio_stream, output, origin=clock.origin) if audio_stream is not None else None
+        audio = AudioPackets(audio_stream, output, origin=clock.origin) if audio_stream is not None else None
         output.start_encoding()
         for packet in _segment_packets(segments, clock):
             if audio is not None and packet.dts is not None:
@@ -227,7 +227,7 @@ def _with_durations(packets: Sequence[Packet[VideoStream]], *, end: int) -> Iter
         yield packet
 
 
-def _mux_audio_until(output: OutputContainer, audio: AudioWriter, source: Path, *, until: Fraction | None) -> AudioWriter | None:
+def _mux_audio_until(output: OutputContainer, audio: AudioPackets, source: Path, *, until: Fraction | None) -> AudioPackets | None:
     """Muxes audio up to `until` seconds, so that neither stream is buffered for long; None where the audio is broken."""
     try:
         for packet in audio.packets(until=until):
@@ -250,7 +250,7 @@ def _encoding_errors(path: Path, what: str, encoder: str) -> Iterator[None]:
             raise
         raise MediaError(
             "not_encodable",
-            f"{path}: {what} cannot be encoded by {encoder} ({cause(error)}); do without with --no-annotate, or choose another --codec",
+            f"{path}: {what} cannot be encoded by {encoder} ({cause(error)}); omit the copy with --no-annotate, or choose another --codec",
         ) from error
 
 
