@@ -110,7 +110,7 @@ class Frame:
             return found
         from batchemo.yuv import Planes  # noqa: PLC0415 (readers of tables need no decoder)
 
-        return Planes.of(self.pixels)
+        return Planes.from_rgb(self.pixels)
 
     @property
     def grey(self) -> NDArray[np.uint8]:

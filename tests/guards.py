@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterator
 import psutil
 import pytest
 
-_STAY = ("resource_tracker", "semaphore_tracker", "forkserver")
-"""Helpers of multiprocessing that live as long as the process that started them."""
+_STAY = ("resource_tracker", "semaphore_tracker", "forkserver", "chrom")
+"""Helpers of multiprocessing, and Chromium, live as long as the process that started them."""
 
 _PATIENCE_SECONDS = 5.0
 

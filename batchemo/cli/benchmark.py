@@ -23,8 +23,8 @@ from PIL import Image
 
 from batchemo.emotion.weights import SHIPPED, read_weights_file
 from batchemo.errors import MediaError, UsageError
-from batchemo.media.decode import open_source
 from batchemo.media.discover import find_media
+from batchemo.media.open_source import open_source
 from batchemo.options import RunOptions
 from batchemo.records import Medium, MediumOutcome
 from batchemo.run.heartbeat import read_heartbeats

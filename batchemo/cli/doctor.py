@@ -139,9 +139,9 @@ def _encoder() -> str:
 
 
 def _hardware() -> str:
-    from batchemo.render.encoders import NAMES, find_hardware
+    from batchemo.render.encoders import CODEC_NAMES, find_hardware
 
-    found = [f"{NAMES[codec]} by {encoder.name}" for codec in NAMES if (encoder := find_hardware(codec)) is not None]
+    found = [f"{CODEC_NAMES[codec]} by {encoder.name}" for codec in CODEC_NAMES if (encoder := find_hardware(codec)) is not None]
     if not found:
         raise BatchemoError("none that works (NVENC, Quick Sync, AMF, VideoToolbox), so videos are encoded by software")
     return ", ".join(found)

@@ -19,7 +19,7 @@ from rich.table import Table
 from batchemo.cli.doctor import DoctorCheck
 from batchemo.errors import typed
 from batchemo.media.discover import SkippedFile
-from batchemo.media.foreign import RAW
+from batchemo.media.unsupported import RAW
 from batchemo.records import MediaRow
 from batchemo.report.summary import summarise
 from batchemo.results.faces_left import FACES_LEFT

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from batchemo.media.resize import halved
+from batchemo.media.resize import downsample2x
 from batchemo.records import AlignedCrops, Faces
 
 CROP_PX = 48
@@ -62,8 +62,8 @@ def _warp(pixels: NDArray[np.uint8], origin: NDArray[np.float64], axis: NDArray[
     window = np.asarray(cv2.cvtColor(window, cv2.COLOR_RGB2GRAY), np.uint8) if window.ndim == 3 else window
     origin = origin - shift
     while side >= 2 * _PIXELS_KEPT * CROP_PX and min(window.shape[:2]) > 1:
-        window, origin, side = halved(window), origin / 2, side / 2
-    # A bilinear warp aliases if it shrinks: so it keeps about the face's own resolution, and an area mean of whole blocks follows.
+        window, origin, side = downsample2x(window), origin / 2, side / 2
+    # Warping reads single pixels, so the warp keeps about the face's own resolution, and an area mean of whole blocks follows.
     oversampling = max(1, math.ceil(side / CROP_PX))
     size = CROP_PX * oversampling
     step = side / size

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from batchemo.devices import upload
-from batchemo.media.resize import halved
+from batchemo.media.resize import downsample2x
 
 CELL_PX = 12
 """Side of what the proposal network sees at once: the size of a face that it finds."""
@@ -105,7 +105,7 @@ class MipPyramid:
         """The smallest level that need not be enlarged to shrink the frames by `factor`."""
         wanted = max(0, math.floor(math.log2(max(factor, 1))))
         while len(self._levels) <= wanted:
-            self._levels.append([halved(picture) for picture in self._levels[-1]])
+            self._levels.append([downsample2x(picture) for picture in self._levels[-1]])
         return self._levels[wanted]
 
 

@@ -1,1 +1,1 @@
-"""Media as a player shows them: pictures, videos, their frames and times."""
+"""Reads pictures and videos as a player or viewer shows them: discovery, containers, decoders, presentation."""

@@ -1,32 +1,25 @@
-"""What a video file says of itself, read from its headers and packets without decoding."""
+"""Opens video files with FFmpeg, and reads from their headers what a decoder needs."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import io
-import itertools
-from array import array
-from collections.abc import Callable, Iterator
-from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, typed, unreadable
-from batchemo.media.headers import NO_CROP, Edit, is_cut_off, read_crops, read_edits
-from batchemo.media.key_frames import decoded_alone
-from batchemo.media.presentation import FramePresenter, Orientation, choose_track, is_cover, is_deep, is_shown, orientation_of
-from batchemo.records import Segment
+from batchemo.media.headers import NO_CROP, Edit, is_truncated, read_crops, read_edits
+from batchemo.media.presentation import FramePresenter, choose_track, is_cover
 
 MAX_PIXELS = 200_000_000
-"""Largest picture or frame that is decoded: 600 MB of RGB. More is taken for a mistake or an attack."""
+"""Largest picture or frame that is decoded (600 MB of RGB). A larger one is a mistake or a decompression bomb."""
 
 _FORMATS = frozenset(
     """
@@ -34,29 +27,22 @@ _FORMATS = frozenset(
     yuv4mpegpipe
     """.split()
 )
-"""FFmpeg's containers of video. Play lists, scripts and text are not among them: they make FFmpeg open other files."""
+"""FFmpeg's names of video containers. Playlists, scripts and text are excluded, since they make FFmpeg open other files."""
 
-_OPENING = {"format_whitelist": ",".join(sorted(_FORMATS)), "protocol_whitelist": ""}
+_OPEN_OPTIONS = {"format_whitelist": ",".join(sorted(_FORMATS)), "protocol_whitelist": ""}
 
-DIVIDED = ("mov", "matroska")
-"""Containers that say for each packet when it is shown, and find their way to it."""
+SEEKABLE_FORMATS = ("mov", "matroska")
+"""Containers that state a PTS for each packet and have an index for seeking."""
 
-_PARAMETER_SETS: dict[str, tuple[int, Callable[[int], int], frozenset[int]]] = {
-    "h264": (4, lambda first: first & 0x1F, frozenset({7, 13, 15})),
-    "hevc": (21, lambda first: first >> 1 & 0x3F, frozenset({32, 33})),
-}
-"""Of codecs whose packets are units with their length in front: where the header says how long lengths are, how a unit tells its kind, and
-which kinds are parameters of the whole sequence (ISO/IEC 14496-15)."""
+_FALLBACK_FRAME_S = 1 / 25
+"""Duration of a frame where neither its packet nor the stream states one."""
 
-_FALLBACK_STEP_S = 1 / 25
-"""Time to the next frame where neither the container nor the stream knows."""
-
-_CUT_OFF_S = 1.0
-"""A file that ends this much before the end that it states is cut off; less is the rounding of containers."""
+_TRUNCATED_BY_S = 1.0
+"""A file that ends this much before its stated end is truncated; less is the containers' rounding."""
 
 
 class MediaFile(io.BufferedReader):
-    """`path`, open to be read by FFmpeg through Python, so that FFmpeg never sees the name, which could look like an address to it.
+    """A file that FFmpeg reads through Python, so that it never sees the name, which it could take for a URL.
 
     Raises OSError where the file cannot be opened.
     """
@@ -64,86 +50,59 @@ class MediaFile(io.BufferedReader):
     def __init__(self, path: Path) -> None:
         super().__init__(path.open("rb", buffering=0))
 
-    def seek(self, place: int, whence: int = io.SEEK_SET, /) -> int:
-        """The new place, or -1, which FFmpeg takes for an error: damaged files send it to places that are none, and what Python raises
-        there, PyAV prints."""
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """The new position, or -1, FFmpeg's error code: damaged files make FFmpeg seek to impossible positions, and PyAV would print
+        what Python raises."""
         try:
-            return super().seek(place, whence)
+            return super().seek(offset, whence)
         except (OSError, ValueError):
             return -1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PacketIndex:
-    """Presentation times of all frames that the packets announce: `times_s` float64, strictly increasing, the first is 0.
-
-    `duration_s` reaches to the end of the last frame; `container` is FFmpeg's name of the file's format. `ticks` int64 are the same times
-    as the container counts them, `keys` int64 K x 2 when the key frames are shown and when they are decoded. `first` is the first picture,
-    RGB uint8 H x W x 3, and `orientation` what it says of how it was turned. `stated` is how many frames the header claims, any
-    number. `plain`: H.264 or HEVC of one size and 8 bits a channel, all of whose packets are shown.
-    """
-
-    ticks: NDArray[np.int64]
-    keys: NDArray[np.int64]
-    times_s: NDArray[np.float64]
-    duration_s: float
-    first: NDArray[np.uint8]
-    orientation: Orientation | None
-    container: str
-    stated: int
-    plain: bool
-
-    def __repr__(self) -> str:
-        return f"Index({len(self.times_s)} frames, {self.size[0]}x{self.size[1]})"
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height as presented."""
-        return self.first.shape[1], self.first.shape[0]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class PacketCount:
-    """The frames that a file has packets of: `times_s` float64, sorted, of those with a time, in the container's own time.
+    """The frames that a file announces: `times_s` float64, sorted, of the packets with a timestamp, in the container's time.
 
-    `untimed` more have none; `missing` ones are announced by the header alone. `moved`: files were strung together or there are several
-    edits, and times are not those that FFmpeg gives.
+    `untimed` more packets have no timestamp; `missing` frames are announced by the header alone. `retimed`: the times are not those that
+    FFmpeg reports, because files were concatenated or there are several edits.
     """
 
     times_s: NDArray[np.float64]
     untimed: int
     missing: int
-    moved: bool = False
+    retimed: bool = False
 
     @property
     def total(self) -> int:
         return len(self.times_s) + self.untimed + self.missing
 
     @property
-    def repeats(self) -> bool:
-        """Whether two frames have one time, or may have, since a frame without one takes that which follows."""
+    def has_duplicate_times(self) -> bool:
+        """Whether two frames have, or may have, the same time: a frame without a timestamp gets a calculated one."""
         return self.untimed > 0 or bool((np.diff(self.times_s) == 0).any())
 
     @property
-    def has_clock(self) -> bool:
-        """Whether each frame has a time of its own that the container gives, so that other readers give it, too."""
-        return not self.moved and not self.repeats
+    def has_exact_times(self) -> bool:
+        """Whether each frame has a timestamp of its own from the container, which other readers report as well."""
+        return not self.retimed and not self.has_duplicate_times
 
 
 @contextlib.contextmanager
-def open_video(path: Path, *, edited: bool = True) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and the video track that a player shows; all of the track where it is not to be `edited`. Raises MediaError where there
-    is none or the file cannot be read."""
+def open_video(path: Path, *, apply_edit_list: bool = True) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Opens the container and the video track that a player shows; `apply_edit_list=False` keeps the samples that its edit list cuts.
+
+    Raises MediaError where there is no video track or the file cannot be read.
+    """
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(MediaFile(path))
             if not file.read(1):
                 raise MediaError("empty", f"{path} is empty (0 bytes); copy it again from its source")
             file.seek(0)
-            options = _OPENING if edited else {**_OPENING, "ignore_editlist": "1"}
+            options = _OPEN_OPTIONS if apply_edit_list else {**_OPEN_OPTIONS, "ignore_editlist": "1"}
             container = stack.enter_context(av.open(file, mode="r", options=options, metadata_errors="replace"))
         except av.error.FFmpegError as error:
-            message = f"{path} is not a video, or is cut off before its index; look at it with: ffprobe {typed(path)}"
+            message = f"{path} is no video, or is truncated before its index; inspect it with: ffprobe {typed(path)}"
             raise MediaError("not_media", message) from error
         except OSError as error:
             raise unreadable(path, error) from error
@@ -157,24 +116,25 @@ def open_video(path: Path, *, edited: bool = True) -> Iterator[tuple[InputContai
 
 
 def open_presenter(path: Path, container: InputContainer, stream: VideoStream, size: tuple[int, int] | None = None) -> FramePresenter:
-    """Where the frames of `stream` are presented. Raises OSError."""
+    """The presenter of the frames of `stream`, with the crop that the container states. Raises OSError."""
     with path.open("rb") as file:
         crops = read_crops(file, container.format.name)
-    place = _place(container, stream)
-    return FramePresenter(stream, crop=crops[place] if place < len(crops) else NO_CROP, size=size)
+    number = _track_number(container, stream)
+    return FramePresenter(stream, crop=crops[number] if number < len(crops) else NO_CROP, size=size)
 
 
-def read_several_edits(path: Path, container: InputContainer, stream: VideoStream) -> list[Edit]:
-    """The edits of a film that is shown in pieces; empty where it is shown in one. Raises OSError."""
+def read_edit_list(path: Path, container: InputContainer, stream: VideoStream) -> list[Edit]:
+    """The edit list of `stream` if it presents several parts of the media; empty for one edit, which FFmpeg applies well. Raises
+    OSError."""
     with path.open("rb") as file:
         edits = read_edits(file, container.format.name)
-    place = _place(container, stream)
-    own = edits[place] if place < len(edits) else []
+    number = _track_number(container, stream)
+    own = edits[number] if number < len(edits) else []
     return own if sum(edit.start_s is not None for edit in own) > 1 else []
 
 
-def _place(container: InputContainer, stream: VideoStream) -> int:
-    """Of `stream` among the video tracks of its file."""
+def _track_number(container: InputContainer, stream: VideoStream) -> int:
+    """Position of `stream` among the video tracks of its file, without cover pictures."""
     return [each.index for each in container.streams.video if not is_cover(each)].index(stream.index)
 
 
@@ -187,182 +147,28 @@ def check_size(path: Path, width: int, height: int) -> None:
         )
 
 
-def read_packet_index(path: Path) -> PacketIndex:
-    """Reads all packets, and the first frame. Raises MediaError like `open_video`, or where the packets carry no times or not all are
-    there."""
-    with open_video(path) as (container, stream):
-        if read_several_edits(path, container, stream):
-            raise MediaError("no_times", f"{path} has several edits; read it with --decoder pyav")
-        packets = _Packets(path, stream)
-        try:
-            for packet in container.demux(stream):
-                packets.add(packet)
-        except (av.error.FFmpegError, OSError) as error:
-            raise MediaError("damaged", f"{path} is damaged after frame {len(packets.stamps)} ({error.strerror})") from error
-        base = packets.base
-        if not packets.stamps:
-            raise MediaError("no_frames", f"{path} has no frames")
-        if missing_frames(path, container, stream, seen=packets.seen, end_s=float(packets.end * base)):
-            raise MediaError("truncated", f"{path} is cut off; read what there is with --decoder pyav")
-        # In place, here and below: ten hours have a million frames.
-        ordered = np.frombuffer(packets.stamps, np.int64)
-        ordered.sort()
-        if (ordered[1:] == ordered[:-1]).any():
-            raise MediaError("no_times", f"{path} has two frames of one time; read it with --decoder pyav")
-        # One rounding only, so that the times are those of exact fractions.
-        elapsed = ordered - ordered[0]
-        elapsed *= base.numerator
-        times_s = elapsed / base.denominator
-        lasts_s = float((packets.end - int(ordered[0])) * base)
-        stated = max(stream.frames, round((container.duration or 0) / av.time_base * float(stream.average_rate or 0)))
-        first = _first_frame(path)
-        if first.stamp != ordered[0]:
-            raise MediaError("damaged", f"{path}: its first frame cannot be decoded")
-        plain = packets.plain and not first.is_deep
-        keys = np.array(packets.keys, np.int64).reshape(-1, 2)
-        return PacketIndex(ordered, keys, times_s, lasts_s, first.pixels, first.orientation, container.format.name, stated, plain)
+def count_missing_frames(path: Path, container: InputContainer, stream: VideoStream, *, seen: int, end_s: float) -> int:
+    """How many frames the header announces beyond the `seen` ones, the last of which ends at `end_s` (container time).
 
-
-class _Packets:
-    """What the packets of a stream say: when frames are shown (`stamps`), when key frames are shown and decoded (`keys`), how many there
-    are, hidden ones among them (`seen`), and the `end` of the last frame, in ticks of `base`. `plain` is that of `PacketIndex`."""
-
-    def __init__(self, path: Path, stream: VideoStream) -> None:
-        self._path = path
-        self._stream = stream
-        self._last_dts: int | None = None
-        self._last_pts = np.iinfo(np.int64).min
-        self.base = stream.time_base or Fraction(0)
-        self.stamps = array("q")
-        self.keys: list[tuple[int, int]] = []
-        self.seen = self.end = 0
-        self.plain = stream.codec_context.name in _PARAMETER_SETS
-
-    def add(self, packet: Packet[VideoStream]) -> None:
-        """Raises MediaError where the packet has no time, or one that goes back."""
-        if not packet.size:
-            return
-        if packet.pts is None or not self.base:
-            raise MediaError("no_times", f"{self._path} gives its frames no times")
-        if packet.dts is not None:
-            if self._last_dts is not None and packet.dts < self._last_dts:
-                raise MediaError("no_times", f"{self._path} has times that go back")
-            self._last_dts = packet.dts
-        self.seen += 1
-        if not is_shown(packet):
-            self.plain = False
-            return
-        if packet.pts >= self._last_pts:
-            self._last_pts = packet.pts
-            self.end = packet.pts + round(step_s(packet.duration, self._stream) / self.base)
-        self.stamps.append(packet.pts)
-        if packet.is_keyframe:
-            self.plain = self.plain and not _has_new_parameters(packet)
-            if packet.dts is not None:
-                self.keys.append((packet.pts, packet.dts))
-
-
-class _First(NamedTuple):
-    """The first frame that can be decoded: its tick, RGB uint8 H x W x 3, how it was turned, and whether it has more than 8 bits a
-    channel."""
-
-    stamp: int | None
-    pixels: NDArray[np.uint8]
-    orientation: Orientation | None
-    is_deep: bool
-
-
-def _first_frame(path: Path) -> _First:
-    """Raises MediaError where not one can be decoded."""
-    with open_video(path) as (container, stream):
-        stream.codec_context.thread_count = 1
-        screen = open_presenter(path, container, stream)
-        for packet in container.demux(stream):
-            with contextlib.suppress(av.error.FFmpegError):
-                for frame in packet.decode():
-                    screen.notice(packet)
-                    picture = screen.show(frame)
-                    pixels = picture if isinstance(picture, np.ndarray) else picture.rgb()
-                    return _First(frame.pts, pixels, orientation_of(frame), is_deep(frame))
-    raise MediaError("no_frames", f"{path}: not one frame can be decoded; look at it with: ffprobe {typed(path)}")
-
-
-def _has_new_parameters(packet: Packet[VideoStream]) -> bool:
-    """Whether a key frame brings parameter sets that the header lacks: with them the size of frames may change."""
-    context = packet.stream.codec_context
-    extradata, content = context.extradata or b"", memoryview(packet)
-    length_at, kind_of, kinds = _PARAMETER_SETS[context.name]
-    if packet.has_sidedata("new_extradata") or len(extradata) <= length_at or extradata[0] != 1:
-        return True
-    width = (extradata[length_at] & 3) + 1
-    place = 0
-    while place + width < len(content):
-        size = int.from_bytes(content[place : place + width], "big")
-        place += width
-        if kind_of(content[place]) in kinds and bytes(content[place : place + size]) not in extradata:
-            return True
-        place += size
-    return False
-
-
-def split_at_key_frames(path: Path, index: PacketIndex, *, seconds: float) -> list[Segment]:
-    """The segments of a video: each begins where decoding can begin, and is, but for the last, at least `seconds` long.
-
-    They depend on the file alone. A container whose times or key frames cannot be relied upon for jumping into it is one segment.
-    """
-    if not index.container.startswith(DIVIDED):
-        return [Segment()]
-    starts = _starts(path, index, seconds)
-    if len(starts) == 1:
-        return [Segment()]
-    seeks = dict(index.keys.tolist())
-    zero = int(index.ticks[0])
-    segments = []
-    for number, (first, last) in enumerate(itertools.pairwise([*starts, len(index.ticks)])):
-        start = int(index.ticks[first]) if first else None
-        stop = int(index.ticks[last]) if last < len(index.ticks) else None
-        seek = None if start is None else seeks[start]
-        before_s = float(index.times_s[first - 1]) if first else None
-        segments.append(Segment(number, start, stop, seek, zero, before_s, last - first, index.size))
-    return segments
-
-
-def _starts(path: Path, index: PacketIndex, seconds: float) -> list[int]:
-    """Which frames, counted as they are shown, begin segments."""
-    starts = [0]
-    with open_video(path) as (container, stream):
-        stream.codec_context.thread_count = 1
-        for shown, decoded in index.keys.tolist():
-            position = int(np.searchsorted(index.ticks, shown))
-            if index.times_s[position] - index.times_s[starts[-1]] < seconds:
-                continue
-            frame = decoded_alone(container, stream, shown, decoded)
-            if frame is not None and orientation_of(frame) == index.orientation:
-                starts.append(position)
-    return starts
-
-
-def missing_frames(path: Path, container: InputContainer, stream: VideoStream, *, seen: int, end_s: float) -> int:
-    """How many frames the header promises beyond the `seen` ones, whose last ends at `end_s` of the container's time.
-
-    A header alone proves nothing: writers copy it from longer films. Of containers that tell their size, it must be lacking, too.
+    A header alone proves nothing: tools that cut videos copy it from longer ones. If the container states its file size, the file must be
+    truncated, too.
     """
     if "mov" in container.format.name:
-        # Not `stream.frames`, which counts what an edit list leaves out, too.
+        # Not `stream.frames`: that also counts the samples that the edit list cuts.
         return max(0, len(stream.index_entries) - seen)
-    lacking_s = _stated_end_s(container, stream) - end_s
-    if lacking_s < _CUT_OFF_S or end_s <= 0:
+    missing_s = _stated_end_s(container, stream) - end_s
+    if missing_s < _TRUNCATED_BY_S or end_s <= 0:
         return 0
     with path.open("rb") as file:
-        return round(lacking_s * seen / end_s) if is_cut_off(file, container.format.name) else 0
+        return round(missing_s * seen / end_s) if is_truncated(file, container.format.name) else 0
 
 
 def _stated_end_s(container: InputContainer, stream: VideoStream) -> float:
-    """When the video ends by its header; 0 where that is not said."""
+    """End of the video by its header; 0 where that is not stated."""
     if container.format.name == "avi":
-        # AVI counts in frames, dropped ones included, and FFmpeg shortens the duration of a file that is cut off.
+        # AVI states a number of frames, dropped ones included; FFmpeg shortens the duration of a truncated AVI.
         return float(stream.frames * (stream.time_base or 0))
-    # Matroska's own duration is that of the longest stream; most writers tag each stream with its own.
+    # Matroska's Duration is that of the longest track; most muxers write the tag DURATION for each track.
     hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
     minutes, _, seconds = rest.partition(":")
     try:
@@ -371,8 +177,8 @@ def _stated_end_s(container: InputContainer, stream: VideoStream) -> float:
         return 0.0
 
 
-def step_s(duration: int | None, stream: VideoStream) -> float:
-    """How long a frame is shown, from the `duration` that its packet states, if any."""
+def frame_duration_s(duration: int | None, stream: VideoStream) -> float:
+    """How long a frame is shown: the packet's `duration` in ticks if stated, or else the stream's average."""
     if duration and stream.time_base:
         return float(duration * stream.time_base)
-    return float(1 / stream.average_rate) if stream.average_rate else _FALLBACK_STEP_S
+    return float(1 / stream.average_rate) if stream.average_rate else _FALLBACK_FRAME_S

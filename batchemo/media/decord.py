@@ -1,35 +1,36 @@
-"""Videos by decord: quicker than PyAV on short clips, but it decodes ahead without bound (dmlc/decord #157)."""
+"""Decodes short videos with decord: faster than PyAV there, but it buffers decoded frames without limit (dmlc/decord #157)."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from batchemo.errors import MediaError
-from batchemo.media.container import PacketIndex, read_packet_index
-from batchemo.media.presentation import same_picture
+from batchemo.media.packet_index import PacketIndex, read_packet_index
+from batchemo.media.presentation import is_same_picture
 from batchemo.media.source import ReadReport, Sampler
 from batchemo.records import Frame
 
 MAX_DECODED_BYTES = 256 * 2**20
-"""A clip whose frames together are smaller than this may be read by decord, however far it reads ahead."""
+"""Limit for the decoded frames of a clip that decord may read, since it may hold all of them in memory."""
 
-_MOST_STATED = 1_000_000
-"""Frames that a header may claim: decord sets memory aside for each of them, and ends the process where there is not enough."""
+_MAX_STATED_FRAMES = 1_000_000
+"""Limit for the number of frames in the header: decord allocates memory for each of them, and aborts the process where it runs out."""
 
 _BATCH_BYTES = 32 * 2**20
 
-_SAME_S = 1e-3
-"""Times closer than this are one: decord counts in 32 bits, which are as fine up to two hours."""
+_SAME_TIME_S = 1e-3
+"""Tolerance when decord's times are compared with the container's: decord uses 32-bit floats, accurate to this up to two hours."""
 
 
 class DecordSource:
     """Frames of a video in presentation order; see `batchemo.media.source.FrameSource`.
 
-    Raises MediaError of kind `decord` for what decord cannot do, wherever in the file that is.
+    Raises MediaError of kind `decord`, at any frame, for whatever decord cannot do.
     """
 
     decoder = "decord"
@@ -37,18 +38,37 @@ class DecordSource:
     def __init__(self, path: Path, index: PacketIndex | None = None) -> None:
         self._path = path
         self._index = index
-        self.found = ReadReport()
+        self.report = ReadReport()
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
         index = self._index or read_packet_index(self._path)
-        if not index.plain:
-            raise MediaError("decord", f"{self._path}: decord would not show it as a player does; read it with --decoder pyav")
-        if index.stated > _MOST_STATED:
-            raise MediaError("decord", f"{self._path} claims {index.stated} frames, too many for decord; read it with --decoder pyav")
         times = index.times_s
-        self.found.length_s = index.duration_s
+        reader = self._open(index)
+        self.report.length_s = index.duration_s
         sampler = Sampler(sample_fps)
-        batch_size = max(1, min(16, _BATCH_BYTES // index.first.nbytes))
+        batch_size = max(1, min(16, _BATCH_BYTES // index.first_frame.nbytes))
+        # All frames are decoded, because decord's seeks are inexact (dmlc/decord #54, #91, #365).
+        for start in range(0, len(times), batch_size):
+            indices = range(start, min(start + batch_size, len(times)))
+            with _as_media_error(self._path):
+                pictures = reader.get_batch(list(indices)).asnumpy()
+            if start == 0 and not is_same_picture(pictures[0], index.first_frame):
+                raise MediaError("decord", f"{self._path}: decord shows another picture than a player would; read it with --decoder pyav")
+            for position, pixels in zip(indices, pictures, strict=True):
+                if sampler.accepts(float(times[position])) and position >= start_index:
+                    self.report.height, self.report.width = pixels.shape[:2]
+                    yield Frame(position, float(times[position]), pixels)
+        self.report.decoded = len(times)
+        self.report.duration_s = index.duration_s
+
+    def _open(self, index: PacketIndex) -> Any:
+        """decord's reader. Raises MediaError where its frames or times are not those of the packets."""
+        if not index.decord_safe:
+            raise MediaError("decord", f"{self._path}: decord would not show it as a player does; read it with --decoder pyav")
+        if index.stated_frames > _MAX_STATED_FRAMES:
+            message = f"{self._path} claims {index.stated_frames} frames, too many for decord; read it with --decoder pyav"
+            raise MediaError("decord", message)
+        times = index.times_s
         with _as_media_error(self._path):
             import decord  # noqa: PLC0415 (not there on every platform, and slow to load)
 
@@ -58,22 +78,10 @@ class DecordSource:
             if len(reader) != len(times):
                 raise MediaError("decord", f"{self._path}: decord finds {len(reader)} frames, the container has {len(times)}")
             starts_s = reader.get_frame_timestamp(range(len(times)))[:, 0]
-            if (np.abs(starts_s - starts_s[0] - times) > _SAME_S).any():
-                # As of fragments that begin before those that precede them have been shown, of which it loses frames.
+            if (np.abs(starts_s - starts_s[0] - times) > _SAME_TIME_S).any():
+                # For example where fragments overlap in time: decord loses frames of them.
                 raise MediaError("decord", f"{self._path}: decord shows frames at other times; read it with --decoder pyav")
-        # All of them, since its seeks are inexact (dmlc/decord #54, #91, #365).
-        for start in range(0, len(times), batch_size):
-            indices = range(start, min(start + batch_size, len(times)))
-            with _as_media_error(self._path):
-                pictures = reader.get_batch(list(indices)).asnumpy()
-            if start == 0 and not same_picture(pictures[0], index.first):
-                raise MediaError("decord", f"{self._path}: decord shows another picture than a player; read it with --decoder pyav")
-            for position, pixels in zip(indices, pictures, strict=True):
-                if sampler.wants(float(times[position])) and position >= start_index:
-                    self.found.height, self.found.width = pixels.shape[:2]
-                    yield Frame(position, float(times[position]), pixels)
-        self.found.decoded = len(times)
-        self.found.duration_s = index.duration_s
+        return reader
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""The packets that several edits of a film show, one edit after the other.
+"""Applies edit lists with several edits to packets.
 
-FFmpeg follows edit lists by itself, and well where there is one edit. After a second one that begins amid a group of pictures, it shows
-frames of reordered H.264 up to two frames too early or too late, and loses most of HEVC.
+FFmpeg handles a single edit well. After a second edit that starts within a group of pictures, it presents reordered H.264 frames up to two
+frames too early or too late, and loses most frames of HEVC.
 """
 
 from __future__ import annotations
@@ -15,60 +15,62 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from batchemo.media.headers import Edit
-from batchemo.media.key_frames import decoded_alone, packets_from
+from batchemo.media.key_frames import decode_key_frame, packets_from
 
 
-class _Span(NamedTuple):
-    """An edit, in ticks: frames from `first` on and before `stop` are shown `later`."""
+class _EditTicks(NamedTuple):
+    """An edit in ticks of the stream's time base: frames from PTS `first` until before `stop` are presented `offset` ticks later."""
 
     first: int
     stop: int
-    later: int
+    offset: int
 
 
 class EditedPackets:
-    """The packets of `stream`, whose container must have been opened without its edits, at the times of `edits`.
+    """The packets of `stream` with the timestamps that `edits` give them. The container must have been opened without its edit list.
 
-    Those that are needed only to decode others are among them; `shows` says so of a packet or frame while its edit lasts. After each edit
-    comes an empty packet, which asks the decoder for what it still holds. `missing` frames are announced but not in the file.
+    Packets that are only needed as references are included: `is_presented` tells them apart while their edit lasts. After each edit comes
+    an empty packet, which flushes the decoder. `missing` counts frames of the edits that are not in the file.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream, edits: Sequence[Edit]) -> None:
         self._container = container
         self._stream = stream
-        self._spans = list(_spans(edits, stream.time_base or Fraction(1)))
-        self._span = _Span(0, 0, 0)
-        self.lasts_s = float(sum(edit.lasts_s for edit in edits))
+        self._edits = list(_in_ticks(edits, stream.time_base or Fraction(1)))
+        self._edit = _EditTicks(0, 0, 0)
+        self.duration_s = float(sum(edit.duration_s for edit in edits))
         self.missing = 0
 
-    def shows(self, pts: int | None) -> bool:
-        return pts is not None and self._span.first <= pts - self._span.later < self._span.stop
+    def is_presented(self, pts: int | None) -> bool:
+        """Whether the current edit presents the frame with this (edited) PTS."""
+        return pts is not None and self._edit.first <= pts - self._edit.offset < self._edit.stop
 
     def __iter__(self) -> Iterator[Packet[VideoStream]]:
-        for span in self._spans:
-            self._span = span
-            last = span.first - 1
-            for packet in self._from_key(span.first):
+        for edit in self._edits:
+            self._edit = edit
+            last = edit.first - 1
+            for packet in self._from_key_frame(edit.first):
                 if packet.pts is None or packet.dts is None:
                     continue
                 last = packet.dts
-                # Nothing is shown before it is decoded.
-                if last >= span.stop:
+                # No frame is presented before it is decoded, so none of the edit can follow.
+                if last >= edit.stop:
                     break
-                packet.pts += span.later
-                packet.dts += span.later
+                packet.pts += edit.offset
+                packet.dts += edit.offset
                 yield packet
             else:
-                self.missing += sum(last < entry.timestamp < span.stop for entry in self._stream.index_entries)
-            yield self._rest()
+                self.missing += sum(last < entry.timestamp < edit.stop for entry in self._stream.index_entries)
+            yield self._flush_packet()
 
-    def _rest(self) -> Packet[VideoStream]:
+    def _flush_packet(self) -> Packet[VideoStream]:
+        """An empty packet: the decoder returns the frames that it has buffered."""
         packet = cast("Packet[VideoStream]", Packet())
         packet.stream = self._stream
         return packet
 
-    def _from_key(self, first: int) -> Iterator[Packet[VideoStream]]:
-        """Packets from the last key frame on that can be decoded alone and is not shown after tick `first`, or else from the start."""
+    def _from_key_frame(self, first: int) -> Iterator[Packet[VideoStream]]:
+        """Packets from the last key frame at or before PTS `first` that can be decoded alone, or else from the start."""
         target, before = first, None
         while True:
             self._container.seek(target, stream=self._stream)
@@ -77,8 +79,8 @@ class EditedPackets:
             if packet.pts is None or packet.dts is None or packet.dts == before:
                 break
             before, target = packet.dts, packet.dts - 1
-            # What is shown before a key frame, but follows it in the file, needs the key frame before.
-            if packet.pts <= first and decoded_alone(self._container, self._stream, packet.pts, packet.dts) is not None:
+            # Frames that follow an open key frame in the file, but are presented before it, need the previous key frame.
+            if packet.pts <= first and decode_key_frame(self._container, self._stream, packet.pts, packet.dts) is not None:
                 packets = packets_from(self._container, self._stream, packet.pts, packet.dts)
                 packet = next(packets)
                 break
@@ -86,11 +88,11 @@ class EditedPackets:
         yield from packets
 
 
-def _spans(edits: Sequence[Edit], base: Fraction) -> Iterator[_Span]:
-    begun = 0
+def _in_ticks(edits: Sequence[Edit], base: Fraction) -> Iterator[_EditTicks]:
+    shown = 0
     for edit in edits:
-        lasts = round(edit.lasts_s / base)
+        duration = round(edit.duration_s / base)
         if edit.start_s is not None:
             first = round(edit.start_s / base)
-            yield _Span(first, first + lasts, begun - first)
-        begun += lasts
+            yield _EditTicks(first, first + duration, shown - first)
+        shown += duration

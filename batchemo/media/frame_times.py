@@ -1,11 +1,11 @@
-"""How long each frame of an animated WebP, PNG or AVIF is shown, read from its headers without decoding."""
+"""Reads the frame durations of animated WebP, PNG and AVIF from their headers, without decoding."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -13,29 +13,31 @@ from typing import BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-_SHORTEST_S, _INSTEAD_S = Fraction(1, 100), Fraction(1, 10)
-"""What lasts no longer than the first is shown for the second: what browsers make of animations that are to flash as quickly as possible
-(Chromium's and Firefox's decoders of GIF, WebP, APNG and AVIF)."""
-_MOST_FRAMES = 1_000_000
+from batchemo.media.isobmff import find_box, iterate_boxes
+
+_MIN_S, _DEFAULT_S = Fraction(1, 100), Fraction(1, 10)
+"""A frame with at most the first duration is shown for the second, as in Chromium and Firefox (GIF, WebP, APNG, AVIF)."""
+_MAX_FRAMES = 1_000_000
 _HEAD_BYTES = 4096
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FrameTimes:
-    """`durations` in seconds of the frames that are whole in the file, as browsers show them; `missing` more are announced or begun.
+    """`durations` in seconds of the frames that are complete in the file, as browsers show them; `missing` more are announced or
+    incomplete.
 
-    `whole_bytes`: where what is not whole begins. `default_image`: a picture comes before the frames that is none of them.
+    `complete_bytes`: offset of the first incomplete data. `default_image`: the file starts with a still image that is no frame.
     """
 
-    form: Literal["webp", "png", "avif"]
+    format: Literal["webp", "png", "avif"]
     durations: tuple[Fraction, ...]
     missing: int = 0
-    whole_bytes: int = 0
+    complete_bytes: int = 0
     default_image: bool = False
 
     @property
-    def moves(self) -> bool:
+    def is_animated(self) -> bool:
         return len(self.durations) + self.missing > 1
 
     @property
@@ -44,7 +46,7 @@ class FrameTimes:
 
     @property
     def starts_s(self) -> NDArray[np.float64]:
-        """Float64 N, the first is 0; rounded once each."""
+        """Float64 N, starting with 0; sums are exact, and rounded once each."""
         starts, passed = [], Fraction(0)
         for duration in self.durations:
             starts.append(float(passed))
@@ -53,33 +55,33 @@ class FrameTimes:
 
 
 def read_frame_times(path: Path) -> FrameTimes | None:
-    """None for what is no animation of more than one frame. Raises OSError where the file cannot be read."""
+    """None unless the file is an animation of several frames. Raises OSError where it cannot be read."""
     with path.open("rb") as file:
-        times = times_in(file, file.read(_HEAD_BYTES))
-    return times if times is not None and times.moves else None
+        times = parse_frame_times(file, file.read(_HEAD_BYTES))
+    return times if times is not None and times.is_animated else None
 
 
-def times_in(file: BinaryIO, head: bytes) -> FrameTimes | None:
-    """As `read_frame_times`, of an open file, but that one of a single frame has times as well; `head` are its first bytes."""
+def parse_frame_times(file: BinaryIO, head: bytes) -> FrameTimes | None:
+    """Times of an open file that starts with `head`, even of a single frame; None for other formats."""
     size = file.seek(0, os.SEEK_END)
     try:
         if head.startswith(b"RIFF") and head[8:16] == b"WEBPVP8X" and head[20] & 2:
-            return _of_webp(file, size)
+            return _parse_webp(file, size)
         if head.startswith(_PNG):
-            return _of_png(file, size)
+            return _parse_apng(file, size)
         if head[4:8] == b"ftyp" and b"avis" in head[8 : int.from_bytes(head[:4], "big")]:
-            return _of_avif(file, size)
+            return _parse_avif(file, size)
     except (struct.error, IndexError):
         return None
     return None
 
 
-def _shown(seconds: Fraction) -> Fraction:
-    return seconds if seconds > _SHORTEST_S else _INSTEAD_S
+def _as_in_browsers(seconds: Fraction) -> Fraction:
+    return seconds if seconds > _MIN_S else _DEFAULT_S
 
 
-def _of_webp(file: BinaryIO, size: int) -> FrameTimes:
-    """WebP container specification: chunks of RIFF, one ANMF for each frame."""
+def _parse_webp(file: BinaryIO, size: int) -> FrameTimes:
+    """WebP container specification: RIFF chunks, one ANMF for each frame."""
     file.seek(4)
     end = struct.unpack("<I", file.read(4))[0] + 8
     at, durations, missing = 12, [], 0
@@ -91,15 +93,15 @@ def _of_webp(file: BinaryIO, size: int) -> FrameTimes:
             break
         if name == b"ANMF":
             file.seek(12, os.SEEK_CUR)
-            durations.append(_shown(Fraction(int.from_bytes(file.read(3), "little"), 1000)))
+            durations.append(_as_in_browsers(Fraction(int.from_bytes(file.read(3), "little"), 1000)))
         at += 8 + length + length % 2
     if end > size and not missing:
         missing = 1  # at least
     return FrameTimes("webp", tuple(durations), missing, min(at, size))
 
 
-def _of_png(file: BinaryIO, size: int) -> FrameTimes | None:
-    """APNG (PNG, third edition): acTL says how many frames there are, an fcTL stands before the data of each."""
+def _parse_apng(file: BinaryIO, size: int) -> FrameTimes | None:
+    """APNG (PNG, third edition): acTL states the number of frames, and an fcTL precedes the data of each."""
     announced, default_image = 0, False
     durations: list[Fraction] = []
     at = len(_PNG)
@@ -117,53 +119,42 @@ def _of_png(file: BinaryIO, size: int) -> FrameTimes | None:
         elif name == b"fcTL":
             file.seek(20, os.SEEK_CUR)
             numerator, denominator = struct.unpack(">HH", file.read(4))
-            durations.append(_shown(Fraction(numerator, denominator or 100)))
+            durations.append(_as_in_browsers(Fraction(numerator, denominator or 100)))
         at += 12 + length
     if not announced:
         return None
-    whole = durations[: min(announced, _MOST_FRAMES)]
+    whole = durations[: min(announced, _MAX_FRAMES)]
     return FrameTimes("png", tuple(whole), max(0, announced - len(whole)), at, default_image)
 
 
-def _of_avif(file: BinaryIO, size: int) -> FrameTimes | None:
-    """ISO base media file format: the first track of pictures."""
-    for track in _boxes(file, (0, size), (b"moov", b"trak")):
-        if _body(file, track, (b"mdia", b"hdlr"))[8:12] != b"pict":
+def _parse_avif(file: BinaryIO, size: int) -> FrameTimes | None:
+    """ISO base media file format: `stts` of the first picture track."""
+    for track in _tracks(file, size):
+        if _content(file, track, (b"mdia", b"hdlr"))[8:12] != b"pict":
             continue
-        header = _body(file, track, (b"mdia", b"mdhd"))
+        header = _content(file, track, (b"mdia", b"mdhd"))
         scale = struct.unpack_from(">I", header, 20 if header[0] else 12)[0]
-        table = _body(file, track, (b"mdia", b"minf", b"stbl", b"stts"))
+        table = _content(file, track, (b"mdia", b"minf", b"stbl", b"stts"))
         durations: list[Fraction] = []
         for entry in range(struct.unpack_from(">I", table, 4)[0]):
             count, ticks = struct.unpack_from(">II", table, 8 + 8 * entry)
-            if len(durations) + count > _MOST_FRAMES:
+            if len(durations) + count > _MAX_FRAMES:
                 return None
-            durations += [_shown(Fraction(ticks, scale or 1))] * count
+            durations += [_as_in_browsers(Fraction(ticks, scale or 1))] * count
         return FrameTimes("avif", tuple(durations), 0, size)
     return None
 
 
-def _boxes(file: BinaryIO, within: tuple[int, int], names: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:
-    """Where the content of each box begins and ends that is reached by `names`, one in the other."""
-    at, end = within
-    while at + 8 <= end:
-        file.seek(at)
-        length, name = struct.unpack(">I4s", file.read(8))
-        body = at + 8
-        if length == 1:
-            length, body = struct.unpack(">Q", file.read(8))[0], at + 16
-        length = length or end - at
-        if length < body - at:
-            return
-        inside = (body, min(at + length, end))
-        if name == names[0]:
-            yield from _boxes(file, inside, names[1:]) if len(names) > 1 else [inside]
-        at += length
+def _tracks(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
+    for kind, start, end in iterate_boxes(file, 0, size):
+        if kind == b"moov":
+            yield from ((first, last) for inner, first, last in iterate_boxes(file, start, end) if inner == b"trak")
 
 
-def _body(file: BinaryIO, within: tuple[int, int], names: tuple[bytes, ...]) -> bytes:
-    """The content of the first box that is reached by `names`; empty where there is none."""
-    for start, end in _boxes(file, within, names):
-        file.seek(start)
-        return file.read(end - start)
-    return b""
+def _content(file: BinaryIO, track: tuple[int, int], path: Sequence[bytes]) -> bytes:
+    """The content of the box at `path` in a track; empty where there is none."""
+    found = find_box(file, *track, path)
+    if found is None:
+        return b""
+    file.seek(found[0])
+    return file.read(found[1] - found[0])

@@ -1,4 +1,4 @@
-"""What headers say that FFmpeg's readers do not hand out: what of the frames is cut off, and how long a file was when it was whole."""
+"""Reads what FFmpeg's demuxers do not report: cropping, edit lists, and whether a file is truncated."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from batchemo.media.isobmff import find_box, iterate_boxes
+
 
 class Crop(NamedTuple):
-    """Pixels that are cut off each side of a stored frame."""
+    """Pixels cut off each side of a stored frame."""
 
     left: int = 0
     top: int = 0
@@ -21,7 +23,7 @@ class Crop(NamedTuple):
     bottom: int = 0
 
     def within(self, width: int, height: int) -> Crop:
-        """The same, or nothing where a frame of that size would vanish."""
+        """This crop; none where nothing of a frame of that size would be left."""
         fits = min(self) >= 0 and self.left + self.right < width and self.top + self.bottom < height
         return self if fits else NO_CROP
 
@@ -34,24 +36,24 @@ NO_CROP = Crop()
 
 
 class Edit(NamedTuple):
-    """The media from `start_s` on is shown for `lasts_s`; nothing where `start_s` is None."""
+    """An entry of an edit list: presents the media from `start_s` on for `duration_s`; an empty edit where `start_s` is None."""
 
     start_s: Fraction | None
-    lasts_s: Fraction
+    duration_s: Fraction
 
 
-_MOST_HEADER_BYTES = 64 * 2**20
-"""Of a header that is read as a whole; longer ones are not looked at."""
+_MAX_HEADER_BYTES = 64 * 2**20
+"""Largest `moov` box that is read."""
 
 _SEGMENT, _TRACKS, _TRACK, _CLUSTER = 0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675
 _TRACK_TYPE, _VIDEO = 0x83, 0xE0
 _PIXEL_CROP = {0x54CC: "left", 0x54BB: "top", 0x54DD: "right", 0x54AA: "bottom"}
-"""Elements of Matroska (RFC 9559, section 5)."""
+"""Matroska elements (RFC 9559, section 5)."""
 _VIDEO_TRACK = 1
 
 
 def read_crops(file: BinaryIO, container: str) -> list[Crop]:
-    """What is cut off the frames of each video track, in their order; empty where that is not said. `container` is FFmpeg's name."""
+    """The crop of each video track, in order; empty where the file states none. `container` is FFmpeg's name of the format."""
     try:
         if "matroska" in container:
             return _matroska_crops(file)
@@ -61,16 +63,15 @@ def read_crops(file: BinaryIO, container: str) -> list[Crop]:
 
 
 def read_edits(file: BinaryIO, container: str) -> list[list[Edit]]:
-    """The edits of each video track, in their order; empty where there are none, and where the film comes in fragments. `container` is
-    FFmpeg's name."""
+    """The edit list of each video track, in order; empty where there is none, and for fragmented MP4. `container` is FFmpeg's name."""
     try:
-        return [_edits(file, track) for track in _video_tracks(file)] if "mov" in container else []
+        return [_edit_list(file, track) for track in _video_tracks(file)] if "mov" in container else []
     except (OSError, ValueError, IndexError, OverflowError, struct.error):  # FFmpeg judges the file
         return []
 
 
-def is_cut_off(file: BinaryIO, container: str) -> bool:
-    """Whether a file of Matroska or AVI ends before its own header says that it does."""
+def is_truncated(file: BinaryIO, container: str) -> bool:
+    """Whether a Matroska or AVI file is shorter than its header states."""
     length = file.seek(0, os.SEEK_END)
     file.seek(0)
     try:
@@ -93,20 +94,20 @@ def _matroska_crops(file: BinaryIO) -> list[Crop]:
                 break
             if inner == _TRACKS:
                 tracks = [_children(file, a, b) for kind, a, b in _elements(file, first, last) if kind == _TRACK]
-                crops += [_crop_of(file, track) for track in tracks if _number(file, track.get(_TRACK_TYPE)) == _VIDEO_TRACK]
+                crops += [_crop_of(file, track) for track in tracks if _unsigned(file, track.get(_TRACK_TYPE)) == _VIDEO_TRACK]
     return crops
 
 
 def _crop_of(file: BinaryIO, track: dict[int, tuple[int, int]]) -> Crop:
     video = _children(file, *track[_VIDEO]) if _VIDEO in track else {}
-    return Crop(**{side: _number(file, video.get(element)) for element, side in _PIXEL_CROP.items()})
+    return Crop(**{side: _unsigned(file, video.get(element)) for element, side in _PIXEL_CROP.items()})
 
 
 def _children(file: BinaryIO, start: int, end: int) -> dict[int, tuple[int, int]]:
     return {name: (first, last) for name, first, last in _elements(file, start, end)}
 
 
-def _number(file: BinaryIO, place: tuple[int, int] | None) -> int:
+def _unsigned(file: BinaryIO, place: tuple[int, int] | None) -> int:
     if place is None or place[1] - place[0] > 8:
         return 0
     file.seek(place[0])
@@ -114,19 +115,19 @@ def _number(file: BinaryIO, place: tuple[int, int] | None) -> int:
 
 
 def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """The EBML elements (RFC 8794) between two places: identifier, and where the content begins and ends (`end` where that is unknown)."""
+    """The EBML elements (RFC 8794) between two offsets: identifier, start and end of the content (`end` where the size is unknown)."""
     while start < end:
         file.seek(start)
-        name, _ = _variable(file, keep_marker=True)
-        size, unknown = _variable(file, keep_marker=False)
+        name, _ = _vint(file, keep_marker=True)
+        size, unknown = _vint(file, keep_marker=False)
         first = file.tell()
         last = end if unknown else first + size
         yield name, first, last
         start = last
 
 
-def _variable(file: BinaryIO, *, keep_marker: bool) -> tuple[int, bool]:
-    """An EBML number of variable length, and whether all its bits are 1, which says "unknown"."""
+def _vint(file: BinaryIO, *, keep_marker: bool) -> tuple[int, bool]:
+    """An EBML variable-size integer, and whether all its data bits are 1, which means "unknown"."""
     lead = file.read(1)
     if not lead or not lead[0]:
         raise ValueError("no EBML")
@@ -141,7 +142,7 @@ def _mov_crops(file: BinaryIO) -> list[Crop]:
 
 
 class _Track(NamedTuple):
-    """Where the content of a track begins and ends, and that of the film's header around it."""
+    """Offsets of the content of a `trak` box, and of the `moov` box around it."""
 
     start: int
     end: int
@@ -150,11 +151,11 @@ class _Track(NamedTuple):
 
 def _video_tracks(file: BinaryIO) -> Iterator[_Track]:
     length = file.seek(0, os.SEEK_END)
-    for kind, start, end in _boxes(file, 0, length):
-        if kind != b"moov" or end - start > _MOST_HEADER_BYTES:
+    for kind, start, end in iterate_boxes(file, 0, length):
+        if kind != b"moov" or end - start > _MAX_HEADER_BYTES:
             continue
-        for inner, first, last in _boxes(file, start, end):
-            handler = _descend(file, first, last, (b"mdia", b"hdlr")) if inner == b"trak" else None
+        for inner, first, last in iterate_boxes(file, start, end):
+            handler = find_box(file, first, last, (b"mdia", b"hdlr")) if inner == b"trak" else None
             if handler is None:
                 continue
             file.seek(handler[0] + 8)
@@ -162,11 +163,11 @@ def _video_tracks(file: BinaryIO) -> Iterator[_Track]:
                 yield _Track(first, last, (start, end))
 
 
-def _edits(file: BinaryIO, track: _Track) -> list[Edit]:
-    """ISO/IEC 14496-12, section 8.6.6."""
-    table = _descend(file, track.start, track.end, (b"edts", b"elst"))
-    scales = _timescale(file, *track.movie, (b"mvhd",)), _timescale(file, track.start, track.end, (b"mdia", b"mdhd"))
-    if table is None or not all(scales) or _descend(file, *track.movie, (b"mvex",)) is not None:
+def _edit_list(file: BinaryIO, track: _Track) -> list[Edit]:
+    """The `elst` box (ISO/IEC 14496-12, section 8.6.6)."""
+    table = find_box(file, track.start, track.end, (b"edts", b"elst"))
+    timescales = _timescale(file, *track.movie, (b"mvhd",)), _timescale(file, track.start, track.end, (b"mdia", b"mdhd"))
+    if table is None or not all(timescales) or find_box(file, *track.movie, (b"mvex",)) is not None:
         return []
     file.seek(table[0])
     content = file.read(table[1] - table[0])
@@ -174,12 +175,14 @@ def _edits(file: BinaryIO, track: _Track) -> list[Edit]:
     (count,) = struct.unpack_from(">I", content, 4)
     fitting = min(count, (len(content) - 8) // struct.calcsize(form))
     entries = (struct.unpack_from(form, content, 8 + number * struct.calcsize(form)) for number in range(fitting))
-    return [Edit(None if start < 0 else Fraction(start, scales[1]), Fraction(lasts, scales[0])) for lasts, start, _, _ in entries]
+    return [
+        Edit(None if start < 0 else Fraction(start, timescales[1]), Fraction(duration, timescales[0])) for duration, start, _, _ in entries
+    ]
 
 
 def _timescale(file: BinaryIO, start: int, end: int, path: Sequence[bytes]) -> int:
-    """Ticks a second that a header (`mvhd`, `mdhd`) states; 0 where there is none."""
-    header = _descend(file, start, end, path)
+    """Ticks per second that an `mvhd` or `mdhd` box states; 0 where there is none."""
+    header = find_box(file, start, end, path)
     if header is None:
         return 0
     file.seek(header[0])
@@ -188,49 +191,28 @@ def _timescale(file: BinaryIO, start: int, end: int, path: Sequence[bytes]) -> i
 
 
 def _track_crop(file: BinaryIO, track: _Track) -> Crop:
-    description = _descend(file, track.start, track.end, (b"mdia", b"minf", b"stbl", b"stsd"))
+    """The crop by the `clap` box of the first sample entry."""
+    description = find_box(file, track.start, track.end, (b"mdia", b"minf", b"stbl", b"stsd"))
     if description is None:
         return NO_CROP
-    for _, first, last in _boxes(file, description[0] + 8, description[1]):
+    for _, first, last in iterate_boxes(file, description[0] + 8, description[1]):
         file.seek(first + 24)
         width, height = (int.from_bytes(file.read(2), "big") for _ in range(2))
         # The fields of a VisualSampleEntry take 78 bytes (ISO/IEC 14496-12, section 12.1.3).
-        aperture = next(((a, b) for kind, a, b in _boxes(file, first + 78, last) if kind == b"clap"), None)
+        aperture = next(((a, b) for kind, a, b in iterate_boxes(file, first + 78, last) if kind == b"clap"), None)
         if aperture is None:
             return NO_CROP
         file.seek(aperture[0])
-        return _aperture([int.from_bytes(file.read(4), "big", signed=True) for _ in range(8)], width, height)
+        return _clean_aperture([int.from_bytes(file.read(4), "big", signed=True) for _ in range(8)], width, height)
     return NO_CROP
 
 
-def _aperture(values: Sequence[int], width: int, height: int) -> Crop:
-    """The clean aperture (ISO/IEC 14496-12, section 12.1.4): fractions of its width, height, and the way of its middle from the frame's."""
+def _clean_aperture(values: Sequence[int], width: int, height: int) -> Crop:
+    """The crop by a `clap` box (ISO/IEC 14496-12, section 12.1.4): fractions of its width and height, and the offset of its centre from
+    the frame's."""
     if not all(values[1::2]):
         return NO_CROP
     clean_width, clean_height, right, down = (Fraction(values[i], values[i + 1]) for i in range(0, 8, 2))
     left, top = (width - clean_width) / 2 + right, (height - clean_height) / 2 + down
     crop = Crop(round(left), round(top), round(width - clean_width - left), round(height - clean_height - top))
     return crop.within(width, height)
-
-
-def _descend(file: BinaryIO, start: int, end: int, path: Sequence[bytes]) -> tuple[int, int] | None:
-    for wanted in path:
-        found = next(((first, last) for kind, first, last in _boxes(file, start, end) if kind == wanted), None)
-        if found is None:
-            return None
-        start, end = found
-    return start, end
-
-
-def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes (ISO/IEC 14496-12, section 4.2) between two places: type, and where the content begins and ends."""
-    while start + 8 <= end:
-        file.seek(start)
-        size, kind, head = int.from_bytes(file.read(4), "big"), file.read(4), 8
-        if size == 1:
-            size, head = int.from_bytes(file.read(8), "big"), 16
-        last = end if size == 0 else start + size
-        if last < start + head:
-            return
-        yield kind, start + head, min(last, end)
-        start = last

@@ -1,4 +1,4 @@
-"""What tells whether a medium is still the same file."""
+"""Identifies a file by size, modification time and hash, to notice changes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 
 def identity_of(path: Path) -> dict[str, Any]:
-    """Size, time of change and SHA-256 of a file. Raises OSError."""
+    """Size, modification time and SHA-256 of a file. Raises OSError."""
     status = path.stat()
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _sha256(path)}
 
 
 def is_same_file(path: Path, known: dict[str, Any]) -> bool:
-    """Whether `path` still has the content of the `known` identity; same size and time of change are taken for a yes.
+    """Whether `path` still has the content of the identity `known`; equal size and modification time suffice.
 
-    An empty identity is that of a file that could not be read: it is the same as long as that is so.
+    The identity of a file that could not be read is empty; it matches as long as the file cannot be read.
     """
     try:
         status = path.stat()

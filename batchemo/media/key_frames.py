@@ -1,4 +1,4 @@
-"""Packets from a key frame on, and whether decoding can begin with it."""
+"""Seeks to key frames, and checks whether decoding can start there."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 
-def decoded_alone(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> VideoFrame | None:
-    """The key frame at tick `shown`, None where it needs other packets: recovery points of intra refresh are called key frames, too."""
+def decode_key_frame(container: InputContainer, stream: VideoStream, pts: int, dts: int) -> VideoFrame | None:
+    """The key frame with that PTS and DTS; None where it cannot be decoded alone, such as recovery points of intra refresh, which are
+    flagged as key frames, too."""
     try:
-        for packet in packets_from(container, stream, shown, decoded):
+        for packet in packets_from(container, stream, pts, dts):
             frames = [*packet.decode(), *stream.codec_context.decode(None)]
-            whole = [frame for frame in frames if frame.key_frame and not frame.is_corrupt and frame.pts == shown]
+            whole = [frame for frame in frames if frame.key_frame and not frame.is_corrupt and frame.pts == pts]
             return whole[0] if len(frames) == len(whole) == 1 else None
     except (av.error.FFmpegError, OSError):
         pass
     return None
 
 
-def packets_from(container: InputContainer, stream: VideoStream, shown: int, decoded: int) -> Iterator[Packet[VideoStream]]:
-    """Packets from that of the key frame at tick `shown` on, which is decoded at tick `decoded`; none where it is not found."""
-    # Where an index is wrong, from the start.
-    for target in (decoded, stream.start_time or 0):
+def packets_from(container: InputContainer, stream: VideoStream, pts: int, dts: int) -> Iterator[Packet[VideoStream]]:
+    """Packets from the key frame with that PTS and DTS on; none where it is not found."""
+    # The second attempt, from the start, is for files with a wrong index.
+    for target in (dts, stream.start_time or 0):
         container.seek(target, stream=stream)
         packets = container.demux(stream)
         for packet in packets:
-            if packet.dts == decoded and packet.pts == shown:
+            if packet.dts == dts and packet.pts == pts:
                 yield packet
                 yield from packets
                 return
-            if packet.dts is not None and packet.dts > decoded:
+            if packet.dts is not None and packet.dts > dts:
                 break

@@ -1,4 +1,4 @@
-"""Names of outputs: the path of a medium as one that every file system and Parquet reader takes."""
+"""Converts the path of a medium to an output name that is valid on every file system and in Parquet readers."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote_to_bytes
 
 _UNSAFE = frozenset('%~\\<>:"|?*=')
-"""Encoded wherever they stand: our own marks, what Windows forbids, and `=` (pandas reads a folder `a=b` as a partition)."""
+"""Always encoded: our own escape characters, what Windows forbids, and `=` (pandas reads a folder `a=b` as a partition)."""
 
 _COMPONENT_BYTES = 180
-"""File systems allow 255; the rest is for suffixes and the decoration of temporary names."""
+"""File systems allow 255 bytes; the rest is for suffixes and temporary names."""
 
 _OUTPUT_SUFFIXES = frozenset((".parquet", ".mp4", ".jpg", ".csv", ".vtt", ".eaf", ".txt", ".json"))
-"""What outputs append: a folder `a.mp4.parquet` must not stand where the output of `a.mp4` belongs."""
+"""Suffixes of outputs: a folder `a.mp4.parquet` must not collide with the output of `a.mp4`."""
 
 
 def output_name(name: str) -> str:
-    """`name`, a relative path as the file system gave it, as one that every file system and Parquet reader takes.
+    """Converts a relative path, as the file system has it, to a name that is valid on every file system. Different paths give different
+    names.
 
-    Percent-encoded, as upper-case hexadecimal of the UTF-8 or raw bytes: `%` and `~`, control characters, bytes that
-    are not UTF-8, what Windows forbids, `=`, a leading `.` or `_` and a trailing space or dot of a component, and the last dot
-    of a folder that ends like an output (`.parquet`). Components of more than 180 bytes are cut, and get `~`, 12
-    digits of the SHA-256 of the original, and their extension. Different names give different outputs.
+    - Percent-encoded (upper-case hexadecimal of the UTF-8 or raw bytes): `%` and `~`, control characters, bytes that are not UTF-8, what
+      Windows forbids, `=`, a leading `.` or `_` and a trailing space or dot of a component, and the last dot of a folder that ends like an
+      output (`.parquet`).
+    - A component of more than 180 bytes is cut, and gets `~`, 12 digits of the SHA-256 of the original, and its extension.
 
     Raises ValueError for an absolute path or one with an empty component.
     """
@@ -34,7 +35,7 @@ def output_name(name: str) -> str:
 
 
 def decode_output_name(output: str) -> str:
-    """The name that `output_name` made `output` from. Raises ValueError where a component was cut."""
+    """The path from which `output_name` made `output`. Raises ValueError where a component was cut."""
     if "~" in output:
         raise ValueError(f"{output!r} was cut; its whole name is in the column `media`")
     return unquote_to_bytes(output).decode("utf-8", "surrogateescape")

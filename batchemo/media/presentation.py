@@ -1,6 +1,6 @@
-"""What a player presents of a video: which tracks, which of their packets, and each frame upright, in square pixels and colours of SDR.
+"""Presents a video as a player does: which track, which packets, and each frame upright, with square pixels, in SDR colours.
 
-mpv and FFmpeg's command line are the reference. Whoever looks at a video asks here, so that no two can disagree.
+mpv and the ffmpeg command are the reference. All readers of videos use this module, so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ from batchemo.yuv import Colours, Planes
 
 Stream = TypeVar("Stream", VideoStream, AudioStream)
 
-_SQUARE = Fraction(1)
+_SQUARE_PIXELS = Fraction(1)
 _FULL_RANGE = 2
 _WITH_LUMA = frozenset("yuv420p yuvj420p yuv422p yuvj422p yuv444p yuvj444p nv12 nv21 gray".split())
-"""Formats whose first plane is the grey picture, one byte a pixel."""
-_LUMA_BLACK, _LUMA_STEPS = 16, 219
-"""Where luma begins, and how far it goes, in most videos (ITU-R BT.601)."""
-_GAIN = 255 / _LUMA_STEPS
-_MOST_BITS = 8
-"""Of a channel: nobody who looks at a picture asks for more, and some 20 are held. At 3840 x 2160, 60 frames, 4:4:4 with 10 bits, this took
-1845 MB with deeper frames, and 1501 MB without them."""
-_FLATTENING = 0
-"""Whose converter it is that takes bits away; those of others are known by how far they shrink."""
-_MATRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
-"""Of colours (ITU-T H.273, table 4), those that FFmpeg 8 converts; with any other it refuses."""
+"""Pixel formats whose first plane is luma, one byte per pixel."""
+_LUMA_BLACK, _LUMA_RANGE = 16, 219
+"""Black level and range of luma in limited range (ITU-R BT.601)."""
+_GAIN = 255 / _LUMA_RANGE
+_MAX_BITS = 8
+"""Per channel. Frames with more bits are converted at once, because consumers need 8 and about 20 frames stay in memory (see
+docs/benchmarks.md)."""
+_TO_8_BITS = 0
+"""Key of the converter for that; the keys of the others are their downscaling factors."""
+_KNOWN_MATRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
+"""Colour matrices (ITU-T H.273, table 4) that FFmpeg 8 converts; it refuses any other."""
 _UNSPECIFIED = 2
-_ROUNDING = 0.1
-"""Of 255: FFmpeg 4 and 8 convert colours of 8 bits to the same values, to the last bit; more than this is another picture."""
+_ROUNDING_ERROR = 0.1
+"""Mean difference, of 255, that is still rounding: FFmpeg 4 and 8 convert 8-bit colours identically."""
 
 _Converters = collections.defaultdict[int, VideoReformatter]
 
 
 class Orientation(NamedTuple):
-    """How a stored picture becomes upright: rows and columns are exchanged (`transposed`), then left and right (`mirrored`), then top and
-    bottom (`flipped`)."""
+    """How a stored frame becomes upright: transpose (`transposed`), then mirror left and right (`mirrored`), then top and bottom
+    (`flipped`)."""
 
     transposed: bool = False
     mirrored: bool = False
     flipped: bool = False
 
     def apply(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """H x W or H x W x C, upright, in one piece of memory."""
+        """H x W or H x W x C, upright and contiguous."""
         if self == UPRIGHT:
             return pixels
         turned = pixels.swapaxes(0, 1) if self.transposed else pixels
@@ -70,7 +70,7 @@ class Orientation(NamedTuple):
         return (height, width) if self.transposed else (width, height)
 
     def crop(self, crop: Crop) -> Crop:
-        """What is cut off the upright picture, of what is cut off the stored one."""
+        """The crop of the upright picture that equals `crop` of the stored one."""
         left, top, right, bottom = (crop.top, crop.left, crop.bottom, crop.right) if self.transposed else crop
         left, right = (right, left) if self.mirrored else (left, right)
         return Crop(left, bottom, right, top) if self.flipped else Crop(left, top, right, bottom)
@@ -80,9 +80,9 @@ UPRIGHT = Orientation()
 
 
 def orientation_of(frame: VideoFrame) -> Orientation | None:
-    """The nearest of the eight orientations to the display matrix of `frame`, None where it has none.
+    """The orientation nearest to the display matrix of `frame`; None where it has none.
 
-    Where the container has one, every frame has it. H.264 may say it as well, with some frames, and means those that follow, too.
+    A matrix in the container applies to every frame. H.264 may state one with single frames (SEI), for these and the frames that follow.
     """
     matrix = cast("Buffer | None", frame.side_data.get("DISPLAYMATRIX"))
     if matrix is None:
@@ -95,22 +95,25 @@ def orientation_of(frame: VideoFrame) -> Orientation | None:
 
 
 def choose_track(streams: Iterable[Stream]) -> Stream | None:
-    """The track that a player plays: the first with the default flag, or else the first; never a cover picture, nor what nothing decodes.
+    """The track that a player plays: the first one with the default flag, or else the first; None where there is none.
 
-    None where there is none.
+    Cover pictures, and tracks without a decoder, are left out.
     """
     playable = [stream for stream in streams if not is_cover(stream) and stream.codec_context is not None]
     return next((stream for stream in playable if stream.disposition & Disposition.default), next(iter(playable), None))
 
 
 def is_cover(stream: VideoStream | AudioStream) -> bool:
-    """Whether a track is but a picture of the cover."""
+    """Whether a track is an attached cover picture."""
     return bool(stream.disposition & Disposition.attached_pic)
 
 
 def is_shown(packet: Packet[VideoStream]) -> bool:
-    """Whether a packet of a video holds a frame that is presented: not what an edit list cuts, nor a picture that others only refer to
-    (VP8's alternate reference frames; those of VP9 and AV1 travel inside the packets of others)."""
+    """Whether a packet holds a frame that is presented.
+
+    Not presented: what an edit list cuts, and frames that only serve as references (VP8's alternate reference frames; VP9 and AV1 pack
+    theirs together with a presented frame).
+    """
     if packet.is_discard:
         return False
     codec = packet.stream.codec_context.name
@@ -126,9 +129,9 @@ def _vp8_is_shown(first: int) -> bool:
 
 
 def _vp9_is_shown(packet: Packet[VideoStream], first: int) -> bool:
-    """The VP9 bitstream, section 6.2: marker (2), profile (2, and 1 reserved in profile 3), show_existing_frame, frame_type, show_frame.
+    """VP9 bitstream, section 6.2: marker (2 bits), profile (2, and 1 reserved in profile 3), show_existing_frame, frame_type, show_frame.
 
-    A superframe (annex B) ends with a byte 110xxxxx and holds one frame that is shown.
+    A superframe (annex B) ends with a byte 110xxxxx, and contains one presented frame.
     """
     if memoryview(packet)[packet.size - 1] & 0xE0 == 0xC0:
         return True
@@ -138,9 +141,10 @@ def _vp9_is_shown(packet: Packet[VideoStream], first: int) -> bool:
 
 
 class FramePresenter:
-    """Where the frames of a video are presented: `size` (width, height) is that of its first frame, upright and in square pixels.
+    """Turns decoded frames into presented ones: cropped, upright, with square pixels, and in SDR.
 
-    Frames of another size, after a change inside the film, are letterboxed into it. `crop` is what the container cuts off stored frames.
+    `size` (width, height) is that of the first presented frame. Frames that have another size, after a change within the stream, are
+    letterboxed into it. `crop` is the container's, in stored pixels.
     """
 
     def __init__(self, stream: VideoStream, *, crop: Crop = NO_CROP, size: tuple[int, int] | None = None) -> None:
@@ -152,86 +156,87 @@ class FramePresenter:
         stated = stream.sample_aspect_ratio
         self._aspects: list[tuple[int, Fraction]] = []
         self._coded_aspect = stream.codec_context.sample_aspect_ratio
-        self._aspect = stated or _SQUARE
+        self._aspect = stated or _SQUARE_PIXELS
         self._follows_codec = stated is None or stated == self._coded_aspect
-        self._stored, self._shape = (0, 0), (0, 0)
+        self._coded_size, self._display_size = (0, 0), (0, 0)
         self._converters: _Converters = collections.defaultdict(VideoReformatter)
 
-    def notice(self, packet: Packet[VideoStream]) -> None:
-        """Tells that `packet` has been decoded: the shape of pixels may change with a key frame, and frames do not carry it."""
+    def update_from_packet(self, packet: Packet[VideoStream]) -> None:
+        """Call after each decoded packet: the sample aspect ratio may change with a key frame, and decoded frames do not carry it."""
         coded = self._stream.codec_context.sample_aspect_ratio if packet.is_keyframe else self._coded_aspect
         if coded != self._coded_aspect and packet.pts is not None:
             self._coded_aspect = coded
             if self._follows_codec:
-                self._aspects.append((packet.pts, coded or _SQUARE))
+                self._aspects.append((packet.pts, coded or _SQUARE_PIXELS))
 
-    def follow(self, frame: VideoFrame) -> None:
-        """Tells of a frame, shown or not, in the order in which they are shown: the first one gives the size, and others say how those that
-        come after them are turned."""
-        # Not for each of them: side data hold their frame, and it them, until Python's collector of cycles comes.
+    def update_from_frame(self, frame: VideoFrame) -> None:
+        """Call for each frame that is not presented, in presentation order: the first one defines `size`, and its display matrix applies
+        to later frames as well."""
+        # Not for each frame: side data and frame refer to each other, and stay in memory until Python collects cycles.
         if frame.key_frame or frame.rotation != self._rotation:
             self._rotation = frame.rotation
             self._orientation = orientation_of(frame) or self._orientation
         while self._aspects and frame.pts is not None and frame.pts >= self._aspects[0][0]:
             self._aspect = self._aspects.pop(0)[1]
-            self._stored = (0, 0)
-        if self._stored != (frame.width, frame.height):
-            self._stored = frame.width, frame.height
-            left, top, right, bottom = self.crop.within(*self._stored)
-            self._shape = _square(frame.width - left - right, frame.height - top - bottom, self._aspect)
-        self.size = self.size or self._orientation.size(*self._shape)
+            self._coded_size = (0, 0)
+        if self._coded_size != (frame.width, frame.height):
+            self._coded_size = frame.width, frame.height
+            left, top, right, bottom = self.crop.within(*self._coded_size)
+            self._display_size = _square_pixel_size(frame.width - left - right, frame.height - top - bottom, self._aspect)
+        self.size = self.size or self._orientation.size(*self._display_size)
 
-    def show(self, frame: VideoFrame) -> Picture | NDArray[np.uint8]:
-        """The frame as it is presented; uint8 H x W x 3 where its pixels had to be made anew. Follows it as well."""
-        self.follow(frame)
+    def present(self, frame: VideoFrame) -> Picture | NDArray[np.uint8]:
+        """The frame as a player shows it: a lazily converted `Picture`, or RGB uint8 H x W x 3 where pixels had to be computed at once.
+        Includes `update_from_frame`."""
+        self.update_from_frame(frame)
         size = self.size or (0, 0)
-        known, orientation, is_bright = convertible(frame), self._orientation, frame.color_trc in HIGH_DYNAMIC_RANGE
-        # FFmpeg stretches the two fields of such a frame apart, and their lines do not meet any more.
-        is_woven = frame.interlaced_frame and self._shape[1] != frame.height
-        if orientation.size(*self._shape) == size and self.crop == NO_CROP and not is_bright and not is_woven:
-            return _Picture(known, self._shape, orientation, self._converters)
-        converted = self._converters[1].reformat(known, format="rgb24", interpolation="BILINEAR", threads=1)
-        pixels = self.crop.within(*self._stored).apply(np.asarray(converted.to_ndarray(), np.uint8))
-        if is_bright:
+        convertible, orientation, is_hdr = with_known_matrix(frame), self._orientation, frame.color_trc in HIGH_DYNAMIC_RANGE
+        # FFmpeg scales the two fields of an interlaced frame separately, so that their lines no longer match.
+        splits_fields = frame.interlaced_frame and self._display_size[1] != frame.height
+        if orientation.size(*self._display_size) == size and self.crop == NO_CROP and not is_hdr and not splits_fields:
+            return _Picture(convertible, self._display_size, orientation, self._converters)
+        converted = self._converters[1].reformat(convertible, format="rgb24", interpolation="BILINEAR", threads=1)
+        pixels = self.crop.within(*self._coded_size).apply(np.asarray(converted.to_ndarray(), np.uint8))
+        if is_hdr:
             pixels = to_sdr(pixels, transfer=int(frame.color_trc))
-        return letterboxed(orientation.apply(_resized(pixels, self._shape)), size)
+        return letterbox(orientation.apply(_resize(pixels, self._display_size)), size)
 
 
-def letterboxed(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """RGB uint8 H x W x 3 as large as it fits into `size` (width, height), in the middle of black."""
+def letterbox(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """RGB uint8 H x W x 3, scaled to fit into `size` (width, height), centred on black."""
     width, height = size
     rows, columns = pixels.shape[:2]
     if (columns, rows) == size:
         return pixels
     scale = min(width / columns, height / rows)
-    inner = _resized(pixels, (min(width, max(1, round(columns * scale))), min(height, max(1, round(rows * scale)))))
+    inner = _resize(pixels, (min(width, max(1, round(columns * scale))), min(height, max(1, round(rows * scale)))))
     made = np.zeros((height, width, 3), np.uint8)
     top, left = (height - inner.shape[0]) // 2, (width - inner.shape[1]) // 2
     made[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
     return made
 
 
-def convertible(frame: VideoFrame) -> VideoFrame:
-    """`frame`, taken for one that does not say what its colours mean where FFmpeg could not make RGB of those that it says."""
-    if frame.colorspace not in _MATRICES:
+def with_known_matrix(frame: VideoFrame) -> VideoFrame:
+    """`frame`, with its colour matrix set to unspecified where FFmpeg could not convert it."""
+    if frame.colorspace not in _KNOWN_MATRICES:
         frame.colorspace = _UNSPECIFIED
     return frame
 
 
-def is_deep(frame: VideoFrame) -> bool:
-    """Whether the frame has more than 8 bits a channel."""
-    return any(component.bits > _MOST_BITS for component in frame.format.components)
+def has_high_bit_depth(frame: VideoFrame) -> bool:
+    """Whether the frame has more than 8 bits per channel."""
+    return any(component.bits > _MAX_BITS for component in frame.format.components)
 
 
-def _square(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """The size in square pixels of `width` x `height` pixels that are `aspect` times as wide as high: one side grows, as in mpv and VLC, so
-    that nothing is lost."""
+def _square_pixel_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+    """Size in square pixels of `width` x `height` pixels with sample aspect ratio `aspect`. One side is enlarged, as in mpv and VLC, so
+    that no detail is lost."""
     if aspect >= 1:
         return max(1, round(width * aspect)), height
     return width, max(1, round(height / aspect))
 
 
-def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def _resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     if pixels.shape[1::-1] == size:
         return pixels
     shrinks = size[0] < pixels.shape[1] or size[1] < pixels.shape[0]
@@ -239,14 +244,14 @@ def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
 
 
 class _Picture:
-    """A decoded frame whose pixels are made when somebody asks for them, at `size` (width, height) before it is turned upright.
+    """A decoded frame that is converted on demand, at `size` (width, height) before it is turned upright.
 
-    `converters` are those of all frames, by how far they shrink: preparing to shrink takes a third of the time that shrinking does.
+    `converters` are shared by all frames, one for each downscaling factor, because their setup is expensive.
     """
 
     def __init__(self, frame: VideoFrame, size: tuple[int, int], orientation: Orientation, converters: _Converters) -> None:
-        self._frame = _flat(frame, size, converters[_FLATTENING])
-        self._flattened = self._frame is not frame
+        self._frame = _to_8_bits_and_size(frame, size, converters[_TO_8_BITS])
+        self._is_converted = self._frame is not frame
         self._size = size
         self._converters = converters
         self._orientation = orientation
@@ -256,7 +261,7 @@ class _Picture:
     def rgb(self, shrink: int = 1) -> NDArray[np.uint8]:
         width, height = (max(1, side // shrink) for side in self._size)
         how = "BILINEAR" if shrink == 1 else "AREA"
-        # By default FFmpeg starts a thread a core for each frame, which costs five times the conversion.
+        # By default FFmpeg starts a thread per core for each frame, which costs more than the conversion.
         converted = self._converters[shrink].reformat(self._frame, width, height, "rgb24", interpolation=how, threads=1)
         return self._orientation.apply(np.asarray(converted.to_ndarray(), np.uint8))
 
@@ -268,9 +273,9 @@ class _Picture:
     def planes(self) -> Planes | None:
         frame = self._frame
         colours = Colours(int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc))
-        if self._flattened or frame.format.name != "yuv420p" or frame.color_range == _FULL_RANGE:
+        if self._is_converted or frame.format.name != "yuv420p" or frame.color_range == _FULL_RANGE:
             return None
-        if any(side % 2 for side in self._size) or not colours.known:
+        if any(side % 2 for side in self._size) or not colours.is_supported:
             return None
         luma, blue, red = (self._orientation.apply(_read_plane(frame, index)) for index in range(3))
         return Planes(luma, blue, red, colours)
@@ -290,15 +295,15 @@ def _read_plane(frame: VideoFrame, index: int) -> NDArray[np.uint8]:
     return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
-def _flat(frame: VideoFrame, size: tuple[int, int], converter: VideoReformatter) -> VideoFrame:
-    """The frame with at most 8 bits a channel, and of `size` (width, height)."""
-    deep = is_deep(frame)
+def _to_8_bits_and_size(frame: VideoFrame, size: tuple[int, int], converter: VideoReformatter) -> VideoFrame:
+    """The frame with at most 8 bits per channel, at `size` (width, height)."""
+    deep = has_high_bit_depth(frame)
     if not deep and (frame.width, frame.height) == size:
         return frame
     kind = "rgb24" if frame.format.is_rgb else "yuv420p" if deep else frame.format.name
     return converter.reformat(frame, *size, format=kind, interpolation="BILINEAR", threads=1)
 
 
-def same_picture(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    """Whether two readers show the same, but for rounding: RGB uint8 H x W x 3."""
-    return one.shape == other.shape and float(cv2.absdiff(one, other).mean()) <= _ROUNDING
+def is_same_picture(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether two RGB uint8 H x W x 3 pictures are equal except for rounding."""
+    return one.shape == other.shape and float(cv2.absdiff(one, other).mean()) <= _ROUNDING_ERROR

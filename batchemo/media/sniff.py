@@ -1,4 +1,4 @@
-"""What a file is, by its content: picture, video or neither."""
+"""Recognizes files by their content: picture, video or neither."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from batchemo.media import foreign, frame_times, tiff
-from batchemo.media.foreign import HEAD_BYTES, UnsupportedFormat
+from batchemo.media import frame_times, tiff, unsupported
+from batchemo.media.unsupported import HEAD_BYTES, UnsupportedFormat
 from batchemo.records import MediaKind
 
 _IMAGE_EXTENSIONS = frozenset(
@@ -19,10 +19,10 @@ _VIDEO_EXTENSIONS = frozenset(
         ".mp4 .mpe .mpeg .mpg .mxf .ogv .qt .rm .rmvb .vob .webm .wmv .wtv .y4m"
     ).split()
 )
-"""Only those that mean nothing else: `.ts`, `.mts` (TypeScript), `.dat` or `.ogg` (mostly sound) need the content to say so."""
+"""Unambiguous extensions only: `.ts`, `.mts` (TypeScript), `.dat` and `.ogg` (mostly audio) count by their content alone."""
 
 _AUDIO_EXTENSIONS = frozenset(".aac .aax .flac .m4a .m4b .m4p .m4r .mka .mp3 .oga .opus .wav .weba .wma".split())
-"""Sound; several of these live in containers that video uses too."""
+"""Audio files, several of which use containers of video."""
 
 _IMAGE_SIGNATURES = (
     b"\xff\xd8\xff",  # JPEG
@@ -40,21 +40,21 @@ _VIDEO_SIGNATURES = (
     b"DKIF\0\0",  # IVF
 )
 _OGG_VIDEO_MARKS = (b"\x80theora", b"OVP80", b"BBCD\0", b"\x01video\0")
-"""How the first packet of a Theora, VP8, Dirac or OGM stream begins."""
+"""Start of the first packet of a Theora, VP8, Dirac or OGM stream."""
 
 _IMAGE_BRANDS = frozenset((b"avif", b"avis", b"heic", b"heim", b"heis", b"heix", b"hevc", b"hevx", b"miaf", b"mif1", b"msf1"))
 _OTHER_BRANDS = frozenset((b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ", b"aax ", b"crx "))
-"""ISO base media files that are neither: sound, and Canon's raw pictures."""
+"""ISO base media files that are neither picture nor video: audio, and Canon's raw photographs."""
 
 _MOV_ATOMS = frozenset((b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
-"""What QuickTime files from before `ftyp` begin with."""
+"""First atoms of old QuickTime files, which have no `ftyp`."""
 
 _BITMAP_HEADER_SIZES = (12, 16, 40, 52, 56, 64, 108, 124)
 
 
 def kind_of(path: Path, *, is_input: bool) -> MediaKind | UnsupportedFormat | None:
-    """What a run takes `path` for: by its content, then by its extension; an INPUT (`is_input`) is a medium whatever it is, and fails as
-    one."""
+    """What a run takes `path` for: by its content, or else by its extension. An INPUT (`is_input`) always is a medium, and fails as one
+    if it cannot be read."""
     if not is_input and path.suffix.lower() in _AUDIO_EXTENSIONS:
         return None
     kind = _look(path) or _extension_kind(path)
@@ -64,11 +64,10 @@ def kind_of(path: Path, *, is_input: bool) -> MediaKind | UnsupportedFormat | No
 
 
 def sniff(path: Path) -> MediaKind | None:
-    """What the content of `path` is, whatever its extension says; None for anything unknown, unreadable or not a file, and for pictures
-    that are not read here.
+    """What the content of `path` is, whatever its extension; None for anything unknown, unreadable or not a file, and for unsupported
+    pictures.
 
-    A GIF, WebP, PNG or AVIF with more than one picture is a video. Reads 4 KiB, and of a picture what tells how many there are;
-    never opens pipes or devices.
+    A GIF, WebP, PNG or AVIF with several frames is a video. Reads 4 KiB, and the headers of frames; never opens pipes or devices.
     """
     kind = _look(path)
     return kind if isinstance(kind, str) else None
@@ -80,7 +79,7 @@ def _look(path: Path) -> MediaKind | UnsupportedFormat | None:
             return None
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
-            return foreign.by_content(file, head, path) or _content_kind(file, head)
+            return unsupported.detect_by_content(file, head, path) or _content_kind(file, head)
     except OSError:
         return None
 
@@ -89,14 +88,14 @@ def _extension_kind(path: Path) -> MediaKind | UnsupportedFormat | None:
     extension = path.suffix.lower()
     if extension in _IMAGE_EXTENSIONS:
         return "image"
-    return "video" if extension in _VIDEO_EXTENSIONS else foreign.by_extension(path)
+    return "video" if extension in _VIDEO_EXTENSIONS else unsupported.detect_by_extension(path)
 
 
 def _content_kind(file: BinaryIO, head: bytes) -> MediaKind | None:
     if head.startswith((b"GIF87a", b"GIF89a")):
         return "video" if _has_second_picture(file) else "image"
     if head.startswith(_IMAGE_SIGNATURES) or _riff_form(head) == b"WEBP" or _is_bitmap(head):
-        return "video" if _moves(file, head) else "image"
+        return "video" if _is_animated(file, head) else "image"
     if head[4:8] == b"ftyp":
         return _brand_kind(file, head)
     if head.startswith(_VIDEO_SIGNATURES) or _riff_form(head) == b"AVI " or _is_transport_stream(head):
@@ -109,13 +108,13 @@ def _content_kind(file: BinaryIO, head: bytes) -> MediaKind | None:
 def _brand_kind(file: BinaryIO, head: bytes) -> MediaKind | None:
     brand = head[8:12]
     if brand in _IMAGE_BRANDS:
-        return "video" if _moves(file, head) else "image"
+        return "video" if _is_animated(file, head) else "image"
     return None if brand in _OTHER_BRANDS else "video"
 
 
-def _moves(file: BinaryIO, head: bytes) -> bool:
-    times = frame_times.times_in(file, head)
-    return times is not None and times.moves
+def _is_animated(file: BinaryIO, head: bytes) -> bool:
+    times = frame_times.parse_frame_times(file, head)
+    return times is not None and times.is_animated
 
 
 def _riff_form(head: bytes) -> bytes:
@@ -123,12 +122,12 @@ def _riff_form(head: bytes) -> bytes:
 
 
 def _is_bitmap(head: bytes) -> bool:
-    """Two letters alone would make pictures of many texts."""
+    """The two letters "BM" alone would match many texts."""
     return head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BITMAP_HEADER_SIZES
 
 
 def _is_transport_stream(head: bytes) -> bool:
-    """A sync byte at each of the first three packets, of 188 bytes, or of 192 with a time stamp of 4 in front (m2ts)."""
+    """A sync byte at each of the first three packets, of 188 bytes, or of 192 with a timestamp of 4 in front (M2TS)."""
     return any(
         len(head) > first + stride and all(byte == 0x47 for byte in head[first : first + 3 * stride : stride])
         for first, stride in ((0, 188), (4, 192))
@@ -140,14 +139,14 @@ def _is_ogg_video(head: bytes) -> bool:
 
 
 def _is_old_mov(head: bytes, *, size_bytes: int) -> bool:
-    """The size of the first atom must fit: "The free world" has the name of an atom at the right place, too."""
+    """The size of the first atom must be plausible: "The free world" has the name of an atom at the right place."""
     atom_bytes = int.from_bytes(head[:4], "big")
     fits = atom_bytes in (0, 1) or 8 <= atom_bytes <= size_bytes  # 0: up to the end of the file; 1: a 64-bit size follows
     return head[4:8] in _MOV_ATOMS and fits
 
 
 def _has_second_picture(file: BinaryIO) -> bool:
-    """Walks the blocks of a GIF, up to its second image descriptor. What is cut off or damaged counts as its end."""
+    """Walks the blocks of a GIF up to its second image descriptor. Truncation or damage counts as the end."""
     file.seek(10)
     _skip_colours(file)
     file.seek(2, os.SEEK_CUR)

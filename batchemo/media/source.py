@@ -1,4 +1,4 @@
-"""The interface of all decoders, and which frames are asked of them when not all are."""
+"""The interface of all decoders, frame sampling, and decoding ahead in a thread."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import dataclasses
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.records import Frame
 
+_Item = TypeVar("_Item")
+_END = object()
+
 
 @dataclasses.dataclass(slots=True)
 class ReadReport:
-    """What a decoder has found in a medium so far; complete when its frames are exhausted.
+    """What a decoder knows about a medium so far; complete once its frames are exhausted.
 
-    `undecodable` frames have a packet but cannot be decoded, or have the time of another frame and cannot be shown; `missing`
-    ones are announced by the header but are not in the file (estimated from durations but for MP4). `trouble` is the decoder's own
-    word for what went wrong. `width` and `height` are upright. `length_s` is about how long the medium is, known from the start, 0
-    where it is not; `duration_s` what was really found. `note` is what the medium's row says of one that was read all the same.
-    `starts_s` is when a player shows the first frame, counted from where sound or pictures begin; None until somebody has asked.
+    - `decoded`, `undecodable`, `missing`: numbers of frames. An undecodable frame has a packet that cannot be decoded, or the timestamp of
+      another frame. A missing frame is announced by the header, but has no packet (estimated from durations, except in MP4).
+    - `trouble`: the decoder's own error message; empty where there was none.
+    - `width`, `height`: size of the presented frames in px, upright.
+    - `length_s`: about how long the medium is by its header, known from the start; 0 where unknown. `duration_s`: what was decoded.
+    - `note`: for the medium's row where it was analysed, but not completely.
+    - `starts_s`: presentation time of the first frame, counted from where audio or video begins; None until it is computed.
     """
 
     decoded: int = 0
@@ -38,7 +44,7 @@ class ReadReport:
 
 
 class FrameSource(Protocol):
-    """One medium, to be decoded once."""
+    """Decodes one medium, once."""
 
     @property
     def decoder(self) -> str:
@@ -46,51 +52,67 @@ class FrameSource(Protocol):
         ...
 
     @property
-    def found(self) -> ReadReport:
-        """What has been found so far."""
+    def report(self) -> ReadReport:
+        """What is known about the medium so far."""
         ...
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
-        """Frames in presentation order, at times that increase: all, or `sample_fps` a second; only those with an index of at
-        least `start_index`.
+        """Yields frames in presentation order, with increasing times: all of them, or `sample_fps` per second, from index `start_index` on.
 
-        Undecodable ones come as soon as they are known to be that, which may be a few frames late.
-
-        Memory does not grow with the medium. Raises MediaError where nothing at all can be read.
+        A frame that cannot be decoded is yielded as soon as that is known, which may be a few frames late. Memory does not grow with the
+        medium. Raises MediaError where nothing at all can be read.
         """
         ...
 
 
-def pictures_in_passing(source: FrameSource, times_s: Iterable[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """The frames of `source` that are shown at exactly `times_s`, which increase, each with its time and as RGB uint8 H x W x 3: all up to
-    the last one are decoded. Raises MediaError as `source` does."""
-    waiting = deque(times_s)
-    for frame in source.frames() if waiting else ():
-        if waiting[0] == frame.time_s and frame.is_decoded:
-            yield waiting.popleft(), frame.pixels
-        if not waiting:
+def decode_pictures_at(source: FrameSource, times_s: Iterable[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yields the frames of `source` presented at exactly `times_s` (increasing), each as its time and RGB uint8 H x W x 3.
+
+    Decodes every frame up to the last of them. Raises MediaError as `source` does.
+    """
+    pending = deque(times_s)
+    for frame in source.frames() if pending else ():
+        if pending[0] == frame.time_s and frame.is_decoded:
+            yield pending.popleft(), frame.pixels
+        if not pending:
             return
 
 
 class Sampler:
-    """Picks the first frame of each interval of 1 / `fps` seconds; every frame where `fps` is None.
+    """Selects the first frame of each interval of 1 / `fps` seconds; every frame where `fps` is None.
 
-    Fed with times in order; the choice depends on times alone, so every decoder gives the same frames.
+    The selection depends on times alone, so that all decoders select the same frames.
     """
 
     def __init__(self, fps: float | None, *, before_s: float | None = None) -> None:
-        """`before_s`: time of the frame that came before the first one it will be fed with, if any."""
+        """`before_s`: time of the frame before the first one passed to `accepts`, if there is one."""
         self._fps = fps
         self._last_interval = -1
         if before_s is not None:
-            self.wants(before_s)
+            self.accepts(before_s)
 
-    def wants(self, time_s: float) -> bool:
+    def accepts(self, time_s: float) -> bool:
+        """Whether the frame at `time_s` is selected. Call it once for each frame, in order."""
         if self._fps is None:
             return True
-        # Half a microsecond of slack: a time that is exactly on the border must not fall short of it by rounding.
+        # Half a microsecond of slack, so that a time exactly on the border does not fall short of it by rounding.
         interval = math.floor((time_s + 5e-7) * self._fps)
         if interval <= self._last_interval:
             return False
         self._last_interval = interval
         return True
+
+
+def prefetch(items: Iterable[_Item], *, max_ahead: int) -> Iterator[_Item]:
+    """Yields `items` in order, while a thread computes up to `max_ahead` of them in advance. An exception in an item is raised in its
+    place."""
+    iterator = iter(items)
+    with ThreadPoolExecutor(1) as thread:
+        pending = deque(thread.submit(next, iterator, _END) for _ in range(max_ahead))
+        try:
+            while (item := pending.popleft().result()) is not _END:
+                pending.append(thread.submit(next, iterator, _END))
+                yield item  # type: ignore[misc]
+        finally:
+            for future in pending:
+                future.cancel()

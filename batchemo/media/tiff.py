@@ -1,4 +1,4 @@
-"""The directories of a TIFF: one for each page, and what raw photographs put in front of theirs."""
+"""Reads the directories of TIFF files: pages, and the thumbnails and metadata of raw photographs."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""TIFF and BigTIFF, in either order of bytes."""
+"""TIFF and BigTIFF, in either byte order."""
 
 WIDTH, HEIGHT = 256, 257
 PHOTOMETRIC = 262
 _SUBFILE_TYPE = 254
 _DNG_VERSION = 50706
 _REDUCED, _MASK = 1, 4
-"""Bits of NewSubfileType (TIFF 6.0, section 8): a smaller copy of another picture, and its mask."""
+"""Bits of NewSubfileType (TIFF 6.0, section 8): reduced-resolution version of another image, and transparency mask."""
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MOST_DIRECTORIES = 10_000
 
 Directory = dict[int, int]
-"""The first value of each tag that is a whole number; 0 of those that do not stand in the directory itself."""
+"""The first value of each tag with an integer type; 0 where the value is stored outside the directory."""
 
 
 def directories(file: BinaryIO) -> Iterator[Directory]:
-    """The directories of a file that begins with one of `SIGNATURES`, in order. Ends early where it is cut off, and at a directory that
-    was there before."""
+    """The directories of a file that begins with one of `SIGNATURES`, in order. Ends where the file is truncated, or a directory
+    repeats."""
     file.seek(0)
     head = file.read(16)
     order = "<" if head[:1] == b"I" else ">"
@@ -59,7 +59,7 @@ def _entry(entries: bytes, at: int, order: str, number: str) -> tuple[int, int]:
 
 
 def is_raw(file: BinaryIO) -> bool:
-    """Whether a TIFF is a raw photograph: its first directory is that of a thumbnail, or it says that it is a DNG or CR2."""
+    """Whether a TIFF is a raw photograph: its first directory is a thumbnail's, or it states DNG or CR2."""
     file.seek(8)
     if file.read(2) == b"CR":
         return True
@@ -68,5 +68,5 @@ def is_raw(file: BinaryIO) -> bool:
 
 
 def count_pages(file: BinaryIO) -> int:
-    """Pages of a TIFF, its pictures but for smaller copies and masks of others."""
+    """Number of pages: all images except reduced versions and masks of others."""
     return sum(not directory.get(_SUBFILE_TYPE, 0) & (_REDUCED | _MASK) for directory in directories(file))

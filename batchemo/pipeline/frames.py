@@ -20,11 +20,10 @@ from batchemo.faces.align import align_faces
 from batchemo.faces.detector import DetectorKind, MtcnnDetector
 from batchemo.faces.propagate import propagate_faces
 from batchemo.faces.reid import ReidSampler, embed_faces
-from batchemo.media.ahead import prefetch
-from batchemo.media.decode import open_source
 from batchemo.media.fingerprint import fingerprint_of
+from batchemo.media.open_source import open_source
 from batchemo.media.shots import ShotFinder
-from batchemo.media.source import ReadReport
+from batchemo.media.source import ReadReport, prefetch
 from batchemo.options import RunOptions
 from batchemo.records import AlignedCrops, DetectedFrame, Faces, Frame, FrameResult, Medium
 from batchemo.render.thumbnails import crop_thumbnails
@@ -142,7 +141,7 @@ def detect_picture(medium: Medium, models: Models, options: RunOptions, watch: S
     except MediaError as found:
         error = found
     return DetectedPicture(
-        medium, source.found, source.decoder, faces, crops, portraits, nbytes, time.monotonic() - began, watch, error, fingerprint
+        medium, source.report, source.decoder, faces, crops, portraits, nbytes, time.monotonic() - began, watch, error, fingerprint
     )
 
 
@@ -183,7 +182,7 @@ def batch_by_size(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> It
 
 def _decoded_ahead(frames: Iterable[Frame], watch: Stopwatch) -> Iterator[Frame]:
     own = Stopwatch()  # they tell the time of one thread
-    yield from prefetch(own.each("decode", frames), most=_BATCH_FRAMES)
+    yield from prefetch(own.each("decode", frames), max_ahead=_BATCH_FRAMES)
     watch.add(own)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from batchemo.errors import MediaError, blaming
 from batchemo.faces.align import align_faces
 from batchemo.faces.reid import ReidSampler
-from batchemo.media.decode import open_source, segments_of
+from batchemo.media.open_source import open_source, split_into_segments
 from batchemo.media.shots import ShotFinder
 from batchemo.media.source import ReadReport
 from batchemo.options import RunOptions
@@ -219,8 +219,8 @@ def _annotate(
         style=style,
         uncertain_below=options.uncertain_below,
         device=options.device,
-        beat=beat,
-        alive=alive or beat,
+        on_frame=beat,
+        heartbeat=alive or beat,
         watch=watch,
         segment=draw.segment if draw else None,
         index_offset=draw.index_offset if draw else 0,
@@ -234,7 +234,7 @@ def run_segment_task(
     watch = Stopwatch()
     if isinstance(step, SplitTask):
         with watch.stage("divide"):
-            return SegmentTaskResult(None, {}, tuple(segments_of(medium, decoder=options.decoder)))
+            return SegmentTaskResult(None, {}, tuple(split_into_segments(medium, decoder=options.decoder)))
     if isinstance(step, AnalyseTask):
         with watch.stage("start"):
             models_of(options)
@@ -258,9 +258,9 @@ def _portray(
 ) -> None:
     with watch.stage("thumbnails"):
         if portraits is None:
-            write_thumbnails(medium, results, beat=beat)
+            write_thumbnails(medium, results, heartbeat=beat)
         else:
-            write_picture_thumbnails(medium, results, portraits, beat=beat)
+            write_picture_thumbnails(medium, results, portraits, heartbeat=beat)
 
 
 def _part(
@@ -280,16 +280,16 @@ def _read_medium(
     medium: Medium, results: Path, assembly: TableAssembler, *, models: Models, options: RunOptions, beat: ReportProgress, watch: Stopwatch
 ) -> None:
     with watch.stage("divide"):
-        segments = segments_of(medium, decoder=options.decoder)
+        segments = split_into_segments(medium, decoder=options.decoder)
     if len(segments) == 1:
         source = open_source(medium, decoder=options.decoder)
         frames = source.frames(sample_fps=options.sample_fps)
         try:
             for reading in assembly.add(infer_frames(frames, models, ShotFinder(), watch, appearance=options.appearance)):
-                length_s = source.found.length_s
+                length_s = source.report.length_s
                 beat(1, min(1.0, reading.time_s / length_s) if length_s > 0 else 0.0)
         finally:
-            assembly.tell(_with_start(source.found, medium, Segment()), source.decoder)
+            assembly.tell(_with_start(source.report, medium, Segment()), source.decoder)
         return
     for segment in segments:
         assembly.add_part(_part(medium, segment, results, options, assembly.origin, _within(beat, segment.number, len(segments)), watch))
@@ -310,7 +310,7 @@ def _read_segment(
     for reading in infer_frames(frames, models, shots, watch, appearance=options.appearance, search_last=True):
         readings.append(reading)
         beat(1, min(1.0, len(readings) / max(1, segment.frames)))
-    return SegmentResult(segment, tuple(readings), _with_start(source.found, medium, segment), source.decoder, shots.first, shots.last)
+    return SegmentResult(segment, tuple(readings), _with_start(source.report, medium, segment), source.decoder, shots.first, shots.last)
 
 
 def _with_start(found: ReadReport, medium: Medium, segment: Segment) -> ReadReport:

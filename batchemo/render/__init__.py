@@ -1,1 +1,1 @@
-"""Annotated copies: overlays, blur, video encoding, thumbnails."""
+"""Draws annotated copies: overlays, blurred faces, video encoding, thumbnails."""

@@ -1,4 +1,4 @@
-"""Which of FFmpeg's encoders writes annotated videos, and with what settings."""
+"""Chooses FFmpeg's encoder for annotated videos, and its settings."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from av.video.codeccontext import VideoCodecContext
 
 from batchemo.options import Codec, Quality
 
-NAMES: Mapping[Codec, str] = {"h264": "H.264", "hevc": "H.265", "av1": "AV1", "vp9": "VP9"}
+CODEC_NAMES: Mapping[Codec, str] = {"h264": "H.264", "hevc": "H.265", "av1": "AV1", "vp9": "VP9"}
 
-APPLES_HEVC = "hvc1"
-"""Tag of H.265 in MP4; Apple's players know no other."""
+APPLE_HEVC_TAG = "hvc1"
+"""Tag of H.265 in MP4; Apple's players accept no other."""
 
-_QUALITIES: tuple[Quality, ...] = ("low", "medium", "high")
+_QUALITY_LEVELS: tuple[Quality, ...] = ("low", "medium", "high")
 
 _PROBE_PX = 256
-"""A side: some hardware refuses smaller pictures."""
+"""Side of the test frame; some hardware refuses smaller ones."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Encoder:
-    """An encoder by FFmpeg's name, its options, the pixel format that it takes, and the tag that players know its video by in MP4."""
+    """FFmpeg's name of an encoder, its options and pixel format, and the codec tag for MP4."""
 
     name: str
     options: Mapping[str, str]
@@ -37,16 +37,16 @@ class Encoder:
 
 
 def encoder_of(codec: Codec, *, quality: Quality, hardware: bool) -> Encoder:
-    """The machine's own encoder where `hardware` asks for it and one works, otherwise the software one. None of them reorders frames, so
-    that stretches of a video can be joined, and MP4 tells its true end."""
-    encoder = (find_hardware(codec, quality=quality) if hardware else None) or _software(codec, _QUALITIES.index(quality))
-    return dataclasses.replace(encoder, tag=APPLES_HEVC if codec == "hevc" else "")
+    """The hardware encoder where `hardware` is set and one works, or else the software encoder.
+
+    None of them reorders frames, so that segments of a video can be joined, and MP4 states the correct end.
+    """
+    encoder = (find_hardware(codec, quality=quality) if hardware else None) or _software(codec, _QUALITY_LEVELS.index(quality))
+    return dataclasses.replace(encoder, tag=APPLE_HEVC_TAG if codec == "hevc" else "")
 
 
 def _software(codec: Codec, quality: int) -> Encoder:
-    """At medium quality all come near the SSIM of x264's `veryfast` with CRF 23 (.986 and .963 on two real clips at 720p), in 5 to 10 ms a
-    frame and core instead of 12; but for x265, which takes 20 and stays below. Without partitions smaller than 16 x 16 x264 takes .8 of the
-    time, for as many bytes and .0005 less SSIM."""
+    """Presets are chosen for similar SSIM at the same quality level, and for speed (see docs/benchmarks.md)."""
     if codec == "h264":
         options = {"preset": "superfast", "crf": ("30", "25", "20")[quality], "bf": "0", "x264-params": "partitions=none"}
         return Encoder("libx264", options)
@@ -61,20 +61,20 @@ def _software(codec: Codec, quality: int) -> Encoder:
 
 @functools.lru_cache(maxsize=16)
 def find_hardware(codec: Codec, *, quality: Quality = "medium") -> Encoder | None:
-    """The first of NVIDIA's, Intel's, AMD's and Apple's encoders that encodes a frame here."""
-    level = ("31", "26", "21")[_QUALITIES.index(quality)]
+    """The first hardware encoder (NVIDIA, Intel, AMD, Apple) that encodes a frame on this machine."""
+    level = ("31", "26", "21")[_QUALITY_LEVELS.index(quality)]
     for encoder in (
         Encoder(f"{codec}_nvenc", {"preset": "p4", "rc": "vbr", "cq": level, "b": "0", "bf": "0"}),
         Encoder(f"{codec}_qsv", {"global_quality": level, "bf": "0"}, pixel_format="nv12"),
         Encoder(f"{codec}_amf", {"rc": "cqp", "qp_i": level, "qp_p": level}),
         Encoder(f"{codec}_videotoolbox", {"bf": "0"}),
     ):
-        if encoder.name in av.codecs_available and _works(encoder):
+        if encoder.name in av.codecs_available and _can_encode(encoder):
             return encoder
     return None
 
 
-def _works(encoder: Encoder) -> bool:
+def _can_encode(encoder: Encoder) -> bool:
     with contextlib.suppress(av.FFmpegError, OSError, ValueError):
         context = av.CodecContext.create(encoder.name, "w")
         if isinstance(context, VideoCodecContext):

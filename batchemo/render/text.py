@@ -1,4 +1,4 @@
-"""Words as masks of pixels, in Pillow's own font, sharp at any size, and how they are laid over a picture."""
+"""Renders text as masks in Pillow's own font, and blends them into pictures."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from PIL import Image, ImageDraw, ImageFont
 
 from batchemo.palette import Colour
 
-_LONGEST_EMS = 8
+_MAX_EMS = 8
 
 
 def readable_label(label: str) -> str:
-    """Labels come with weights: line breaks, control characters and lone surrogates would upset layout or Pillow."""
+    """Replaces unprintable characters: labels come with the weights, and line breaks or lone surrogates would upset layout or Pillow."""
     return "".join(character if character.isprintable() else "?" for character in label)
 
 
 @functools.lru_cache(maxsize=1024)
 def render_text(words: str, size: int) -> NDArray[np.uint8]:
-    """Coverage of `words` on one line, uint8 H x W, 255 is opaque, as high as the font's line of `size` px; cut with dots where wider than
-    eight times that."""
+    """Mask of `words` on one line, uint8 H x W, 255 is opaque. H is the line height of the font at `size` px; text wider than eight
+    times `size` is cut, and ends with dots."""
     font = _font(size)
-    widest = _LONGEST_EMS * size
+    widest = _MAX_EMS * size
     if font.getlength(words) > widest:
         while words and font.getlength(words + "...") > widest:
             words = words[:-1]
@@ -39,7 +39,7 @@ def render_text(words: str, size: int) -> NDArray[np.uint8]:
 
 
 def blend(canvas: NDArray[np.uint8], mask: NDArray[np.uint8], left: int, top: int, colour: Colour) -> None:
-    """Lays `colour` over `canvas` as far as `mask` (H x W, 255 is opaque) says; what lies outside is cut off."""
+    """Blends `colour` into `canvas` by `mask` (H x W, 255 is opaque); parts outside the canvas are cut off."""
     region = canvas[top : top + mask.shape[0], left : left + mask.shape[1]]
     alpha = mask[: region.shape[0], : region.shape[1], None].astype(np.uint16)
     alpha += alpha >> 7  # 0 to 256, so that a shift divides

@@ -1,5 +1,4 @@
-"""A small picture of each track's face at its best for the page of results: cut out of a video when its tables are done, of a picture at
-once."""
+"""Writes a thumbnail of each track's best frame for the report page."""
 
 from __future__ import annotations
 
@@ -16,94 +15,94 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from batchemo.atomic import replacing
 from batchemo.errors import MediaError
-from batchemo.media.decode import pictures_at
-from batchemo.media.resize import halved
+from batchemo.media.open_source import pictures_at
+from batchemo.media.resize import downsample2x
 from batchemo.records import Faces, Medium
+from batchemo.render.jpeg import write_jpeg
 from batchemo.results.paths import table_path, thumbnails_folder
-from batchemo.results.schema import BATCH_ROWS
+from batchemo.results.schema import BATCH_ROWS, BOX
 
 SIDE_PX = 96
 MAX_THUMBNAILS = 50
-"""A medium: the longest ones, so that a crowd filmed for hours costs no more than that many jumps in the file."""
+"""Per medium: the longest tracks, which limits the seeks in a long video of a crowd."""
 
 _MARGIN = 1.4
-"""Side of the square that is cut, in longer sides of the face's box: hair and chin lie outside that."""
+"""Side of the cropped square, in longer sides of the bounding box, to include hair and chin."""
 _JPEG_QUALITY = 82
-_BOX = ("box_x1", "box_y1", "box_x2", "box_y2")
 
 
-class _View(NamedTuple):
-    """Where a track is seen best; `box` in pixels of the upright picture."""
+class _BestFrame(NamedTuple):
+    """The best frame of a track; `box` in pixels of the upright picture."""
 
     time_s: float
     track_id: int
     box: tuple[float, ...]
 
 
-def write_thumbnails(medium: Medium, results: Path, *, beat: Callable[[], None] = lambda: None) -> int:
-    """Writes JPEGs of `SIDE_PX` pixels a side for the longest tracks in `medium`'s tables, and returns how many; calls `beat` after each.
+def write_thumbnails(medium: Medium, results: Path, *, heartbeat: Callable[[], None] = lambda: None) -> int:
+    """Writes JPEGs of `SIDE_PX` pixels per side for the longest tracks of `medium`, and returns their number; calls `heartbeat` after each.
 
-    A face whose frame cannot be had again is left out; that is logged and no failure.
+    A face whose frame cannot be decoded again is left out, which is logged and no failure.
     """
-    views = _best_views(results, medium.output)
-    return _write(medium, results, ((view.track_id, _cut(pixels, view.box)) for view, pixels in _seen(medium, views)), beat)
+    best_frames = _read_best_frames(results, medium.output)
+    thumbnails = ((best.track_id, _crop_square(pixels, best.box)) for best, pixels in _with_pictures(medium, best_frames))
+    return _write_thumbnails(medium, results, thumbnails, heartbeat)
 
 
 def crop_thumbnails(pixels: NDArray[np.uint8], faces: Faces) -> list[NDArray[np.uint8]]:
-    """Thumbnails of the faces of a picture (RGB H x W x 3), as many as are shown of a medium, each `SIDE_PX` x `SIDE_PX` x 3."""
-    return [_cut(pixels, box) for box in faces.boxes[:MAX_THUMBNAILS].tolist()]
+    """Thumbnails of the faces of a picture (RGB H x W x 3), each `SIDE_PX` x `SIDE_PX` x 3; at most `MAX_THUMBNAILS`."""
+    return [_crop_square(pixels, box) for box in faces.boxes[:MAX_THUMBNAILS].tolist()]
 
 
-def write_picture_thumbnails(medium: Medium, results: Path, portraits: Sequence[NDArray[np.uint8]], *, beat: Callable[[], None]) -> int:
-    """As `write_thumbnails`, of a picture that need not be read again: each of its faces is a track of its own, in their order."""
-    return _write(medium, results, enumerate(portraits, start=1), beat)
+def write_picture_thumbnails(
+    medium: Medium, results: Path, thumbnails: Sequence[NDArray[np.uint8]], *, heartbeat: Callable[[], None]
+) -> int:
+    """As `write_thumbnails`, with `thumbnails` cropped before: each face of a picture is a track, in this order."""
+    return _write_thumbnails(medium, results, enumerate(thumbnails, start=1), heartbeat)
 
 
-def _write(medium: Medium, results: Path, thumbnails: Iterable[tuple[int, NDArray[np.uint8]]], beat: Callable[[], None]) -> int:
+def _write_thumbnails(
+    medium: Medium, results: Path, thumbnails: Iterable[tuple[int, NDArray[np.uint8]]], heartbeat: Callable[[], None]
+) -> int:
     folder = thumbnails_folder(results, medium.output)
     written = 0
     try:
         for track_id, pixels in thumbnails:
-            good, content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-            if good:
-                with replacing(folder / f"{track_id}.jpg") as temporary:
-                    temporary.write_bytes(content.tobytes())
-                written += 1
-            beat()
+            write_jpeg(folder / f"{track_id}.jpg", pixels, quality=_JPEG_QUALITY)
+            written += 1
+            heartbeat()
     except (MediaError, av.FFmpegError, OSError) as error:
         logging.getLogger("batchemo").info("%s: no more thumbnails (%s)", medium.name, error)
     return written
 
 
-def _best_views(results: Path, output: str) -> list[_View]:
-    """In the order of their times."""
+def _read_best_frames(results: Path, output: str) -> list[_BestFrame]:
+    """Sorted by time."""
     tracks = pq.ParquetFile(table_path(results, "tracks", output)).read(columns=["track_id", "n_frames", "best_frame_index"])
     tracks = tracks.sort_by([("n_frames", "descending")]).slice(0, MAX_THUMBNAILS)
-    best = dict(zip(tracks["track_id"].to_pylist(), tracks["best_frame_index"].to_pylist(), strict=True))
+    best_indices = dict(zip(tracks["track_id"].to_pylist(), tracks["best_frame_index"].to_pylist(), strict=True))
     wanted = tracks["best_frame_index"].combine_chunks()
-    views = []
+    best_frames = []
     with pq.ParquetFile(table_path(results, "faces", output)) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["frame_index", "time_s", "track_id", *_BOX]):
-            views += [
-                _View(face["time_s"], face["track_id"], tuple(face[side] for side in _BOX))
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["frame_index", "time_s", "track_id", *BOX]):
+            best_frames += [
+                _BestFrame(face["time_s"], face["track_id"], tuple(face[side] for side in BOX))
                 for face in batch.filter(pc.is_in(batch["frame_index"], value_set=wanted)).to_pylist()
-                if best.get(face["track_id"]) == face["frame_index"]
+                if best_indices.get(face["track_id"]) == face["frame_index"]
             ]
-    return sorted(views)
+    return sorted(best_frames)
 
 
-def _seen(medium: Medium, views: Sequence[_View]) -> Iterator[tuple[_View, NDArray[np.uint8]]]:
-    """Each view with the picture it is in."""
-    at = itertools.groupby(views, key=lambda view: view.time_s)
-    together = {time_s: list(group) for time_s, group in at}
-    for time_s, pixels in pictures_at(medium, list(together)):
-        yield from ((view, pixels) for view in together[time_s])
+def _with_pictures(medium: Medium, best_frames: Sequence[_BestFrame]) -> Iterator[tuple[_BestFrame, NDArray[np.uint8]]]:
+    """Each best frame with its decoded picture."""
+    by_time = {time_s: list(group) for time_s, group in itertools.groupby(best_frames, key=lambda best: best.time_s)}
+    for time_s, pixels in pictures_at(medium, list(by_time)):
+        yield from ((best, pixels) for best in by_time[time_s])
 
 
-def _cut(pixels: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.uint8]:
-    """The square around `box`, moved into the picture and made `SIDE_PX` wide."""
+def _crop_square(pixels: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.uint8]:
+    """The square around `box`, shifted to lie inside the picture, and scaled to `SIDE_PX`."""
     height, width = pixels.shape[:2]
     left, top, right, bottom = box
     side = max(1, min(height, width, round(_MARGIN * max(right - left, bottom - top))))
@@ -111,6 +110,6 @@ def _cut(pixels: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.uint8]:
     y = min(max(round((top + bottom - side) / 2), 0), height - side)
     square = np.ascontiguousarray(pixels[y : y + side, x : x + side])
     while len(square) >= 2 * SIDE_PX:
-        square = halved(square)
+        square = downsample2x(square)
     side = len(square)
     return np.asarray(cv2.resize(square, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA if side > SIDE_PX else cv2.INTER_CUBIC), np.uint8)

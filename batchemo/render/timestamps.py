@@ -1,4 +1,4 @@
-"""The clock of a copy: when its frames are shown, exactly as in its source, and beside the same sound."""
+"""Converts times to the timestamps of an annotated copy, which match the source's, in sync with the audio."""
 
 from __future__ import annotations
 
@@ -16,93 +16,94 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from batchemo.errors import cause, unreadable
-from batchemo.media.animation import times_of
+from batchemo.media.animation import read_animation_times
 from batchemo.media.container import MediaFile
 from batchemo.media.presentation import choose_track
-from batchemo.render.audio import LOCAL_ONLY
+from batchemo.render.audio import LOCAL_FILES_ONLY
 
 _LOG = logging.getLogger("batchemo")
 
-_FALLBACK_RATE, _FALLBACK_TICK = Fraction(25), Fraction(1, 90_000)
-_FEWEST_TICKS, _MOST_TICKS = 10_000, 1_000_000
-"""A second, of the output's video."""
+_FALLBACK_RATE, _FALLBACK_TIME_BASE = Fraction(25), Fraction(1, 90_000)
+_MIN_TICKS_PER_S, _MAX_TICKS_PER_S = 10_000, 1_000_000
+"""Of the output's video time base."""
 
-_LONGEST_LAST_FRAME = Fraction(10)
-"""Seconds. A cut-off file announces an end that its pictures never reach."""
+_MAX_LAST_FRAME_S = Fraction(10)
+"""A truncated file states an end that its frames never reach."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OutputClock:
-    """How times become those of the output, whose 0 is `zero` on the source's clock: as for players, where sound or pictures begin.
+    """How source times become output timestamps. Output time 0 is `origin` in source time: as in players, where audio or video begins.
 
-    `first` and `end` are the first frame that can be shown and the end of the pictures in seconds of the output.
+    `first_frame` and `end`: presentation time of the first decodable frame, and end of the video, in seconds of the output.
     """
 
-    tick: Fraction = _FALLBACK_TICK
-    zero: Fraction = Fraction(0)
-    first: Fraction = Fraction(0)
+    time_base: Fraction = _FALLBACK_TIME_BASE
+    origin: Fraction = Fraction(0)
+    first_frame: Fraction = Fraction(0)
     end: Fraction | None = None
-    rate: Fraction = _FALLBACK_RATE
+    frame_rate: Fraction = _FALLBACK_RATE
 
     @property
-    def length_s(self) -> float:
-        """Of the pictures, 0 where the source does not say."""
-        return float(self.end - self.first) if self.end is not None else 0.0
+    def duration_s(self) -> float:
+        """Of the video, by the source; 0 where unknown."""
+        return float(self.end - self.first_frame) if self.end is not None else 0.0
 
     @property
     def starts_s(self) -> float:
-        """When the first frame is shown."""
-        return float(self.first)
+        """Presentation time of the first frame."""
+        return float(self.first_frame)
 
-    def stamp(self, time_s: float) -> int:
-        return round(self.first / self.tick) + round(time_s / self.tick)
+    def pts(self, time_s: float) -> int:
+        """The timestamp, in ticks, of a frame `time_s` after the first one."""
+        return round(self.first_frame / self.time_base) + round(time_s / self.time_base)
 
-    def last_duration(self, stamp: int, *, step: int) -> int:
-        """Ticks from the last frame to the source's end, or the last step where the source does not say."""
-        rest = self.end - stamp * self.tick if self.end is not None else Fraction(0)
-        if 0 < rest <= _LONGEST_LAST_FRAME:
-            return max(1, round(rest / self.tick))
-        return min(step, int(_LONGEST_LAST_FRAME / self.tick)) or max(1, round(1 / self.rate / self.tick))
+    def last_duration(self, pts: int, *, step: int) -> int:
+        """Ticks from the last frame to the source's end; the previous `step` where the source states no plausible end."""
+        rest = self.end - pts * self.time_base if self.end is not None else Fraction(0)
+        if 0 < rest <= _MAX_LAST_FRAME_S:
+            return max(1, round(rest / self.time_base))
+        return min(step, int(_MAX_LAST_FRAME_S / self.time_base)) or max(1, round(1 / self.frame_rate / self.time_base))
 
 
 def read_output_clock(source: Path) -> OutputClock:
-    """That of a copy of `source`; one of round numbers, with a warning, where the file does not tell. Raises MediaError where it cannot be
-    opened."""
-    times = times_of(source)
+    """The clock for a copy of `source`; a default, with a warning, where the container cannot be read. Raises MediaError where the file
+    cannot be opened."""
+    times = read_animation_times(source)
     if times is not None:
-        return OutputClock(end=times.duration_s, rate=len(times.durations) / times.duration_s)
+        return OutputClock(end=times.duration_s, frame_rate=len(times.durations) / times.duration_s)
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(MediaFile(source))
         except OSError as error:
             raise unreadable(source, error) from error
-        return _clock_of(source, file)
+        return _read_container_clock(source, file)
 
 
-def _clock_of(source: Path, file: BinaryIO) -> OutputClock:
+def _read_container_clock(source: Path, file: BinaryIO) -> OutputClock:
     why = "no video stream"
     try:
-        with av.open(file, "r", options=LOCAL_ONLY, metadata_errors="replace") as container:
+        with av.open(file, "r", options=LOCAL_FILES_ONLY, metadata_errors="replace") as container:
             video = choose_track(container.streams.video)
             if video is not None:
-                return _clock(container, video)
+                return _compute_clock(container, video)
     except av.FFmpegError as error:
         why = cause(error)
-    _LOG.warning("%s: its clock cannot be read (%s); its first frame is taken to be at 0", source, why)
+    _LOG.warning("%s: its timestamps cannot be read (%s); the copy starts at 0", source, why)
     return OutputClock()
 
 
-def _clock(container: InputContainer, video: VideoStream) -> OutputClock:
-    base = video.time_base or _FALLBACK_TICK
+def _compute_clock(container: InputContainer, video: VideoStream) -> OutputClock:
+    base = video.time_base or _FALLBACK_TIME_BASE
     first = _first_frame_time(container, video)
     starts = [_start(stream) for stream in (video, choose_track(container.streams.audio)) if stream is not None]
-    zero = min([first, *(start for start in starts if start is not None)])
-    end = (_start(video) or 0) + video.duration * base - zero if video.duration else None
-    return OutputClock(_fine(base), zero, first - zero, end, video.average_rate or _FALLBACK_RATE)
+    origin = min([first, *(start for start in starts if start is not None)])
+    end = (_start(video) or 0) + video.duration * base - origin if video.duration else None
+    return OutputClock(_fine_time_base(base), origin, first - origin, end, video.average_rate or _FALLBACK_RATE)
 
 
 def _first_frame_time(container: InputContainer, video: VideoStream) -> Fraction:
-    """Of the first frame that can be decoded: packets before it show nothing."""
+    """Of the first frame that can be decoded; packets before it show nothing."""
     for packet in container.demux(video):
         with contextlib.suppress(av.FFmpegError):
             for frame in packet.decode():
@@ -116,8 +117,8 @@ def _start(stream: Stream) -> Fraction | None:
     return None if stream.start_time is None or stream.time_base is None else stream.start_time * stream.time_base
 
 
-def _fine(base: Fraction) -> Fraction:
-    """A tick that divides `base` and is at most .1 ms, so that frames and sound of any other base fit in too."""
-    if base.denominator > _MOST_TICKS:
-        return _FALLBACK_TICK
-    return Fraction(1, base.denominator * math.ceil(_FEWEST_TICKS / base.denominator))
+def _fine_time_base(base: Fraction) -> Fraction:
+    """A time base that divides `base` with ticks of at most 0.1 ms, so that frames and audio of any other time base fit in."""
+    if base.denominator > _MAX_TICKS_PER_S:
+        return _FALLBACK_TIME_BASE
+    return Fraction(1, base.denominator * math.ceil(_MIN_TICKS_PER_S / base.denominator))

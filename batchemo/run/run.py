@@ -152,9 +152,9 @@ def count_kinds(passed_over: Iterable[SkippedFile]) -> list[dict[str, Any]]:
     converts them; most of them first."""
     groups: dict[tuple[str, str], list[SkippedFile]] = {}
     for each in passed_over:
-        groups.setdefault((each.foreign.kind, each.path.suffix.lower()), []).append(each)
+        groups.setdefault((each.format.kind, each.path.suffix.lower()), []).append(each)
     return [
-        {"kind": kind, "extension": extension, "count": len(group), "example": group[0].foreign.command(Path(group[0].path.name))}
+        {"kind": kind, "extension": extension, "count": len(group), "example": group[0].format.conversion_command(Path(group[0].path.name))}
         for (kind, extension), group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     ]
 
@@ -243,10 +243,12 @@ def _tell_of_look(options: RunOptions) -> None:
         log.warning("--blur-style: without effect, as faces are shown; to hide them: --blur-faces")
     if not options.hardware or options.scheduler is not None:
         return
-    from batchemo.render.encoders import NAMES, find_hardware  # noqa: PLC0415 (loads PyAV)
+    from batchemo.render.encoders import CODEC_NAMES, find_hardware  # noqa: PLC0415 (loads PyAV)
 
     if find_hardware(options.codec) is None:
-        log.warning("no encoder in hardware for %s works on this machine; annotated videos are encoded by software", NAMES[options.codec])
+        log.warning(
+            "no encoder in hardware for %s works on this machine; annotated videos are encoded by software", CODEC_NAMES[options.codec]
+        )
 
 
 def _with_look(out: Path, options: RunOptions, planned: RunPlan) -> RunOptions:

@@ -100,9 +100,9 @@ class Analysis:
 
     def tries(self, job: Job) -> int:
         """Twice in the same way, as whoever died beside it must not change its rows; then by PyAV what decord may have had."""
-        from batchemo.media.decode import may_suit_decord  # noqa: PLC0415 (loads the decoders)
+        from batchemo.media.open_source import may_use_decord  # noqa: PLC0415 (loads the decoders)
 
-        return 3 if self.options.decoder == "auto" and job.step is None and may_suit_decord(job.medium) else 2
+        return 3 if self.options.decoder == "auto" and job.step is None and may_use_decord(job.medium) else 2
 
     def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> SegmentedVideo:
         from batchemo.pipeline.segmented_video import SegmentedVideo  # noqa: PLC0415

@@ -177,7 +177,7 @@ def _check_medium(results: Path, medium: MediumResults, reader: Reader | None, t
     there = bool(known) and source.exists()
     same = there and (identity_of(source)["sha256"] == known["sha256"] if reader else is_same_file(source, known))
     count = sources.count_frames(source) if same and row.kind == "video" else None
-    yield from check_tables(results, medium, frames, repeats=count is not None and count.repeats)
+    yield from check_tables(results, medium, frames, repeats=count is not None and count.has_duplicate_times)
     if there and not same:
         yield Problem(row.media, row.path, "changed", f"{row.path} has changed since it was analysed; run again")
     found: list[sources.MediaProblems] = []
@@ -187,7 +187,7 @@ def _check_medium(results: Path, medium: MediumResults, reader: Reader | None, t
         from batchemo.verify.redecode import choose_reader
 
         original = Medium(source, row.media, row.media, row.kind)
-        used = choose_reader(original, reader, has_clock=count is None or count.has_clock)
+        used = choose_reader(original, reader, has_clock=count is None or count.has_exact_times)
         totals.decoded_by[used] += 1
         found.append(sources.check_decoded(original, row, frames, sample_fps=sample_fps, reader=used))
     for kind, message in itertools.chain(*found):

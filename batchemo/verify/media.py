@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from batchemo.errors import MediaError
 from batchemo.media.container import PacketCount
-from batchemo.media.decode import frame_by_frame
-from batchemo.media.fingerprint import distances
+from batchemo.media.fingerprint import hamming_distances
+from batchemo.media.open_source import open_sequential_source
 from batchemo.media.source import Sampler
 from batchemo.records import MediaRow, Medium
 from batchemo.verify.redecode import UsedReader, redecode
@@ -42,7 +42,7 @@ MediaProblems = Iterator[tuple[str, str]]
 def count_frames(path: Path) -> PacketCount | None:
     """The frames that the packets of a video, or the headers of an animation, announce; None where the file cannot be read."""
     try:
-        return frame_by_frame(path).count()
+        return open_sequential_source(path).count()
     except MediaError:
         return None
 
@@ -92,7 +92,7 @@ def check_decoded(medium: Medium, row: MediaRow, frames: FrameRows, *, sample_fp
 
 
 def _compare_pictures(fingerprints: NDArray[np.int64], frames: FrameRows) -> MediaProblems:
-    different = distances(fingerprints, frames.fingerprints)
+    different = hamming_distances(fingerprints, frames.fingerprints)
     wrong = np.flatnonzero(different > _MOST_BITS)
     if len(wrong):
         at = wrong[0]
@@ -144,7 +144,7 @@ def check_annotated(path: Path, row: MediaRow, frames: FrameRows, *, sample_fps:
 def _sampled(times: NDArray[np.float64], lost_s: NDArray[np.float64], fps: float) -> NDArray[np.float64]:
     sampler = Sampler(fps)
     lost = np.isin(np.round(times / _SAME_S), np.round(lost_s / _SAME_S))
-    return times[[gone or sampler.wants(float(time)) for time, gone in zip(times, lost, strict=True)]]
+    return times[[gone or sampler.accepts(float(time)) for time, gone in zip(times, lost, strict=True)]]
 
 
 def _compare(expected: NDArray[np.float64], found: NDArray[np.float64], source: str, *, what: str = "frames") -> MediaProblems:

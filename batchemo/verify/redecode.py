@@ -18,9 +18,9 @@ from PIL import Image, ImageOps
 
 from batchemo.errors import MediaError, UsageError, typed
 from batchemo.media.container import open_presenter, open_video
-from batchemo.media.decode import frame_by_frame
 from batchemo.media.fingerprint import fingerprint_of, fingerprint_of_grey
 from batchemo.media.headers import NO_CROP
+from batchemo.media.open_source import open_sequential_source
 from batchemo.media.picture import read_picture
 from batchemo.media.presentation import UPRIGHT, orientation_of
 from batchemo.media.pyav import PyAVSource
@@ -70,7 +70,7 @@ def choose_reader(medium: Medium, wanted: Reader, *, has_clock: bool) -> UsedRea
     if medium.kind == "image":
         return "pillow"
     with contextlib.suppress(MediaError):  # `redecode` raises it
-        if not isinstance(frame_by_frame(medium.path), PyAVSource):
+        if not isinstance(open_sequential_source(medium.path), PyAVSource):
             return "pillow"
     return wanted if has_clock else "pyav"
 
@@ -82,7 +82,7 @@ def redecode(medium: Medium, *, reader: UsedReader, sample_fps: float | None) ->
         return _of([(0, 0.0, fingerprint_of(Frame(0, 0.0, pixels)))], np.empty(0), (pixels.shape[1], pixels.shape[0]))
     if reader == "ffmpeg":
         return _by_ffmpeg(medium.path, sample_fps)
-    source = frame_by_frame(medium.path)
+    source = open_sequential_source(medium.path)
     seen: list[tuple[int, float, int]] = []
     lost: list[float] = []
     for frame in source.frames(sample_fps=sample_fps):
@@ -90,7 +90,7 @@ def redecode(medium: Medium, *, reader: UsedReader, sample_fps: float | None) ->
             seen.append((frame.index, frame.time_s, fingerprint_of(frame)))
         else:
             lost.append(frame.time_s)
-    return _of(seen, np.sort(np.array(lost)), (source.found.width, source.found.height))
+    return _of(seen, np.sort(np.array(lost)), (source.report.width, source.report.height))
 
 
 def _by_pillow(path: Path) -> NDArray[np.uint8]:
@@ -117,7 +117,7 @@ def _by_ffmpeg(path: Path, sample_fps: float | None) -> RedecodedMedium:
     for number, (time, pixels) in enumerate(_frames(path, index, f"{chain},{letterbox}")):
         first = time if first is None else first
         time_s = float(time - first)
-        if sampler.wants(time_s):
+        if sampler.accepts(time_s):
             seen.append((number, time_s, fingerprint_of_grey(pixels)))
     return _of(seen, None, (width, height))
 
@@ -125,19 +125,19 @@ def _by_ffmpeg(path: Path, sample_fps: float | None) -> RedecodedMedium:
 def _chain(path: Path) -> tuple[int, str]:
     """Index of the stream that a player shows, and the filter chain that presents it; the command applies the orientation itself."""
     with open_video(path) as (container, stream):
-        index, screen, frame = stream.index, open_presenter(path, container, stream), None
+        index, presenter, frame = stream.index, open_presenter(path, container, stream), None
         with contextlib.suppress(StopIteration, av.FFmpegError):
-            frame = next(container.decode(stream)) if screen.crop != NO_CROP else None
+            frame = next(container.decode(stream)) if presenter.crop != NO_CROP else None
         if frame is None:
             return index, _SQUARE
-        screen.show(frame)
+        presenter.present(frame)
         orientation = orientation_of(frame) or UPRIGHT
-        left, top, right, bottom = orientation.crop(screen.crop)
+        left, top, right, bottom = orientation.crop(presenter.crop)
         width, height = orientation.size(frame.width, frame.height)
     width, height = width - left - right, height - top - bottom
     # From release 7.1 on, ffmpeg crops by itself; before, it reads the pixel aspect ratio before the crop.
     crop = f"crop='min(iw,{width})':'min(ih,{height})':'if(gt(iw,{width}),{left})':'if(gt(ih,{height}),{top})':exact=1"
-    shown = screen.size or (width, height)
+    shown = presenter.size or (width, height)
     return index, f"{crop},scale={shown[0]}:{shown[1]}:flags=bilinear,setsar=1"
 
 

@@ -1,8 +1,9 @@
-"""Hundreds of clips, made in every way that presents them otherwise: what batchemo shows of each is what the `ffmpeg` command shows.
+"""Generates hundreds of clips that exercise every feature of presentation, and compares batchemo's frames with those of the `ffmpeg`
+command.
 
     python -m checks.corpus --folder /tmp/corpus --seed 2
 
-The seed draws the numbers in the frames and which values come together. Clips that disagree stay in the folder.
+The seed chooses the numbers drawn into the frames and the combinations of features. Clips with differences stay in the folder.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from checks.corpus.truth import Truth, ask_ffmpeg
 
 
 def main() -> int:
-    """Exit code 1 where anything disagrees; one line says what."""
+    """Exit code 1 where any clip differs; one line is printed for each difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="where clips go; emptied first")
     parser.add_argument("--seed", type=int, default=1)
@@ -35,7 +36,7 @@ def main() -> int:
     given.folder.mkdir(parents=True)
     began, wrong, count = time.monotonic(), 0, 0
     recipes = [recipe for recipe in everything(given.seed) if given.only in str(recipe)]
-    for recipe, lines in _looked_at(list(islice(recipes, given.most)), given.folder):
+    for recipe, lines in _compare_all(list(islice(recipes, given.most)), given.folder):
         count += 1
         wrong += bool(lines)
         for line in lines:
@@ -44,14 +45,14 @@ def main() -> int:
     return int(wrong > 0)
 
 
-def _looked_at(recipes: list[Recipe], folder: Path) -> Iterator[tuple[Recipe, list[str]]]:
-    """Each recipe and what disagrees; clips without anything are removed."""
+def _compare_all(recipes: list[Recipe], folder: Path) -> Iterator[tuple[Recipe, list[str]]]:
+    """Each recipe and its differences; clips without differences are deleted."""
     with ThreadPoolExecutor(2) as pool:
         # Few are made ahead, so that they take no room.
         for start in range(0, len(recipes), 32):
             part = recipes[start : start + 32]
             for recipe, made in zip(part, pool.map(lambda each: _prepare(each, folder), part), strict=True):
-                lines = _look(recipe, made)
+                lines = _compare(recipe, made)
                 yield recipe, lines
                 for path in folder.glob(f"{recipe}.*"):
                     if not lines or path.suffix != _suffix(recipe):
@@ -66,7 +67,7 @@ def _prepare(recipe: Recipe, folder: Path) -> tuple[Path, Truth] | str:
         return f"cannot be made or asked about: {error}"
 
 
-def _look(recipe: Recipe, made: tuple[Path, Truth] | str) -> list[str]:
+def _compare(recipe: Recipe, made: tuple[Path, Truth] | str) -> list[str]:
     if isinstance(made, str):
         return [made]
     try:

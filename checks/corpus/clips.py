@@ -1,4 +1,4 @@
-"""How a clip is made: a recipe says what is stored in which way, and so what a player shows of it."""
+"""Makes clips from recipes, which say how a clip is stored, and so what a player presents of it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from checks.corpus.patches import Edit, Matroska, Movie
 from checks.corpus.streams import field_coded, hide, mux
 
 WIDTH, HEIGHT = 160, 120
-"""Pixels of a frame as it is stored."""
+"""Size of a stored frame in px."""
 FRAMES = 12
 CROP = (8, 4, 16, 12)
-"""What a container crops, where it does: left, top, right, bottom, in pixels as they are stored."""
+"""Container crop, where there is one: left, top, right, bottom, in stored pixels."""
 WANTED, OTHER, COVER = 1, 2, 3
-"""Tracks as their pictures call them: the one to be shown, another one, and a cover picture."""
+"""Track numbers drawn into the pictures: the wanted track, another one, and a cover picture."""
 
 _KEY = 5
 _MP4 = ("mp4", "mov", "fmp4")
@@ -51,7 +51,7 @@ CODECS: Mapping[str, tuple[str, ...]] = {
 }
 _READY_MADE = frozenset({"h264_fields", "vp8"})
 HIDDEN_PLACES = (2, 9)
-"""Where in streams of VP8 frames come that are not shown; they look as if they were of another track."""
+"""Positions of the hidden frames in VP8 streams; their pictures carry the number of another track."""
 CONTAINERS: Mapping[str, frozenset[str]] = {
     "mp4": frozenset("h264 h264_open h264_no_b h264_refresh h264_fields h264_mbaff hevc hevc_open mpeg2 mpeg4 vp9 av1".split()),
     "mov": frozenset("h264 h264_open h264_no_b h264_refresh h264_fields h264_mbaff hevc hevc_open mpeg2 mpeg4 mjpeg prores".split()),
@@ -72,7 +72,7 @@ _ROLLS: Mapping[Orientation, tuple[float, float]] = {
     "transpose": (90, 180),
     "transverse": (-90, 180),
 }
-"""Matroska's roll and yaw, in degrees, as FFmpeg understands them: mirrored first where the yaw is 180, then rolled counterclockwise."""
+"""Matroska's roll and yaw in degrees, as FFmpeg interprets them: mirrored where the yaw is 180, then rolled counterclockwise."""
 
 _TURNED_SEI: Mapping[Orientation, str] = {
     "turn_right": "rotate=-90",
@@ -83,7 +83,7 @@ _TURNED_SEI: Mapping[Orientation, str] = {
     "transpose": "rotate=90:flip=horizontal",
     "transverse": "rotate=90:flip=vertical",
 }
-"""The display orientation of H.264 itself, as FFmpeg's `h264_metadata` writes it: flipped first, then rotated counterclockwise."""
+"""H.264's display orientation SEI, as FFmpeg's `h264_metadata` writes it: flipped, then rotated counterclockwise."""
 
 EDITS: Mapping[str, tuple[tuple[int, int], ...]] = {
     "none": (),
@@ -94,7 +94,7 @@ EDITS: Mapping[str, tuple[tuple[int, int], ...]] = {
     "empty_between": ((1, 4), (-3, 0), (6, 10)),
     "back": ((7, 11), (1, 4)),
 }
-"""The first frame and the one after the last of each edit; a negative first one is a pause of so many frames."""
+"""First and exclusive last frame of each edit; a negative first frame is an empty edit of that many frames."""
 
 _MATRICES = {"bt601": "smpte170m", "bt709": "bt709", "bt2020": "bt2020nc"}
 _TRANSFERS = {"pq": "smpte2084", "hlg": "arib-std-b67"}
@@ -103,7 +103,7 @@ _TEN_BITS = frozenset({"hevc", "hevc_open", "av1", "vp9", "h264", "h264_open"})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recipe:
-    """One clip. `aspect` is that of a stored pixel, `first` the number of its first frame."""
+    """One clip. `aspect` is the sample aspect ratio, `first` the number drawn into the first frame."""
 
     codec: str = "h264"
     container: str = "mp4"
@@ -119,7 +119,7 @@ class Recipe:
     frames: int = FRAMES
 
     def __str__(self) -> str:
-        """The values that are not the plain ones."""
+        """The values that differ from the defaults."""
         plain = Recipe()
         named = [
             getattr(self, each.name) for each in dataclasses.fields(self) if each.name not in ("codec", "container", "first", "frames")
@@ -139,25 +139,25 @@ class Recipe:
 
     @property
     def square_size(self) -> tuple[int, int]:
-        """Width and height that are shown, before they are turned, in square pixels."""
+        """Width and height in square pixels, after the crop and before the rotation."""
         left, top, right, bottom = self.cropped
         width, height = WIDTH - left - right, HEIGHT - top - bottom
         return round(width * max(Fraction(1), self.pixel_aspect)), round(height / min(Fraction(1), self.pixel_aspect))
 
     @property
     def shown_size(self) -> tuple[int, int]:
-        """Width and height of the upright picture."""
+        """Width and height of the presented picture."""
         width, height = self.square_size
         return (width, height) if self.turn in ("upright", "turn_over", "mirror", "mirror_down") else (height, width)
 
     def moment(self, index: int) -> Fraction:
-        """When frame `index` is shown, in seconds since the first one, if no edit says otherwise."""
+        """Presentation time of frame `index` without edits, in seconds since the first frame."""
         if self.rate == "variable":
             return Fraction(index + 2 * (index // 3), 25)
         return index / (Fraction(24000, 1001) if self.rate == "film" else Fraction(25))
 
     def presented(self) -> list[tuple[int, Fraction]]:
-        """Number and time of each frame that is shown, by what was drawn and how it was edited."""
+        """Number and time of each presented frame, by what was drawn and how it was edited."""
         if self.edits == "none":
             return [(self.first + index, self.moment(index)) for index in range(self.frames)]
         found: list[tuple[int, Fraction]] = []
@@ -186,7 +186,7 @@ AXES: Mapping[str, tuple[str, ...]] = {
 
 
 def makeable(recipe: Recipe) -> bool:
-    """Whether the container holds all of it, and FFmpeg's encoders make it."""
+    """Whether the container supports all of the recipe, and FFmpeg's encoders can make it."""
     codec, container = recipe.codec, recipe.container
     boxed = container in _MP4
     return (
@@ -203,7 +203,7 @@ def makeable(recipe: Recipe) -> bool:
 
 
 def make(recipe: Recipe, folder: Path) -> Path:
-    """Writes the clip below `folder`. Raises ClipError with the encoder's own words where it cannot be made."""
+    """Writes the clip into `folder`. Raises ClipError with the encoder's message where it cannot be made."""
     suffix = "mp4" if recipe.container == "fmp4" else recipe.container
     path = folder / f"{recipe}.{suffix}"
     if recipe.codec == "mpeg4_packed":
@@ -222,11 +222,11 @@ def make(recipe: Recipe, folder: Path) -> Path:
 
 
 class ClipError(Exception):
-    """The command of ffmpeg failed."""
+    """The ffmpeg command failed."""
 
 
 def run_ffmpeg(*arguments: str | Path, given: bytes = b"", program: str = "ffmpeg") -> bytes:
-    """What the command writes to stdout. Raises ClipError."""
+    """Returns what the command writes to stdout. Raises ClipError."""
     found = shutil.which(program)
     if found is None:
         raise ClipError(f"{program} is not installed: sudo apt-get install ffmpeg")
@@ -281,7 +281,7 @@ def _may_change(recipe: Recipe) -> bool:
 
 
 def size_of(recipe: Recipe, index: int) -> tuple[int, int]:
-    """Width and height of frame `index` as it is stored."""
+    """Width and height of frame `index` as stored."""
     if recipe.change == "none" or index < recipe.frames // 2:
         return WIDTH, HEIGHT
     return (HEIGHT, WIDTH) if recipe.change == "turned" else (2 * WIDTH, HEIGHT + HEIGHT // 2)
@@ -300,7 +300,7 @@ def _stored(recipe: Recipe, indices: Iterable[int]) -> Iterator[Picture]:
 
 
 def _encode(recipe: Recipe, path: Path, indices: Sequence[int], extra: Sequence[str] = ()) -> None:
-    """One command: the wanted track comes by the pipe or ready made, the other one or the cover from a file."""
+    """Runs one command: the wanted track comes through the pipe or from a prepared file, the other track or the cover from another file."""
     other, maps, position = _other_track(recipe, path)
     v = f":v:{position}"
     if recipe.codec in _READY_MADE:
@@ -334,7 +334,7 @@ def _by_pipe(recipe: Recipe, first: Picture) -> tuple[str, ...]:
 
 
 def _encoding(recipe: Recipe, v: str) -> tuple[str, ...]:
-    """Options of the wanted track alone; the other one is copied."""
+    """Options for the wanted track only; the other one is copied."""
     filters, said = _colours(recipe)
     moments = ("setpts='(N+2*floor(N/3))/25/TB'",) if recipe.rate == "variable" else ()
     chain = ",".join((*filters, *moments, f"setsar={recipe.aspect.replace(':', '/')}"))
@@ -344,7 +344,7 @@ def _encoding(recipe: Recipe, v: str) -> tuple[str, ...]:
 
 
 def _ready_made(recipe: Recipe, path: Path, indices: Sequence[int]) -> Path:
-    """The wanted track in a file of its own, by a stream that no encoder writes."""
+    """The wanted track in a file of its own, as a stream that no encoder writes."""
     ready = path.with_name(f"{path.stem}.ready.mkv")
     moments = [recipe.moment(index) - recipe.moment(indices[0]) for index in indices]
     pictures = list(_stored(recipe, indices))
@@ -367,7 +367,7 @@ def _ready_made(recipe: Recipe, path: Path, indices: Sequence[int]) -> Path:
 
 
 def _other_track(recipe: Recipe, path: Path) -> tuple[tuple[str | Path, ...], tuple[str, ...], int]:
-    """Inputs and maps of what else is in the file, and the place of the wanted track among the video tracks."""
+    """Inputs and maps of the other streams, and the position of the wanted track among the video tracks."""
     if recipe.tracks == "one":
         return (), (), 0
     if recipe.tracks.startswith("cover"):
@@ -394,7 +394,7 @@ def _other_track(recipe: Recipe, path: Path) -> tuple[tuple[str | Path, ...], tu
 
 
 def _colours(recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Filters that make the encoder's pixels of RGB, and options that say what was made."""
+    """Filters that convert RGB to the encoder's pixels, and options that declare the colours."""
     if recipe.colours in _TRANSFERS:
         transfer = _TRANSFERS[recipe.colours]
         # What stands in 8 bits is light up to 100 nits, SDR's white (ITU-R BT.2035).
@@ -490,7 +490,7 @@ def _patch_matroska(recipe: Recipe, path: Path) -> None:
 
 
 def upright(recipe: Recipe, index: int) -> Picture:
-    """What a player shows of frame `index`, without what coding loses: letterboxed where its size is another."""
+    """What a player presents of frame `index`, without coding losses; letterboxed where its size differs from the first frame's."""
     width, height = size_of(recipe, index)
     wide, high = recipe.shown_size
     if (width, height) == (WIDTH, HEIGHT):

@@ -1,4 +1,4 @@
-"""What batchemo shows of a clip that the `ffmpeg` command does not, and the other way round."""
+"""Compares the frames that batchemo and the `ffmpeg` command present of a clip."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from batchemo.media import decode
-from batchemo.media.decode import Decoder, open_source, segments_of
+from batchemo.media import open_source as opening
+from batchemo.media.open_source import Decoder, open_source, split_into_segments
 from batchemo.records import Frame, Medium, Segment
 from checks.corpus.clips import WANTED, Recipe
 from checks.corpus.drawn import Picture, Read, UnreadableError, read
 from checks.corpus.truth import Truth
 
 SEGMENT_SECONDS = 0.2
-"""Five frames of most clips: as many as there are from one key frame to the next."""
+"""Five frames of most clips: the distance of their key frames."""
 SAMPLE_FPS = 7.0
 
 _DECODERS: tuple[Decoder, ...] = ("pyav", "auto")
-_SECONDS_OFF = 1e-6
-_TICK_OFF = 1.2e-5
-"""The same for containers that count 90,000 ticks a second and leave some frames without a time: one tick."""
+_MAX_TIME_ERROR_S = 1e-6
+_MAX_TICK_ERROR_S = 1.2e-5
+"""For containers with a time base of 1/90,000 s where some frames have no timestamp: one tick."""
 _SLACK = Fraction(1, 2_000_000)
-"""Seconds that a time may fall short of the border of an interval by rounding."""
-_MOST_ASPECT = 0.03
-_MOST_DIFFERENCE = 2.5
-"""Mean of the absolute differences to what ffmpeg shows, of 255. Two ways to convert the same colours came to .6 (measured on all codecs),
-another frame to 13 and more."""
-_MOST_DIFFERENCE_OF_LIGHT = 9.0
-"""The same where light of a high dynamic range became that of a screen, for which there is more than one curve."""
-_MOST_BETWEEN_DECODERS = 0.5
+"""Seconds by which rounding may move a time below the border of an interval."""
+_MAX_ASPECT_ERROR = 0.03
+_MAX_DIFFERENCE = 2.5
+"""Maximum mean absolute difference to ffmpeg's frame, of 255: above what two colour conversions differ by, far below the difference of
+another frame (see docs/benchmarks.md)."""
+_MAX_HDR_DIFFERENCE = 9.0
+"""The same for tone-mapped HDR, for which there is more than one curve."""
+_MAX_DECODER_DIFFERENCE = 0.5
 
 
 class Shown:
-    """All frames that the product gives of one medium, in one way."""
+    """All frames that batchemo decodes of one medium, in one way."""
 
     def __init__(self, medium: Medium, *, decoder: Decoder, sample_fps: float | None = None, segments: Sequence[Segment] = ()) -> None:
         self.indices: list[int] = []
@@ -51,9 +51,9 @@ class Shown:
             for frame in source.frames(sample_fps=sample_fps):
                 self._take(frame, before)
             self.decoder = source.decoder
-            self.size = source.found.width, source.found.height
-            self.undecodable += source.found.undecodable
-            self.missing += source.found.missing
+            self.size = source.report.width, source.report.height
+            self.undecodable += source.report.undecodable
+            self.missing += source.report.missing
 
     def _take(self, frame: Frame, before: int) -> None:
         if frame.is_decoded:
@@ -63,7 +63,7 @@ class Shown:
 
 
 def differences(recipe: Recipe, path: Path, truth: Truth) -> list[str]:
-    """One line for each thing that is not as it must be; none where all is well."""
+    """One line for each difference; empty where the clip is right."""
     whole, auto = shown_by(path, "pyav"), shown_by(path, "auto")
     found = [f"pyav: {line}" for line in against_truth(recipe, whole, truth)]
     found += [f"auto ({auto.decoder}): {line}" for line in alone(auto, whole)]
@@ -77,17 +77,17 @@ def shown_by(path: Path, decoder: Decoder, *, sample_fps: float | None = None, s
 
 
 def against_truth(recipe: Recipe, shown: Shown, truth: Truth) -> list[str]:
-    """Where `shown` is not what ffmpeg shows, or not what is drawn."""
+    """Differences of `shown` to ffmpeg's frames and to what was drawn."""
     return list(_against_truth(recipe, shown, truth))
 
 
-def alone(shown: Shown, whole: Shown, most: float = _MOST_BETWEEN_DECODERS) -> list[str]:
-    """Where two ways to read one medium disagree."""
+def alone(shown: Shown, whole: Shown, most: float = _MAX_DECODER_DIFFERENCE) -> list[str]:
+    """Differences between two ways of decoding one medium."""
     return list(_against_another(shown, whole, most))
 
 
 def in_segments(path: Path, decoder: Decoder, whole: Shown) -> list[str]:
-    """Where the segments of a medium, one after the other, are not the `whole`."""
+    """Differences between the segments of a medium, one after the other, and the `whole`."""
     segments = _short_segments(Medium(path, path.name, path.name, "video"), decoder)
     if len(segments) < 2:
         return []
@@ -96,18 +96,18 @@ def in_segments(path: Path, decoder: Decoder, whole: Shown) -> list[str]:
 
 
 def sampled(path: Path, decoder: Decoder, truth: Truth) -> list[str]:
-    """Where some frames a second are not those that ffmpeg shows at their times."""
+    """Differences between sampled frames and ffmpeg's frames at their times."""
     shown = shown_by(path, decoder, sample_fps=SAMPLE_FPS)
     return [f"{decoder} with {SAMPLE_FPS:g} frames a second: {line}" for line in _against_sample(shown, truth)]
 
 
 def _short_segments(medium: Medium, decoder: Decoder) -> list[Segment]:
-    usual = decode.SEGMENT_SECONDS
-    decode.SEGMENT_SECONDS = SEGMENT_SECONDS
+    usual = opening.SEGMENT_SECONDS
+    opening.SEGMENT_SECONDS = SEGMENT_SECONDS
     try:
-        return segments_of(medium, decoder=decoder)
+        return split_into_segments(medium, decoder=decoder)
     finally:
-        decode.SEGMENT_SECONDS = usual
+        opening.SEGMENT_SECONDS = usual
 
 
 def _against_truth(recipe: Recipe, shown: Shown, truth: Truth) -> Iterator[str]:
@@ -115,7 +115,7 @@ def _against_truth(recipe: Recipe, shown: Shown, truth: Truth) -> Iterator[str]:
         yield f"{shown.undecodable} frames undecodable, {shown.missing} missing"
     if shown.indices != list(range(len(truth.times))):
         yield f"{len(shown.indices)} frames with indices {shown.indices}, ffmpeg shows {len(truth.times)}"
-    off = _TICK_OFF if recipe.container in ("ts", "mpg") else _SECONDS_OFF
+    off = _MAX_TICK_ERROR_S if recipe.container in ("ts", "mpg") else _MAX_TIME_ERROR_S
     both = zip(shown.times, truth.times, strict=False)
     wrong = [(index, time, float(true)) for index, (time, true) in enumerate(both) if abs(time - true) > off]
     if wrong:
@@ -123,12 +123,12 @@ def _against_truth(recipe: Recipe, shown: Shown, truth: Truth) -> Iterator[str]:
     if any(abs(side - true) > 1 for side, true in zip(shown.size, recipe.shown_size, strict=True)):
         yield f"{shown.size[0]} x {shown.size[1]} pixels instead of {recipe.shown_size[0]} x {recipe.shown_size[1]}"
     yield from _against_drawn(shown, truth)
-    most = _MOST_DIFFERENCE_OF_LIGHT if recipe.colours in ("pq", "hlg") else _MOST_DIFFERENCE
+    most = _MAX_HDR_DIFFERENCE if recipe.colours in ("pq", "hlg") else _MAX_DIFFERENCE
     yield from _pixels(shown.pictures, truth.pictures, most)
 
 
 def _against_drawn(shown: Shown, truth: Truth) -> Iterator[str]:
-    """The numbers are those that ffmpeg shows, all upright and of the wanted track, and squares are square."""
+    """Frame numbers must be those of ffmpeg's frames, and all frames upright, of the wanted track, and with square pixels."""
     numbers, true = _numbers(shown.pictures), _numbers(truth.pictures)
     if numbers != true:
         yield f"shows {numbers} instead of {true}"
@@ -144,13 +144,13 @@ def _faults(said: Read) -> set[str]:
     faults = {
         f"of track {said.track}": said.track != WANTED,
         said.orientation: said.orientation != "upright",
-        f"squeezed to {said.aspect:.1f}": abs(said.aspect - 1) > _MOST_ASPECT,
+        f"squeezed to {said.aspect:.1f}": abs(said.aspect - 1) > _MAX_ASPECT_ERROR,
     }
     return {fault for fault, found in faults.items() if found}
 
 
 def _pixels(pictures: Sequence[Picture], others: Sequence[Picture], most: float) -> Iterator[str]:
-    """Of all frames that both have."""
+    """Compares all frames that both have."""
     far = [(mean_difference(picture, other), index) for index, (picture, other) in enumerate(zip(pictures, others, strict=False))]
     worst, index = max(far, default=(0.0, 0))
     if worst > most:
@@ -158,7 +158,7 @@ def _pixels(pictures: Sequence[Picture], others: Sequence[Picture], most: float)
 
 
 def mean_difference(picture: Picture, other: Picture) -> float:
-    """Of 255; pictures of two sizes are made equal first."""
+    """Mean absolute difference, of 255; the first picture is scaled to the size of the other."""
     if picture.shape != other.shape:
         picture = np.asarray(cv2.resize(picture, (other.shape[1], other.shape[0]), interpolation=cv2.INTER_LINEAR), np.uint8)
     return float(np.abs(picture.astype(np.int16) - other).mean())
@@ -177,7 +177,7 @@ def _against_another(shown: Shown, whole: Shown, most: float) -> Iterator[str]:
 
 
 def _against_sample(shown: Shown, truth: Truth) -> Iterator[str]:
-    """The first frame of each interval, reckoned in fractions from the times that ffmpeg gives."""
+    """The first frame of each interval, calculated with fractions from ffmpeg's times."""
     wanted, last = [], -1
     for index, time in enumerate(truth.times):
         interval = int((time + _SLACK) * Fraction(SAMPLE_FPS))
@@ -187,7 +187,7 @@ def _against_sample(shown: Shown, truth: Truth) -> Iterator[str]:
     if shown.indices != wanted:
         yield f"indices {shown.indices} instead of {wanted}"
         return
-    if any(abs(time - truth.times[index]) > _TICK_OFF for time, index in zip(shown.times, wanted, strict=True)):
+    if any(abs(time - truth.times[index]) > _MAX_TICK_ERROR_S for time, index in zip(shown.times, wanted, strict=True)):
         yield f"times {shown.times}"
     said, true = _numbers(shown.pictures), _numbers([truth.pictures[index] for index in wanted])
     if said != true:
@@ -195,7 +195,7 @@ def _against_sample(shown: Shown, truth: Truth) -> Iterator[str]:
 
 
 def _numbers(pictures: Sequence[Picture]) -> list[int | None]:
-    """None for a picture that says nothing."""
+    """The number in each picture; None where it is unreadable."""
     numbers: list[int | None] = []
     for picture in pictures:
         try:

@@ -1,8 +1,8 @@
-"""Pictures that say which frame they are, of which track, and where up is, and the reader of what they say.
+"""Draws test pictures that state their frame number, track and orientation, and reads them.
 
-In the middle stands a white square of 5 x 5 cells, black or white: six of them are the same in every picture and tell the eight
-orientations apart, the other 19 say the number, the track and a sum that both must agree with. The corners have colours of their own; an
-arrow points up and the number is written for those who look.
+In the middle is a white square of 5 x 5 black or white cells. Six of them are fixed and identify the eight orientations; the other 19
+encode frame number, track and a checksum. The corners have different colours; an arrow points up, and the number is also written in digits,
+for people.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ MATRICES: dict[Orientation, tuple[int, int, int, int]] = {
     "transpose": (0, 1, 1, 0),
     "transverse": (0, -1, -1, 0),
 }
-"""a, b, c, d of a display matrix (ISO/IEC 14496-12, 8.3.2): what is stored at (p, q) is shown at (a p + c q, b p + d q)."""
+"""a, b, c, d of the display matrix (ISO/IEC 14496-12, 8.3.2): the stored point (p, q) is presented at (a p + c q, b p + d q)."""
 
 CORNERS = {"top_left": (190, 40, 40), "top_right": (40, 150, 40), "bottom_left": (50, 50, 200), "bottom_right": (180, 165, 40)}
 GREY, WHITE, BLACK = 110, 235, 20
 HIDDEN = (220, 0, 220)
-"""What is painted where a crop hides it."""
+"""Colour of areas that a crop hides."""
 
 MOST_NUMBER, MOST_TRACK = 1023, 3
 _CELLS = 5
 _SQUARE = 0.78
-"""Side of the white square, in the shorter side of the picture."""
+"""Side of the white square, as a fraction of the picture's shorter side."""
 _QUIET = 0.1
-"""White around the cells, in the side of the square."""
+"""White margin around the cells, as a fraction of the square's side."""
 _CORNER = 0.1
-"""Side of the coloured corners, in the shorter side of the picture."""
+"""Side of the coloured corners, as a fraction of the picture's shorter side."""
 _FIXED = {(0, 0): 1, (0, 4): 0, (4, 0): 0, (4, 4): 0, (0, 2): 1, (2, 0): 0}
-"""Cells (row, column) that are black (1) or white in every picture: no two orientations of them are the same."""
+"""Cells (row, column) that are black (1) or white (0) in every picture; all eight orientations of them differ."""
 _FREE = [(row, column) for row in range(_CELLS) for column in range(_CELLS) if (row, column) not in _FIXED]
 _FINER = 4
-"""Drawn so many times larger, and averaged."""
+"""Supersampling factor."""
 
 
 class UnreadableError(Exception):
-    """The picture does not say which it is."""
+    """The picture does not state its number."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Read:
-    """What a picture says. `orientation` is what made it of the upright one, `aspect` the width of the square by its height, `box` its
-    left, top, width and height (px)."""
+    """What a picture states. `orientation` is what was done to the upright picture, `aspect` the width of the square by its height,
+    `box` its left, top, width and height in px."""
 
     number: int
     track: int
@@ -86,7 +86,7 @@ def draw(number: int, width: int, height: int, *, track: int = 0) -> Picture:
 
 
 def show(stored: Picture, orientation: Orientation) -> Picture:
-    """What a player makes of a stored picture whose matrix is that of `orientation`."""
+    """What a player presents of a stored picture with the display matrix of `orientation`."""
     a, b, c, d = MATRICES[orientation]
     turned = stored if a else stored.transpose(1, 0, 2)
     down, right = (d, a) if a else (b, c)
@@ -94,7 +94,7 @@ def show(stored: Picture, orientation: Orientation) -> Picture:
 
 
 def store(shown: Picture, orientation: Orientation) -> Picture:
-    """The stored picture that `show` makes `shown` of."""
+    """The stored picture from which `show` makes `shown`."""
     a, b, c, d = MATRICES[orientation]
     down, right = (d, a) if a else (b, c)
     flipped = shown[::down, ::right]
@@ -102,7 +102,7 @@ def store(shown: Picture, orientation: Orientation) -> Picture:
 
 
 def read(pixels: Picture) -> Read:
-    """Raises UnreadableError where the picture says nothing, or something that does not agree with itself."""
+    """Raises UnreadableError where the picture has no readable cells, or the checksum is wrong."""
     grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.float64)
     left, top, width, height = _find_square(grey)
     seen = _see_cells(grey, left, top, width, height)
@@ -160,7 +160,7 @@ def _draw_for_people(canvas: Picture, number: int, left: int, top: int) -> None:
 
 
 def _find_square(grey: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """Left, top, width and height of the white square, to a part of a pixel."""
+    """Left, top, width and height of the white square, with subpixel accuracy."""
     bright = (grey > grey.max() * (GREY + WHITE) / 2 / WHITE).astype(np.uint8)
     count, _, boxes, _ = cv2.connectedComponentsWithStats(bright)
     if count < 2:
@@ -176,7 +176,7 @@ def _find_square(grey: NDArray[np.float64]) -> tuple[float, float, float, float]
 
 
 def _edge(profile: NDArray[np.float64], place: int) -> float:
-    """Where grey becomes white near `place`: what is white of the pixels around it tells how far the square reaches."""
+    """Position of the edge between grey and white near `place`, interpolated from the pixels around it."""
     start, stop = max(0, place - 2), min(len(profile), place + 3)
     around = profile[start:stop]
     outside, inside = around[0], around[-1]

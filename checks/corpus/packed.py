@@ -1,4 +1,5 @@
-"""AVI as DivX wrote it: a P-frame and the B-frame shown before it in one packet, and an empty one later, so that the count is right."""
+"""Writes AVI files with DivX's packed bitstream: a P-frame and the B-frame presented before it share a packet, and an empty packet later
+keeps the count right."""
 
 from __future__ import annotations
 
@@ -9,20 +10,20 @@ from pathlib import Path
 
 _VOP, _USER_DATA = b"\0\0\1\xb6", b"\0\0\1\xb2"
 _DIVX_PACKED = b"DivX503b1393p"
-"""What tells a decoder so; the last letter is what counts."""
+"""User data by which decoders recognize a packed bitstream (its last letter)."""
 _B_FRAME = 2
 _KEY = 0x10
 
 
 def write_packed(stream: bytes, path: Path, *, width: int, height: int, rate: int = 25) -> None:
-    """`stream` is raw MPEG-4 part 2 with B-frames. Its times must count in frames (a resolution of `rate` ticks a second)."""
+    """Writes `stream`, raw MPEG-4 part 2 with B-frames whose time resolution is `rate` ticks per second."""
     header, frames = _split(stream)
     packets = list(_packed(frames, header + _USER_DATA + _DIVX_PACKED, rate))
     path.write_bytes(_avi(packets, width, height, rate))
 
 
 def _split(stream: bytes) -> tuple[bytes, list[bytes]]:
-    """What comes before the first frame, and the frames in the order in which they are coded, with what stands before each."""
+    """The headers before the first frame, and the frames in coding order, each with its own headers."""
     parts = stream.split(_VOP)
     return parts[0], [_VOP + part for part in parts[1:]]
 
@@ -33,7 +34,7 @@ def _kind(frame: bytes) -> int:
 
 
 def _packed(frames: Sequence[bytes], header: bytes, rate: int) -> Iterator[bytes]:
-    """As many packets as frames."""
+    """As many packets as there are frames."""
     place = 0
     while place < len(frames):
         following = list(itertools.takewhile(lambda frame: _kind(frame) == _B_FRAME, frames[place + 1 :]))
@@ -48,7 +49,7 @@ def _packed(frames: Sequence[bytes], header: bytes, rate: int) -> Iterator[bytes
 
 
 def _not_coded(reference: bytes, rate: int) -> bytes:
-    """A P-frame at the time of `reference` in which nothing is coded (ISO/IEC 14496-2, 6.2.5)."""
+    """A P-frame at the time of `reference` that codes nothing (vop_coded = 0; ISO/IEC 14496-2, 6.2.5)."""
     bits = f"{int.from_bytes(reference[4:12], 'big'):064b}"
     wide = max(1, (rate - 1).bit_length())
     seconds = bits.index("0", 2)

@@ -1,4 +1,4 @@
-"""Chooses clips: few that show every two values of any two axes together, or all there are."""
+"""Chooses clips: a small set that covers all pairs of features, or all clips."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from checks.corpus.clips import AXES, Recipe, makeable
 
 _TRIES = 60
-"""How often a pair is filled up at random before it is taken for one that no clip has."""
+"""Attempts to complete a pair at random before it is considered impossible."""
 _CHOICE = 8
-"""Of so many clips that could come next, the one that shows most is taken."""
+"""Candidates for each next clip; the one that covers most new pairs is taken."""
 
 _Pair = tuple[tuple[str, str], tuple[str, str]]
 
 
 def pairwise(seed: int) -> list[Recipe]:
-    """Clips that together show all pairs of values that go together, those first that show most. The seed decides all of it."""
+    """Clips that together cover all possible pairs of values, those that cover most first. Deterministic for a seed."""
     decide = random.Random(seed)
     open_pairs = [(left, right) for one, other in itertools.combinations(AXES, 2) for left in _values(one) for right in _values(other)]
     shown: set[_Pair] = set()
@@ -36,7 +36,7 @@ def pairwise(seed: int) -> list[Recipe]:
 
 
 def everything(seed: int) -> Iterator[Recipe]:
-    """Every codec in every container by every value of one other axis, and after these the pairs of the other axes."""
+    """Every codec in every container with every value of one other axis, followed by the pairs of the other axes."""
     decide = random.Random(seed)
     seen = set()
     plain = [
@@ -60,7 +60,7 @@ def _changed(recipe: Recipe, axis: str, value: str) -> Recipe:
 
 
 def _with(pair: _Pair, decide: random.Random) -> Recipe | None:
-    """A clip that shows `pair`; one axis after the other takes a value that still can be made, or its plain one."""
+    """A clip with both values of `pair`; every other axis gets a random value if the clip can still be made, or else its default."""
     fixed = dict(pair)
     for _ in range(_TRIES):
         values = {axis: fixed.get(axis, decide.choice(AXES[axis]) if axis in ("codec", "container") else AXES[axis][0]) for axis in AXES}

@@ -1,6 +1,6 @@
-"""What FFmpeg does not write into a file, or not so: boxes of MP4 and MOV, elements of Matroska, put there byte by byte.
+"""Patches containers with what FFmpeg cannot write: boxes of MP4 and MOV, elements of Matroska.
 
-Both are trees. They are read whole, changed and written again; places that the file tells of itself are moved along.
+Both are trees, which are parsed, changed and written again; stored file offsets are adjusted.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import NamedTuple
 _WITH_BOXES = {b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"udta"}
 _UNITY, _FIXED_POINT = 1 << 30, 1 << 16
 _MATRIX_AT = {0: 40, 1: 52}
-"""Where in `tkhd` the display matrix begins, by version of the box."""
+"""Offset of the display matrix in `tkhd`, by version of the box."""
 _SAMPLE_ENTRY = 8 + 78
-"""Bytes of a visual sample entry before the boxes in it, its own header counted."""
+"""Size of a visual sample entry with its header, up to its child boxes."""
 
 
 class Edit(NamedTuple):
-    """Shows the media from `media_time` on for `duration`, in ticks of the movie and of the track; nothing where `media_time` is -1."""
+    """Presents the media from `media_time` (ticks of the track) on for `duration` (ticks of the movie); an empty edit where `media_time`
+    is -1."""
 
     duration: int
     media_time: int
@@ -33,7 +34,7 @@ class Box:
     boxes: list[Box] = dataclasses.field(default_factory=list)
 
     def find(self, *path: bytes) -> Box:
-        """The first box below this one. Raises KeyError where there is none."""
+        """The first box at `path` below this one. Raises KeyError where there is none."""
         if not path:
             return self
         for box in self.boxes:
@@ -50,7 +51,7 @@ class Box:
 
 
 class Movie:
-    """An MP4 or MOV file whose `moov` can be changed."""
+    """An MP4 or MOV file with an editable `moov`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -65,7 +66,8 @@ class Movie:
         self._path.write_bytes(b"".join(box.written() for box in self._boxes))
 
     def set_matrix(self, matrix: tuple[int, int, int, int], width: int, height: int, *, track: int = 0) -> None:
-        """The display matrix a, b, c, d of a track of `width` x `height` px, moved so that all of the picture stays in sight."""
+        """Sets the display matrix a, b, c, d of a track of `width` x `height` px, with the translation that keeps the whole picture
+        visible."""
         a, b, c, d = matrix
         x, y = width * (a < 0) + height * (c < 0), width * (b < 0) + height * (d < 0)
         header = self.moov.tracks()[track].find(b"tkhd")
@@ -74,7 +76,7 @@ class Movie:
         header.payload = header.payload[:at] + struct.pack(">9i", *fixed, _UNITY) + header.payload[at + 36 :]
 
     def set_enabled(self, enabled: Sequence[bool]) -> None:
-        """Flag 1 of each track's `tkhd`: whether it is shown without being asked for."""
+        """Sets the track_enabled flag in each track's `tkhd`."""
         for track, on in zip(self.moov.tracks(), enabled, strict=False):
             header = track.find(b"tkhd")
             header.payload = header.payload[:3] + bytes([header.payload[3] & ~1 | on]) + header.payload[4:]
@@ -90,7 +92,7 @@ class Movie:
         return [Edit(duration, media_time) for duration, media_time, _, _ in entries]
 
     def set_edits(self, edits: Sequence[Edit], *, track: int = 0) -> None:
-        """The edit list of a track; the movie lasts as long as it."""
+        """Sets the edit list of a track, and the durations of track and movie."""
         entries = b"".join(struct.pack(">IiHH", edit.duration, edit.media_time, 1, 0) for edit in edits)
         elst = Box(b"elst", struct.pack(">II", 0, len(edits)) + entries)
         trak = self.moov.tracks()[track]
@@ -102,7 +104,7 @@ class Movie:
                 header.payload = header.payload[:at] + struct.pack(">I", duration) + header.payload[at + 4 :]
 
     def timescales(self, *, track: int = 0) -> tuple[int, int]:
-        """Ticks a second of the movie and of the track."""
+        """Ticks per second of the movie and of the track."""
         found = []
         for header in (self.moov.find(b"mvhd"), self.moov.tracks()[track].find(b"mdia", b"mdhd")):
             at = 20 if header.payload[0] == 1 else 12
@@ -110,7 +112,7 @@ class Movie:
         return found[0], found[1]
 
     def add_to_sample_entry(self, box: Box, *, track: int = 0, instead: bool = True) -> None:
-        """Puts `box` into the description of the track's pictures; one of its kind is replaced."""
+        """Adds `box` to the sample entry of a track, in place of one of the same type."""
         stsd = self.moov.tracks()[track].find(b"mdia", b"minf", b"stbl", b"stsd")
         size = struct.unpack(">I", stsd.payload[8:12])[0]
         entry, rest = stsd.payload[8 : 8 + size], stsd.payload[8 + size :]
@@ -119,7 +121,7 @@ class Movie:
         stsd.payload = stsd.payload[:8] + struct.pack(">I", 4 + len(content)) + content + rest
 
     def set_clean_aperture(self, width: int, height: int, crop: tuple[int, int, int, int], *, track: int = 0) -> None:
-        """`clap`: what `crop` (left, top, right, bottom) leaves of `width` x `height` px (ISO/IEC 14496-12, 12.1.4)."""
+        """Adds a `clap` box that crops `width` x `height` px by `crop` (left, top, right, bottom; ISO/IEC 14496-12, 12.1.4)."""
         left, top, right, bottom = crop
         values = (width - left - right, 1, height - top - bottom, 1, left - right, 2, top - bottom, 2)
         self.add_to_sample_entry(Box(b"clap", struct.pack(">IIIIiIiI", *values)), track=track)
@@ -128,7 +130,7 @@ class Movie:
         self.add_to_sample_entry(Box(b"pasp", struct.pack(">II", across, down)), track=track)
 
     def put_header_first(self) -> None:
-        """`moov` before the media, as writers put it that mean films to be played while they come in."""
+        """Moves `moov` before the media data (fast start)."""
         self._boxes.remove(self.moov)
         self._boxes.insert(1, self.moov)
         for track in self.moov.tracks():
@@ -138,7 +140,7 @@ class Movie:
             places.payload = places.payload[:8] + struct.pack(f">{count}I", *moved)
 
     def put_metadata_first(self) -> None:
-        """`udta` before the tracks, so that a cover picture becomes the first stream."""
+        """Moves `udta` before the tracks, so that a cover picture becomes the first stream."""
         metadata = self.moov.find(b"udta")
         self.moov.boxes.remove(metadata)
         self.moov.boxes.insert(1, metadata)
@@ -187,7 +189,7 @@ _MASTERS = {
 
 @dataclasses.dataclass(slots=True)
 class Element:
-    """An element of EBML (RFC 8794); `place` is where it was in the file."""
+    """An EBML element (RFC 8794); `place` is its former offset in the file."""
 
     id: int
     payload: bytes = b""
@@ -195,7 +197,7 @@ class Element:
     place: int = -1
 
     def find(self, *path: int) -> Element:
-        """The first element below this one. Raises KeyError where there is none."""
+        """The first element at `path` below this one. Raises KeyError where there is none."""
         if not path:
             return self
         for element in self.elements:
@@ -218,33 +220,33 @@ class Element:
 
 
 class Matroska:
-    """A Matroska or WebM file whose headers can be changed; clusters stay as they are."""
+    """A Matroska or WebM file with editable headers; clusters are unchanged."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._top = list(_elements(path.read_bytes(), 0))
         self.segment = next(element for element in self._top if element.id == SEGMENT)
-        self._drop_what_would_be_wrong(self.segment)
+        self._prepare_for_changes(self.segment)
         self._old_start = self.segment.place
 
     def video_tracks(self) -> list[Element]:
         return [entry for entry in self.segment.find(TRACKS).all(TRACK_ENTRY) if entry.find(TRACK_TYPE).payload == b"\x01"]
 
     def set_crop(self, crop: tuple[int, int, int, int], *, track: int = 0) -> None:
-        """PixelCrop elements: left, top, right, bottom."""
+        """Sets the PixelCrop elements: left, top, right, bottom."""
         video = self.video_tracks()[track].find(VIDEO)
         for ident, value in zip((PIXEL_CROP_LEFT, PIXEL_CROP_TOP, PIXEL_CROP_RIGHT, PIXEL_CROP_BOTTOM), crop, strict=True):
             video.set_number(ident, value)
 
     def set_display_size(self, width: int, height: int, *, track: int = 0) -> None:
-        """What the pixels left by the crop are shown as: as an aspect ratio where the unit is 3, as pixels otherwise."""
+        """Sets DisplayWidth and DisplayHeight of the cropped frame, in px."""
         video = self.video_tracks()[track].find(VIDEO)
         video.elements = [element for element in video.elements if element.id != DISPLAY_UNIT]
         video.set_number(DISPLAY_WIDTH, width)
         video.set_number(DISPLAY_HEIGHT, height)
 
     def set_projection(self, *, roll: float, yaw: float = 0.0, track: int = 0) -> None:
-        """A rectangular projection that is rolled, in degrees counterclockwise, and mirrored where `yaw` is 180 (RFC 9559, 5.1.4.1.28)."""
+        """Adds a rectangular projection, rolled counterclockwise (degrees), and mirrored where `yaw` is 180 (RFC 9559, 5.1.4.1.28)."""
         kind = Element(PROJECTION_TYPE, b"\0")
         poses = [Element(ident, struct.pack(">d", value)) for ident, value in ((POSE_YAW, yaw), (POSE_PITCH, 0.0), (POSE_ROLL, roll))]
         video = self.video_tracks()[track].find(VIDEO)
@@ -255,7 +257,7 @@ class Matroska:
             entry.set_number(FLAG_DEFAULT, int(flag))
 
     def set_duration_tags(self, text: str) -> None:
-        """What every `DURATION` tag says, as a program leaves it that cuts a file and copies its tags."""
+        """Overwrites every `DURATION` tag, as tools do that cut a file but copy its tags."""
         for tag in self.segment.find(TAGS).all(TAG):
             for simple in tag.all(SIMPLE_TAG):
                 if simple.elements[0].payload == b"DURATION":
@@ -272,13 +274,13 @@ class Matroska:
             seek.payload = starts[int.from_bytes(seek.payload, "big")].to_bytes(8, "big")
         self._path.write_bytes(b"".join(element.written() for element in self._top))
 
-    def _drop_what_would_be_wrong(self, element: Element) -> None:
-        """Checksums; and all places are written with eight bytes, so that moving them changes no size."""
+    def _prepare_for_changes(self, element: Element) -> None:
+        """Drops checksums, and widens file offsets to eight bytes, so that changing them changes no size."""
         element.elements = [each for each in element.elements if each.id != CRC_32]
         for each in element.elements:
             if each.id in (SEEK_POSITION, CUE_CLUSTER_POSITION):
                 each.payload = each.payload.rjust(8, b"\0")
-            self._drop_what_would_be_wrong(each)
+            self._prepare_for_changes(each)
 
 
 def _walk(element: Element, ident: int) -> Iterator[Element]:
@@ -289,7 +291,7 @@ def _walk(element: Element, ident: int) -> Iterator[Element]:
 
 
 def _elements(content: bytes, offset: int) -> Iterator[Element]:
-    """`place` of a master is where its content begins if it is the segment, and where it begins itself otherwise."""
+    """`place` of the segment is the offset of its content; of other elements, their own offset."""
     place = 0
     while place < len(content):
         length = 9 - content[place].bit_length()

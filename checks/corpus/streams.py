@@ -1,4 +1,4 @@
-"""Streams that no encoder at hand writes: H.264 whose frames are coded as two fields each, and VP8 with frames that are not to be shown."""
+"""Streams that common encoders do not write: H.264 frames coded as two fields, and VP8 with hidden frames."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _SPS, _PPS, _IDR, _SLICE = 7, 8, 5, 1
 _REFERENCE = 3
 _MACROBLOCK = 16
 _PCM = 25
-"""Type of a macroblock in an I slice whose samples are written as they are (ISO/IEC 14496-10, table 7-11)."""
+"""mb_type I_PCM in an I slice: samples are stored uncompressed (ISO/IEC 14496-10, table 7-11)."""
 _FRAME_NUM_BITS, _ORDER_BITS = 4, 6
 
 _IVF_HEADER, _IVF_FRAME = 32, 12
 _VP8_SHOWN = 0x10
-"""Bit of a VP8 frame's first byte (RFC 6386, 9.1)."""
+"""show_frame bit in the first byte of a VP8 frame (RFC 6386, 9.1)."""
 
 
 class Coded(NamedTuple):
-    """One packet: its bytes, when it is shown, and whether decoding can begin with it."""
+    """One packet: its bytes, presentation time, and whether it is a key frame."""
 
     content: bytes
     time: Fraction
@@ -38,7 +38,7 @@ class Coded(NamedTuple):
 
 
 def field_coded(pictures: Iterable[Picture], moments: Iterable[Fraction], *, key_every: int) -> list[Coded]:
-    """Each RGB picture as a top and a bottom field in one packet; no sample is lost."""
+    """Codes each RGB picture losslessly as a top and a bottom field in one packet."""
     packets: list[Coded] = []
     for index, (picture, time) in enumerate(zip(pictures, moments, strict=False)):
         height, width = picture.shape[:2]
@@ -50,7 +50,7 @@ def field_coded(pictures: Iterable[Picture], moments: Iterable[Fraction], *, key
 
 
 def hide(ivf: bytes, hidden: Sequence[int], moments: Iterable[Fraction]) -> list[Coded]:
-    """The frames of a file of VP8; those whose places are in `hidden` are not shown, and come with the next one that is."""
+    """The frames of a VP8 file in IVF. Those at the positions `hidden` become hidden frames, with the time of the next shown one."""
     frames = list(_ivf_frames(ivf))
     shown = iter(moments)
     times: dict[int, Fraction] = {}
@@ -66,7 +66,7 @@ def hide(ivf: bytes, hidden: Sequence[int], moments: Iterable[Fraction]) -> list
 
 
 def mux(template: Path, packets: Sequence[Coded], path: Path, *, last_s: Fraction) -> None:
-    """Writes `packets` to `path` as a stream like that of `template`; the last one is shown for `last_s`."""
+    """Writes `packets` to `path` as a stream like that of `template`; the last frame is presented for `last_s`."""
     with av.open(str(template)) as source, av.open(str(path), "w") as output:
         stream = output.add_stream_from_template(source.streams.video[0])
         base = Fraction(1, 1000)
@@ -88,7 +88,7 @@ def _ivf_frames(ivf: bytes) -> Iterator[bytes]:
 
 
 class _Bits:
-    """Bits as H.264 writes them."""
+    """Writes the bit syntax of H.264."""
 
     def __init__(self) -> None:
         self._bits: list[str] = []
@@ -111,7 +111,7 @@ class _Bits:
         self.fixed(int.from_bytes(samples.tobytes(), "big"), 8 * samples.size)
 
     def unit(self, kind: int, importance: int) -> bytes:
-        """The NAL unit, with bytes put in where three others would look like the start of one."""
+        """The NAL unit, with emulation prevention bytes."""
         self.fixed(1, 1)
         self.align()
         content = int("".join(self._bits), 2).to_bytes(self._length // 8, "big")
@@ -172,7 +172,7 @@ def _field(lines: Picture, bottom: int, since_key: int, keys: int) -> bytes:
 
 
 def _macroblocks(lines: Picture) -> Iterator[NDArray[np.uint8]]:
-    """Luma and both chromas of each, of a field's RGB lines, in limited range by BT.601."""
+    """Luma and chroma samples of each macroblock of a field's RGB lines, in limited range, BT.601."""
     height, width = lines.shape[:2]
     padding = ((0, -height % _MACROBLOCK), (0, -width % _MACROBLOCK), (0, 0))
     padded = np.ascontiguousarray(np.pad(lines, padding, mode="edge"))

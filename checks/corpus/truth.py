@@ -1,4 +1,4 @@
-"""What the `ffmpeg` and `ffprobe` commands show of a clip."""
+"""The frames and times that the `ffmpeg` and `ffprobe` commands present of a clip."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TURNS: dict[Orientation, str] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Truth:
-    """Frames that are shown, in order: `times` since the first one, `pictures` upright in square pixels."""
+    """The presented frames, in order: `times` since the first one, `pictures` upright with square pixels."""
 
     times: tuple[Fraction, ...]
     pictures: tuple[Picture, ...]
@@ -36,7 +36,7 @@ class Truth:
 
 
 def ask_ffmpeg(recipe: Recipe, path: Path) -> Truth:
-    """Raises ClipError where the command fails, ValueError where its two programs do not count the same."""
+    """Raises ClipError where a command fails, ValueError where ffmpeg and ffprobe count different frames."""
     stream = f"v:{_track(recipe)}"
     if recipe.edits != "none" and (recipe.codec == "av1" or len(EDITS[recipe.edits]) > 1):
         return _edited_here(recipe, path, stream)
@@ -51,15 +51,15 @@ def ask_ffmpeg(recipe: Recipe, path: Path) -> Truth:
 
 
 def _edited_here(recipe: Recipe, path: Path, stream: str) -> Truth:
-    """By what was edited: before FFmpeg 8, its decoder of AV1 shows what edits cut, and after a second edit it shows frames of other times
-    or none."""
+    """Applies the edit list to frames decoded without it: before FFmpeg 8, its AV1 decoder presents frames that edits cut, and after a
+    second edit it presents wrong frames or none."""
     pictures = _pictures(recipe, path, stream, "-ignore_editlist", "1")
     presented = recipe.presented()
     return Truth(tuple(time for _, time in presented), tuple(pictures[number - recipe.first] for number, _ in presented))
 
 
 def _track(recipe: Recipe) -> int:
-    """The place of the wanted track among all streams of pictures."""
+    """Position of the wanted track among all video streams."""
     if recipe.tracks == "cover_first":
         return 1
     return int(recipe.tracks == "second_default")
@@ -107,7 +107,7 @@ def _geometry(recipe: Recipe) -> list[str]:
 
 
 def _to_standard_range(recipe: Recipe) -> list[str]:
-    """Light of 100 nits becomes the white of 8 bits."""
+    """Tone mapping that maps 100 nits to SDR white."""
     if recipe.colours not in ("pq", "hlg"):
         return []
     transfer = {"pq": "smpte2084", "hlg": "arib-std-b67"}[recipe.colours]

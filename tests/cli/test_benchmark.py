@@ -14,7 +14,7 @@ import pytest
 
 from batchemo.cli.benchmark import _Watcher, make_clip, make_pictures, measure
 from batchemo.errors import UsageError
-from batchemo.media.decode import open_source
+from batchemo.media.open_source import open_source
 from batchemo.records import Medium
 from batchemo.results import writer as timeline
 from batchemo.run.local import usable_cores

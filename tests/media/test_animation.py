@@ -1,4 +1,4 @@
-"""Animated WebP, PNG and AVIF are films: every frame, whole and upright, when browsers show it, whatever looks at them."""
+"""Animated WebP, PNG and AVIF are videos: every frame, complete and upright, with the times that browsers use."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from PIL import Image, ImageSequence
 
 from batchemo.errors import MediaError
 from batchemo.media.animation import AnimationSource
-from batchemo.media.decode import open_source, segments_of
 from batchemo.media.frame_times import read_frame_times
+from batchemo.media.open_source import open_source, split_into_segments
 from batchemo.media.sniff import sniff
 from batchemo.media.source import ReadReport
 from batchemo.records import Frame, Medium, Segment
@@ -58,7 +58,7 @@ def write(path: Path, pictures: list[Image.Image] | None = None, durations: Any 
 def read(path: Path, **options: Any) -> tuple[list[Frame], ReadReport]:
     source = open_source(Medium(path, path.name, path.name, "video"))
     assert isinstance(source, AnimationSource)
-    return list(source.frames(**options)), source.found
+    return list(source.frames(**options)), source.report
 
 
 def starts_of(durations_ms: Any) -> list[float]:
@@ -73,26 +73,26 @@ def test_every_frame_at_its_time(tmp_path: Path, name: str) -> None:
     for frame, expected in zip(frames, PICTURES, strict=True):
         assert np.abs(frame.pixels.astype(int) - expected).max() <= WITHIN[name]
     assert (found.decoded, found.undecodable, found.missing, found.width, found.height) == (6, 0, 0, WIDTH, HEIGHT)
-    assert found.duration_s == found.length_s == pytest.approx(sum(DURATIONS) / 1000)
+    assert found.duration_s == found.duration_s == pytest.approx(sum(DURATIONS) / 1000)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_looks_at_them_agrees(tmp_path: Path, name: str) -> None:
+def test_all_readers_agree(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name)
     medium = Medium(path, name, name, "video")
     assert sniff(path) == "video"
-    assert segments_of(medium) == [Segment()]
+    assert split_into_segments(medium) == [Segment()]
     count = count_frames(path)
     assert count is not None
     assert (count.total, count.untimed, count.missing) == (6, 0, 0)
     np.testing.assert_allclose(count.times_s, starts_of(DURATIONS), atol=1e-9)
     clock = read_output_clock(path)
-    assert (clock.first, clock.end) == (0, Fraction(sum(DURATIONS), 1000))
-    assert clock.stamp(0.04) * clock.tick == Fraction(40, 1000)
+    assert (clock.first_frame, clock.end) == (0, Fraction(sum(DURATIONS), 1000))
+    assert clock.pts(0.04) * clock.time_base == Fraction(40, 1000)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_sampling_and_beginning_in_the_middle(tmp_path: Path, name: str) -> None:
+def test_sampling_and_start_index(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name)
     # They are shown at 0, 40, 140, 170, 240 and 490 ms.
     assert [frame.index for frame in read(path, sample_fps=10)[0]] == [0, 2, 4, 5]
@@ -101,7 +101,7 @@ def test_sampling_and_beginning_in_the_middle(tmp_path: Path, name: str) -> None
     assert found.decoded == 6
 
 
-def test_one_picture_is_no_film(tmp_path: Path) -> None:
+def test_a_single_frame_is_no_video(tmp_path: Path) -> None:
     for name in ("one.webp", "one.png", "one.avif"):
         Image.fromarray(PICTURES[0]).save(tmp_path / name)
         assert sniff(tmp_path / name) == "image"
@@ -112,7 +112,7 @@ def test_one_picture_is_no_film(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.webp", "a.png"])
 @pytest.mark.parametrize(("stated", "shown"), [(0, 100), (1, 100), (10, 100), (11, 11), (20, 20)])
-def test_frames_that_are_to_flash_are_shown_as_browsers_do(tmp_path: Path, name: str, stated: int, shown: int) -> None:
+def test_very_short_frames_last_as_long_as_in_browsers(tmp_path: Path, name: str, stated: int, shown: int) -> None:
     durations = [50, stated, 50, stated]
     path = write(tmp_path / name, [Image.fromarray(pixels) for pixels in PICTURES[:4]], durations)
     frames, found = read(path)
@@ -143,7 +143,7 @@ def test_the_default_image_of_a_png_is_no_frame(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_transparency_is_on_white(tmp_path: Path, name: str) -> None:
-    """Each frame replaces the one before, which must not shine through."""
+    """Each frame replaces the previous one, which must not shine through."""
     pictures = []
     for number in range(3):
         alpha = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -171,8 +171,8 @@ def test_orientation(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_frames_that_change_a_part_alone_are_whole(tmp_path: Path, name: str) -> None:
-    """Against Pillow's other way of reading, and the GIF of the same frames by FFmpeg."""
+def test_frames_that_change_a_part_only_are_complete(tmp_path: Path, name: str) -> None:
+    """Compared with Pillow's other way of reading, and with the GIF that FFmpeg makes of the same frames."""
     base = Image.fromarray(PICTURES[0]).quantize(8).convert("RGB")
     pictures = [base.copy() for _ in range(5)]
     for number, each in enumerate(pictures):
@@ -189,7 +189,7 @@ def test_frames_that_change_a_part_alone_are_whole(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.needs("ffmpeg")
-def test_apng_is_what_ffmpeg_makes_of_it(tmp_path: Path) -> None:
+def test_apng_agrees_with_ffmpeg(tmp_path: Path) -> None:
     path = write(tmp_path / "a.png")
     raw = subprocess.run(
         ["ffmpeg", "-v", "error", "-f", "apng", "-i", path, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"],
@@ -219,7 +219,7 @@ def test_webp_durations_are_those_of_its_chunks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.webp", "a.png"])
 @pytest.mark.parametrize("kept", [0.5, 0.9])
-def test_what_is_cut_off_is_read_as_far_as_it_goes(tmp_path: Path, name: str, kept: float) -> None:
+def test_truncated_animations_are_read_up_to_their_end(tmp_path: Path, name: str, kept: float) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (6, HEIGHT, WIDTH, 3), np.uint8)
     path = write(tmp_path / name, [Image.fromarray(each) for each in noise])
     content = path.read_bytes()
@@ -233,7 +233,7 @@ def test_what_is_cut_off_is_read_as_far_as_it_goes(tmp_path: Path, name: str, ke
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_damage_from_the_start_is_told(tmp_path: Path, name: str) -> None:
+def test_damage_from_the_start_is_reported(tmp_path: Path, name: str) -> None:
     content = bytearray(write(tmp_path / name).read_bytes())
     mark, behind = {"a.webp": (b"ANMF", 26), "a.png": (b"IDAT", 4), "a.avif": (b"mdat", 4)}[name]
     start = content.index(mark) + behind
@@ -246,7 +246,7 @@ def test_damage_from_the_start_is_told(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_headers_that_are_cut_anywhere_are_survived(tmp_path: Path, name: str) -> None:
+def test_truncated_headers_raise_no_other_error(tmp_path: Path, name: str) -> None:
     content = write(tmp_path / name).read_bytes()
     for end in range(0, min(len(content), 900), 7):
         (tmp_path / name).write_bytes(content[:end])
@@ -259,10 +259,10 @@ def test_a_file_that_is_gone_is_unreadable(tmp_path: Path) -> None:
         AnimationSource(tmp_path / "a.webp").count()
 
 
-def test_frames_are_made_when_they_are_asked_for(tmp_path: Path) -> None:
+def test_frames_are_decoded_on_demand(tmp_path: Path) -> None:
     source = AnimationSource(write(tmp_path / "a.webp"))
     frames = source.frames()
     next(frames)
-    assert source.found.decoded == 0
+    assert source.report.decoded == 0
     next(frames)
-    assert source.found.decoded == 1
+    assert source.report.decoded == 1

@@ -1,4 +1,4 @@
-"""Small files that claim to be enormous: refused by their headers, or read for what they hold, in little memory and time."""
+"""Small files that claim to be enormous: refused by their headers, or read for what they hold, with little memory and time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.needs import need
 
 SIDE = 60_000
 LIMIT_BYTES = 4 * 2**30
-"""Of addresses, of which the libraries alone take more than one."""
+"""Limit for the address space, of which the libraries alone use more than 1 GB."""
 
 READ = """
 import json, resource, sys, time
 from pathlib import Path
-from batchemo.media.decode import open_source
+from batchemo.media.open_source import open_source
 from batchemo.media.sniff import sniff
 from batchemo.errors import MediaError
 from batchemo.records import Medium
@@ -77,7 +77,7 @@ def _ppm(content: bytearray) -> None:
 
 
 def _radiance(content: bytearray) -> None:
-    """Known to OpenCV alone; 40 GB when decoded."""
+    """Only OpenCV knows the format; 40 GB when decoded."""
     content[:] = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 60000 +X 60000\n" + bytes(100)
 
 
@@ -118,7 +118,7 @@ def write_claims(folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str | int, float, float]]:
-    """Of each file: its kind, the error or the number of frames, MB, and processor seconds."""
+    """For each file: kind, error or number of frames, MB, and processor seconds."""
     need("decord")
     folder = tmp_path_factory.mktemp("bombs")
     for name, change in PICTURES.items():
@@ -162,10 +162,10 @@ def test_videos(told: dict[str, tuple[str, str | int, float, float]], name: str,
     assert seconds < 2
 
 
-def test_a_billion_frames_that_a_header_claims_are_none_that_a_whole_file_lacks(tmp_path: Path) -> None:
+def test_a_billion_claimed_frames_are_not_missing_from_a_complete_file(tmp_path: Path) -> None:
     from batchemo.media.pyav import PyAVSource
 
     (path,) = [path for path in write_claims(tmp_path) if path.name == "headers.avi"]
     source = PyAVSource(path)
     assert sum(1 for _ in source.frames()) == 5
-    assert source.found.missing == PyAVSource(path).count().missing == 0
+    assert source.report.missing == PyAVSource(path).count().missing == 0

@@ -1,4 +1,4 @@
-"""Discovery, on real files in real folders."""
+"""Discovery on real files and folders."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def media_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def unprivileged_dir() -> Iterator[Path]:
-    """A folder of somebody whom permissions bind: root, too, is somebody else while the test runs."""
+    """A folder for which permissions apply: the test runs as another user if it was started as root."""
     with tempfile.TemporaryDirectory(prefix="batchemo-test-") as name:
         folder = Path(name)
         is_root = os.geteuid() == 0
@@ -81,7 +81,7 @@ def test_names_paths_outputs_and_kinds(media_dir: Path) -> None:
     assert find(media_dir) == [Medium(path=media_dir / "day=1/_a b.mp4", name="day=1/_a b.mp4", output="day%3D1/%5Fa b.mp4", kind="video")]
 
 
-def test_passes_over_what_is_hidden_unless_it_is_an_input(media_dir: Path) -> None:
+def test_skips_hidden_files_unless_they_are_inputs(media_dir: Path) -> None:
     put(media_dir, ".secret/a.mp4", "._a.mp4", "a.mp4")
     assert names(find(media_dir)) == ["a.mp4"]
     assert names(find(media_dir / ".secret")) == ["a.mp4"]
@@ -103,7 +103,7 @@ def test_follows_links_only_on_request_and_never_in_circles(media_dir: Path, tmp
     assert names(find(media_dir / "there")) == ["b.mp4"]
 
 
-def test_links_lead_no_output_out_of_the_results(media_dir: Path, tmp_path: Path) -> None:
+def test_links_cannot_move_outputs_out_of_the_results(media_dir: Path, tmp_path: Path) -> None:
     put(tmp_path, "secret/a.mp4")
     (media_dir / "up").symlink_to(tmp_path / "secret")
     (media_dir / "..hidden.mp4").symlink_to("/etc/passwd")
@@ -323,7 +323,7 @@ FILES = st.lists(
 @settings(max_examples=40, deadline=None)
 @given(FILES)
 def test_no_two_media_share_a_name_or_an_output(files: list[tuple[int, list[str]]]) -> None:
-    """Of three INPUTs, two with the same own name."""
+    """With three INPUTs, two of which have the same base name."""
     with tempfile.TemporaryDirectory() as name:
         roots = [Path(name, *parts) for parts in (("1", "in"), ("2", "in"), ("3", "in-2"))]
         for root in roots:
@@ -502,19 +502,19 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize(("name", "content", "kind"), FOREIGN)
-def test_pictures_that_are_not_read_here_are_passed_over_and_told(media_dir: Path, name: str, content: bytes, kind: str) -> None:
+def test_unsupported_pictures_are_skipped_and_reported(media_dir: Path, name: str, content: bytes, kind: str) -> None:
     put(media_dir, "a.mp4")
     put(media_dir, f"sub/{name}", content=content)
     told: list[SkippedFile] = []
     assert names(find(media_dir, passed_over=told)) == ["a.mp4"]
-    assert [(each.path, each.name, each.foreign.kind) for each in told] == [(media_dir / "sub" / name, f"sub/{name}", kind)]
+    assert [(each.path, each.name, each.format.kind) for each in told] == [(media_dir / "sub" / name, f"sub/{name}", kind)]
     assert sniff(media_dir / "sub" / name) is None
     told.clear()
     (medium,) = find(media_dir / "sub" / name, passed_over=told)
     assert (medium.kind, told) == ("image", [])
 
 
-def test_what_is_passed_over_heeds_patterns_and_is_told_once(media_dir: Path) -> None:
+def test_skipped_pictures_respect_patterns_and_are_reported_once(media_dir: Path) -> None:
     put(media_dir, "a.jxl", "b.jxl", "sub/c.jxl", content=b"\xff\x0a")
     told: list[SkippedFile] = []
     find_media([media_dir, media_dir / "sub"], out=media_dir / "results", exclude=["b.*"], passed_over=told)
@@ -538,7 +538,7 @@ def test_unknown_content_goes_by_its_extension(media_dir: Path, caplog: pytest.L
     ]
 
 
-def test_sound_in_a_video_container_is_passed_over(media_dir: Path) -> None:
+def test_audio_in_a_video_container_is_skipped(media_dir: Path) -> None:
     put(media_dir, "song.m4a", "song.MKA", "clip.mp4")
     assert names(find(media_dir)) == ["clip.mp4"]
 

@@ -1,4 +1,4 @@
-"""A frame's fingerprint says which picture it is, however it was decoded."""
+"""The fingerprint identifies the picture of a frame, however it was decoded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchemo.media.decode import open_source
-from batchemo.media.fingerprint import distances, fingerprint_of, fingerprint_of_grey
+from batchemo.media.fingerprint import fingerprint_of, fingerprint_of_grey, hamming_distances
+from batchemo.media.open_source import open_source
 from batchemo.records import Frame, Medium
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
@@ -30,7 +30,7 @@ def of(pixels: NDArray[np.uint8]) -> int:
 
 
 def test_bits_say_where_it_grows_brighter_to_the_right() -> None:
-    """Nine columns of cells: each brighter than the last, each darker, and brighter in the first step of the first row alone."""
+    """Nine columns of cells: each brighter than its left neighbour, each darker, and only the first step of the first row brighter."""
     steps = np.repeat(np.arange(9, dtype=np.uint8) * 20, 8)
     rising = np.tile(steps, (32, 1))
     assert fingerprint_of_grey(rising) == -1
@@ -62,12 +62,12 @@ def test_it_agrees_with_means_that_pillow_makes() -> None:
     ],
     ids=["mirrored", "upside down", "left", "right", "turned over", "letterboxed", "negative"],
 )
-def test_another_picture_has_another(changed: object) -> None:
+def test_other_pictures_have_other_fingerprints(changed: object) -> None:
     assert callable(changed)
     assert distance(of(photograph()), of(changed(photograph()))) >= 12
 
 
-def test_the_same_picture_has_the_same_whatever_its_size_or_quality() -> None:
+def test_size_and_quality_hardly_change_the_fingerprint() -> None:
     picture = photograph()
     smaller = cv2.resize(picture, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
     coded = cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], cv2.IMREAD_COLOR)
@@ -75,7 +75,7 @@ def test_the_same_picture_has_the_same_whatever_its_size_or_quality() -> None:
     assert distance(of(picture), of(np.asarray(coded, np.uint8))) <= 4
 
 
-def test_luma_and_colours_of_a_film_have_nearly_the_same() -> None:
+def test_luma_and_rgb_of_a_video_have_nearly_the_same_fingerprint() -> None:
     path = SAMPLES / "pan_and_zoom.mp4"
     medium = Medium(path, path.name, path.name, "video")
     seen = [(fingerprint_of(frame), of(frame.pixels)) for frame in open_source(medium, decoder="pyav").frames()]
@@ -83,7 +83,7 @@ def test_luma_and_colours_of_a_film_have_nearly_the_same() -> None:
     assert len({luma for luma, _ in seen}) > 50
 
 
-def test_even_areas_have_none_whatever_the_noise() -> None:
+def test_noise_in_uniform_areas_sets_no_bits() -> None:
     noise = np.random.default_rng(0).integers(-1, 2, (180, 320))
     assert fingerprint_of_grey((128 + noise).astype(np.uint8)) == 0
 
@@ -91,4 +91,4 @@ def test_even_areas_have_none_whatever_the_noise() -> None:
 def test_distances_count_bits_of_negative_numbers_too() -> None:
     ones = np.array([-1, 0, -(2**63), 5], np.int64)
     others = np.array([0, 0, 2**62, -6], np.int64)
-    assert distances(ones, others).tolist() == [64, 0, 2, 64]
+    assert hamming_distances(ones, others).tolist() == [64, 0, 2, 64]

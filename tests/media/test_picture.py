@@ -1,4 +1,4 @@
-"""Pictures of every sort come out upright, RGB, 8 bits a channel, on white; what is broken or too large is refused."""
+"""Pictures of every kind are read upright, as RGB with 8 bits per channel, on white; broken or too large ones are refused."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from PIL import Image, ImageFile
 
 from batchemo.errors import MediaError
 from batchemo.media import picture
-from batchemo.media.decode import open_source
+from batchemo.media.open_source import open_source
 from batchemo.media.picture import read_picture
-from batchemo.media.pillow import as_rgb
+from batchemo.media.pillow import to_rgb
 from batchemo.records import Medium
 from tests.heic import heic_of, mirrored, rotated
 
@@ -30,7 +30,7 @@ Pixels = NDArray[np.uint8]
 
 
 def smooth_picture() -> Pixels:
-    """Another colour in each corner, and smooth enough to survive JPEG."""
+    """Different colours in the corners; smooth enough to survive JPEG."""
     corners = np.array([[(250, 10, 10), (10, 250, 10)], [(10, 10, 250), (240, 240, 20)]], np.uint8)
     return np.asarray(cv2.resize(corners, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR), np.uint8)
 
@@ -92,7 +92,7 @@ def test_a_picture_is_one_frame(tmp_path: Path) -> None:
     source = open_source(Medium(path, "a.png", "a.png", "image"))
     (frame,) = source.frames(sample_fps=1)
     assert (frame.index, frame.time_s, source.decoder) == (0, 0.0, "pillow")
-    assert (source.found.decoded, source.found.width, source.found.height) == (1, WIDTH, HEIGHT)
+    assert (source.report.decoded, source.report.width, source.report.height) == (1, WIDTH, HEIGHT)
     assert not list(source.frames(start_index=1))
 
 
@@ -167,7 +167,7 @@ STORED = {
     7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
     8: lambda p: np.rot90(p, -1),
 }
-"""How a camera that holds an upright picture stores it, by the orientation that it notes."""
+"""How a camera stores an upright picture, by the EXIF orientation that it writes."""
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -208,7 +208,7 @@ def exif_of(orientation: int) -> Image.Exif:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_of_webp_whose_exif_has_a_prefix(tmp_path: Path, orientation: int) -> None:
-    """As ImageMagick and libwebp's own tools write it."""
+    """As ImageMagick and libwebp's tools write it."""
     file = io.BytesIO()
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](PIXELS)))
     stored.save(file, "WEBP", lossless=True, exif=exif_of(orientation).tobytes().removeprefix(b"Exif\0\0"))
@@ -241,7 +241,7 @@ def test_orientation_of_heic(tmp_path: Path, turns: int, axis: int | None) -> No
 
 
 def test_the_exif_of_heic_turns_nothing(tmp_path: Path) -> None:
-    """Cameras note the orientation twice; irot is the one that counts (ISO/IEC 23008-12)."""
+    """Cameras write the orientation twice; irot counts (ISO/IEC 23008-12)."""
     (tmp_path / "a.heic").write_bytes(heic_of(HEIC_PIXELS, rotated(1)))
     assert read_picture(tmp_path / "a.heic").shape == (80, 64, 3)
 
@@ -304,7 +304,7 @@ def _packed_in_12_bits(values: NDArray[np.uint16]) -> bytes:
 
 
 def tiff_of(tags: dict[int, int], data: bytes, *, width: int = WIDTH, height: int = HEIGHT, following: int = 0) -> bytes:
-    """A TIFF of one directory, little-endian, its pixels in one strip."""
+    """A little-endian TIFF with one directory and one strip."""
     known = {256: width, 257: height, 259: 1, 273: 8, 277: 1, 278: height, 279: len(data), **tags}
     entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in sorted(known.items()))
     data += bytes(len(data) % 2)
@@ -312,7 +312,7 @@ def tiff_of(tags: dict[int, int], data: bytes, *, width: int = WIDTH, height: in
 
 
 @pytest.mark.parametrize(("bits", "dtype", "form"), [(32, "<u4", 1), (32, "<i4", 2), (16, "<i2", 2)])
-def test_whole_numbers_of_many_bits(tmp_path: Path, bits: int, dtype: str, form: int) -> None:
+def test_integers_of_many_bits(tmp_path: Path, bits: int, dtype: str, form: int) -> None:
     top = np.iinfo(dtype).max
     levels = np.round(np.asarray(GREY).astype(np.float64) / 255 * top).astype(dtype)
     (tmp_path / "a.tiff").write_bytes(tiff_of({258: bits, 262: 1, 339: form}, levels.tobytes()))
@@ -320,7 +320,7 @@ def test_whole_numbers_of_many_bits(tmp_path: Path, bits: int, dtype: str, form:
 
 
 @pytest.mark.parametrize("top", [255, 65_535])
-def test_whole_numbers_that_stay_small(tmp_path: Path, top: int) -> None:
+def test_integers_with_small_values(tmp_path: Path, top: int) -> None:
     levels = np.asarray(GREY).astype(np.int32) * (top // 255)
     levels[0, 0] = top
     Image.fromarray(levels).save(tmp_path / "a.tiff")
@@ -331,7 +331,7 @@ def test_whole_numbers_that_stay_small(tmp_path: Path, top: int) -> None:
 
 @pytest.mark.parametrize("top", [1.0, 255.0, 65_535.0, 1e6])
 @pytest.mark.parametrize("name", ["a.tiff", "deflated.tiff"])
-def test_real_numbers(tmp_path: Path, top: float, name: str) -> None:
+def test_floats(tmp_path: Path, top: float, name: str) -> None:
     levels = (np.asarray(GREY) / 255 * top).astype(np.float32)
     levels[0, :3] = top, np.nan, -np.inf
     Image.fromarray(levels).save(tmp_path / name, **({"compression": "tiff_adobe_deflate"} if name == "deflated.tiff" else {}))
@@ -340,7 +340,7 @@ def test_real_numbers(tmp_path: Path, top: float, name: str) -> None:
     check(tmp_path / name, expected, within=1)
 
 
-def test_light_that_is_brighter_than_white_is_cut_off(tmp_path: Path) -> None:
+def test_light_brighter_than_white_is_clipped(tmp_path: Path) -> None:
     levels = (np.asarray(GREY) / 255).astype(np.float32)
     levels[0, 0] = 1.7
     Image.fromarray(levels).save(tmp_path / "a.tiff")
@@ -350,7 +350,7 @@ def test_light_that_is_brighter_than_white_is_cut_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_real_numbers_in_colour_are_read_by_opencv(tmp_path: Path, orientation: int) -> None:
+def test_colour_floats_are_read_by_opencv(tmp_path: Path, orientation: int) -> None:
     import tifffile
 
     stored = np.ascontiguousarray(STORED[orientation](PIXELS)).astype(np.float32) / 255
@@ -365,20 +365,20 @@ def test_16_bits_of_pgm(tmp_path: Path) -> None:
 
 
 def test_premultiplied_alpha(tmp_path: Path) -> None:
-    """TIFF 6.0, ExtraSamples 1: the colours are multiplied by alpha already."""
+    """TIFF 6.0, ExtraSamples 1: associated alpha."""
     alpha = np.where(ALPHA > 20, ALPHA, 255).astype(np.uint8)
     share = alpha[:, :, None] / 255
     stored = np.dstack([np.round(PIXELS * share), alpha]).astype(np.uint8)
     associated = tiff_of({258: 8, 262: 2, 277: 4, 338: 1}, stored.tobytes())
     (tmp_path / "a.tiff").write_bytes(associated)
     check(tmp_path / "a.tiff", on_white(PIXELS, alpha), within=1)
-    mixed = as_rgb(Image.fromarray(np.dstack([PIXELS, alpha]), "RGBA").convert("RGBa"))
+    mixed = to_rgb(Image.fromarray(np.dstack([PIXELS, alpha]), "RGBA").convert("RGBa"))
     assert np.abs(mixed.astype(int) - on_white(PIXELS, alpha)).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["L", "I;16", "RGB"])
 def test_a_transparent_colour_of_png(tmp_path: Path, mode: str) -> None:
-    """PNG may name one colour that is transparent, without any alpha."""
+    """PNG may declare one colour transparent (tRNS), without an alpha channel."""
     pixels, named = (PIXELS, tuple(map(int, PIXELS[5, 7]))) if mode == "RGB" else (np.asarray(GREY), int(np.asarray(GREY)[5, 7]))
     picture = Image.fromarray(pixels)
     if mode == "I;16":
@@ -419,15 +419,15 @@ def test_webps_have_the_pixels_of_pillow(tmp_path: Path, transparent: bool, loss
 def note_of(path: Path) -> str:
     source = open_source(Medium(path, path.name, path.name, "image"))
     assert len(list(source.frames())) == 1
-    return source.found.note
+    return source.report.note
 
 
 @pytest.mark.parametrize("big", [False, True])
-def test_of_a_tiff_with_pages_the_first_is_seen_and_the_others_are_told(tmp_path: Path, big: bool) -> None:
+def test_of_a_tiff_with_pages_the_first_is_read_and_the_others_reported(tmp_path: Path, big: bool) -> None:
     path = tmp_path / "scan.tif"
     PICTURE.save(path, save_all=True, append_images=[Image.new("RGB", (9, 9), shade) for shade in ("red", "blue")], big_tiff=big)
     check(path, PIXELS)
-    assert note_of(path) == f"page 1 of 3; the others were not looked at. Split them with: tiffsplit {path}"
+    assert note_of(path) == f"only page 1 of 3 was analysed; split them with: tiffsplit {path}"
 
 
 def test_smaller_copies_in_a_tiff_are_no_pages(tmp_path: Path) -> None:
@@ -439,14 +439,14 @@ def test_smaller_copies_in_a_tiff_are_no_pages(tmp_path: Path) -> None:
     assert not note_of(tmp_path / "a.tiff")
 
 
-def test_a_tiff_whose_directories_go_in_circles_ends(tmp_path: Path) -> None:
+def test_cyclic_tiff_directories_end(tmp_path: Path) -> None:
     content = tiff_of({258: 8, 262: 1}, np.asarray(GREY).tobytes())
     at = struct.unpack("<I", content[4:8])[0]
     (tmp_path / "a.tiff").write_bytes(content[:-4] + struct.pack("<I", at))
     check(tmp_path / "a.tiff", grey_as_rgb())
 
 
-def test_of_an_mpo_the_first_picture_is_seen(tmp_path: Path) -> None:
+def test_of_an_mpo_the_first_picture_is_read(tmp_path: Path) -> None:
     PICTURE.save(tmp_path / "a.mpo", format="MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))], quality=98, subsampling=0)
     check(tmp_path / "a.mpo", PIXELS, within=12)
     assert not note_of(tmp_path / "a.mpo")
@@ -460,9 +460,7 @@ NOISE = np.random.default_rng(2).integers(0, 255, (150, 200, 3), np.uint8)
 
 @pytest.mark.parametrize("name", ["a.jpg", "progressive.jpg", "a.png", "a.bmp", "a.tiff", "a.gif", "a.ppm"])
 @pytest.mark.parametrize("kept", [0.3, 0.95])
-def test_a_picture_that_is_cut_off_is_read_as_far_as_it_goes(
-    tmp_path: Path, name: str, kept: float, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_truncated_pictures_are_read_up_to_their_end(tmp_path: Path, name: str, kept: float, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / name
     options = {"progressive": True} if name == "progressive.jpg" else {"interlace": False} if name == "a.gif" else {}
     path.write_bytes(_tiff_with_directory_first() if name == "a.tiff" else saved(Image.fromarray(NOISE), name, **options))
@@ -491,7 +489,7 @@ def _tiff_with_directory_first() -> bytes:
 
 @pytest.mark.parametrize("name", ["a.webp", "a.avif", "a.heic"])
 @pytest.mark.parametrize("kept", [0.1, 0.5])
-def test_formats_that_show_nothing_unless_they_are_whole(tmp_path: Path, name: str, kept: float, capfd: pytest.CaptureFixture[str]) -> None:
+def test_formats_that_need_complete_files(tmp_path: Path, name: str, kept: float, capfd: pytest.CaptureFixture[str]) -> None:
     content = heic_of(HEIC_PIXELS) if name == "a.heic" else saved(Image.fromarray(NOISE), name)
     (tmp_path / name).write_bytes(content[: int(len(content) * kept)])
     refused = refusal(tmp_path / name)
@@ -523,15 +521,15 @@ def test_a_jpeg_that_is_broken_inside_says_so(tmp_path: Path, at: float, capfd: 
     content[place : place + 2] = b"\xff\xd9"  # the mark of its end
     (tmp_path / "a.jpg").write_bytes(content)
     note = note_of(tmp_path / "a.jpg")
-    told = re.match(r"damaged or cut off \(Corrupt JPEG data: .*\): some (\d+)% of it are missing", note)
+    told = re.match(r"damaged or cut off \(Corrupt JPEG data: .*\): about (\d+)% of it is missing", note)
     assert told, note
     assert int(told[1]) == pytest.approx(100 * (1 - at), abs=10)
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 2}, {"progressive": True}])
-def test_pixels_of_a_jpeg_that_go_wrong_are_told(tmp_path: Path, options: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
-    """A disk gives back another sector: what follows is decoded, but it is not what it was."""
+def test_wrong_pixels_of_a_jpeg_are_reported(tmp_path: Path, options: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+    """As if a disk returned a wrong sector: what follows is decoded, but to wrong pixels."""
     content = bytearray(saved(Image.fromarray(NOISE), "a.jpg", **options))
     content[len(content) // 2 : len(content) // 2 + 200] = np.random.default_rng(5).integers(0, 255, 200, np.uint8).tobytes()
     (tmp_path / "a.jpg").write_bytes(content)
@@ -539,7 +537,7 @@ def test_pixels_of_a_jpeg_that_go_wrong_are_told(tmp_path: Path, options: dict[s
     assert capfd.readouterr().err == ""
 
 
-def test_what_libtiff_says_goes_to_the_log_with_the_name(
+def test_messages_of_libtiff_are_logged_with_the_name(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     content = bytearray(saved(Image.fromarray(NOISE), "a.tiff", compression="tiff_adobe_deflate"))
@@ -551,7 +549,7 @@ def test_what_libtiff_says_goes_to_the_log_with_the_name(
     assert any(str(tmp_path / "a.tiff") in record.getMessage() and "Decod" in record.getMessage() for record in caplog.records)
 
 
-def test_what_harms_no_jpeg_is_not_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_harmless_faults_of_a_jpeg_are_not_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     content = saved(Image.fromarray(NOISE), "a.jpg")
     (tmp_path / "a.jpg").write_bytes(content)
     whole = read_picture(tmp_path / "a.jpg")
@@ -580,7 +578,7 @@ def test_a_jpeg_of_12_bits_is_not_called_damaged(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(content[:at] + b"\x0c" + content[at + 1 :])
     refused = refusal(tmp_path / "a.jpg")
     assert refused.kind == "unsupported"
-    assert "(a JPEG of 12 bits a channel); convert it first, for example with: magick " in str(refused)
+    assert "(a JPEG with 12 bits per channel); convert it first, for example with: magick " in str(refused)
 
 
 def test_a_strange_tiff_is_not_called_damaged(tmp_path: Path) -> None:
@@ -601,7 +599,7 @@ def test_a_strange_tiff_is_not_called_damaged(tmp_path: Path) -> None:
         ("a.nef", tiff_of({258: 8, 262: 1}, bytes(WIDTH * HEIGHT)), "raw photograph", "darktable-cli"),
     ],
 )
-def test_a_foreign_picture_says_what_it_is_and_what_to_type(tmp_path: Path, name: str, content: bytes, kind: str, tool: str) -> None:
+def test_unsupported_pictures_name_their_format_and_a_command(tmp_path: Path, name: str, content: bytes, kind: str, tool: str) -> None:
     (tmp_path / name).write_bytes(content)
     refused = refusal(tmp_path / name)
     assert refused.kind == "unsupported"
@@ -629,7 +627,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png_of(width: int, height: int) -> bytes:
-    """A small file of a huge black picture."""
+    """A small file with a huge black picture."""
 
     squeezer = zlib.compressobj(9)
     row = bytes(width // 8 + 2)
@@ -652,7 +650,7 @@ def test_huge_pictures_are_refused_undecoded(tmp_path: Path, size: tuple[int, in
 
 def test_a_picture_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    monkeypatch.setattr(picture, "as_rgb", lambda opened: decoded.append(1) or as_rgb(opened))
+    monkeypatch.setattr(picture, "to_rgb", lambda opened: decoded.append(1) or to_rgb(opened))
     path = tmp_path / "a.png"
     PICTURE.save(path)
     first = read_picture(path)
@@ -664,7 +662,7 @@ def test_a_picture_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch:
 
 
 def test_several_pictures_stay_in_memory_as_long_as_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture, "_MOST_KEPT_BYTES", 2 * PIXELS.nbytes)
+    monkeypatch.setattr(picture, "_CACHE_BYTES", 2 * PIXELS.nbytes)
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path in paths:
         PICTURE.save(path)
@@ -676,7 +674,7 @@ def test_several_pictures_stay_in_memory_as_long_as_they_fit(tmp_path: Path, mon
 
 
 def test_a_large_picture_does_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture, "_MOST_KEPT_BYTES", PIXELS.nbytes - 1)
+    monkeypatch.setattr(picture, "_CACHE_BYTES", PIXELS.nbytes - 1)
     path = tmp_path / "a.png"
     PICTURE.save(path)
     assert read_picture(path) is not read_picture(path)

@@ -1,4 +1,4 @@
-"""What is shown of a video is what a player shows: held against the ffmpeg command, and against what is drawn into every frame."""
+"""Presented frames are those of a player: compared with the ffmpeg command, and with what is drawn into every frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from checks.corpus.pairs import pairwise
 from checks.corpus.truth import Truth, ask_ffmpeg
 
 RECIPES = pairwise(1)[:64]
-"""Those that show most pairs of values: four fifths of all."""
+"""Those that cover most pairs of values: four fifths of all."""
 
 needs_ffmpeg = pytest.mark.needs("ffmpeg")
 
@@ -26,7 +26,7 @@ Made = tuple[Path, Truth]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Recipe, Future[Made]]]:
-    """Each clip with its truth; they are made beside one another while the first ones are looked at."""
+    """Each clip with its truth; later clips are made while earlier ones are compared."""
     folder = tmp_path_factory.mktemp("clips")
 
     def prepare(recipe: Recipe) -> Made:
@@ -65,8 +65,8 @@ def test_ffmpeg_shows_what_was_drawn(clip: tuple[Recipe, Path, Truth]) -> None:
 
 @needs_ffmpeg
 @pytest.mark.parametrize("container", ["mp4", "mkv"])
-def test_ffmpeg_left_to_itself_turns_them_upright(container: str, tmp_path: Path) -> None:
-    """The truth turns pictures by what was written; here the command reads it from the file."""
+def test_ffmpeg_rotates_them_by_itself(container: str, tmp_path: Path) -> None:
+    """The truth rotates by the recipe; here the ffmpeg command reads the rotation from the file."""
     for turn in MATRICES:
         recipe = Recipe(container=container, turn=turn)
         path = make(recipe, tmp_path)
@@ -77,14 +77,14 @@ def test_ffmpeg_left_to_itself_turns_them_upright(container: str, tmp_path: Path
 
 @needs_ffmpeg
 @of_every_kind
-def test_frames_are_those_that_ffmpeg_shows(clip: tuple[Recipe, Path, Truth]) -> None:
+def test_frames_are_those_of_ffmpeg(clip: tuple[Recipe, Path, Truth]) -> None:
     recipe, path, truth = clip
     assert against_truth(recipe, shown_by(path, "pyav"), truth) == []
 
 
 @needs_ffmpeg
 @of_every_kind
-def test_the_decoder_that_is_chosen_shows_the_same(clip: tuple[Recipe, Path, Truth]) -> None:
+def test_the_chosen_decoder_gives_the_same_frames(clip: tuple[Recipe, Path, Truth]) -> None:
     _, path, _ = clip
     assert alone(shown_by(path, "auto"), shown_by(path, "pyav")) == []
 
@@ -106,7 +106,7 @@ def test_sampled_frames_are_those_of_their_times(clip: tuple[Recipe, Path, Truth
 
 @pytest.mark.parametrize("turn", list(MATRICES))
 @pytest.mark.parametrize("size", [(160, 120), (120, 160), (213, 120), (160, 240)])
-def test_a_drawn_picture_says_its_number_and_where_up_is(turn: str, size: tuple[int, int]) -> None:
+def test_test_pictures_state_number_and_orientation(turn: str, size: tuple[int, int]) -> None:
     picture = draw(537, *size, track=2)
     said = read(show(picture, turn))
     assert (said.number, said.track, said.orientation) == (537, 2, turn)
@@ -114,7 +114,7 @@ def test_a_drawn_picture_says_its_number_and_where_up_is(turn: str, size: tuple[
     assert (show(store(picture, turn), turn) == picture).all()
 
 
-def test_a_picture_that_is_squeezed_or_says_nothing_is_known() -> None:
+def test_squeezed_and_unreadable_test_pictures_are_recognized() -> None:
     assert read(np.asarray(cv2.resize(draw(1, 160, 120), (160, 160)))).aspect == pytest.approx(3 / 4, abs=0.02)
     with pytest.raises(UnreadableError):
         read(np.full((120, 160, 3), 110, np.uint8))

@@ -1,4 +1,4 @@
-"""Kinds of media that people reported to other tools, each alone and as plain as can be."""
+"""Kinds of media from bug reports of other tools, each as simple as possible."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from batchemo.media.decode import pictures_at
+from batchemo.media.open_source import pictures_at
 from batchemo.records import Medium
 from checks.corpus.clips import AXES, Recipe, make, upright
 from checks.corpus.compare import differences, in_segments, mean_difference, shown_by
@@ -76,7 +76,7 @@ def test_all_frames_of_an_intra_refresh_are_there_in_segments_as_well(container:
     assert in_segments(path, "pyav", whole) == []
 
 
-def test_a_tag_that_tells_another_duration_damages_nothing(tmp_path: Path) -> None:
+def test_a_tag_with_a_wrong_duration_is_harmless(tmp_path: Path) -> None:
     recipe = Recipe(container="mkv")
     path = make(recipe, tmp_path)
     matroska = Matroska(path)
@@ -86,7 +86,7 @@ def test_a_tag_that_tells_another_duration_damages_nothing(tmp_path: Path) -> No
 
 
 def test_what_an_edit_cuts_out_between_key_frames_takes_no_time(tmp_path: Path) -> None:
-    """As a phone or LosslessCut leaves it: ten frames, the next ten cut out, ten more."""
+    """As from a phone or LosslessCut: ten frames, the next ten cut out, ten more."""
     path = make(Recipe(frames=60), tmp_path)
     movie = Movie(path)
     of_movie, of_track = movie.timescales()
@@ -101,7 +101,7 @@ def test_what_an_edit_cuts_out_between_key_frames_takes_no_time(tmp_path: Path) 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc_open"])
 @pytest.mark.parametrize("pieces", [((6, 20), (31, 59)), ((9, 16), (17, 56)), ((23, 25), (26, 45)), ((40, 52), (2, 15), (33, 34))], ids=str)
-def test_pieces_that_begin_anywhere_in_groups_of_pictures(codec: str, pieces: Sequence[tuple[int, int]], tmp_path: Path) -> None:
+def test_edits_that_start_within_groups_of_pictures(codec: str, pieces: Sequence[tuple[int, int]], tmp_path: Path) -> None:
     path = make(Recipe(codec, frames=60), tmp_path)
     movie = Movie(path)
     of_movie, of_track = movie.timescales()
@@ -118,7 +118,7 @@ def test_pieces_that_begin_anywhere_in_groups_of_pictures(codec: str, pieces: Se
         assert np.array_equal(again, picture)
 
 
-def test_pieces_that_are_not_in_the_file_any_more_are_missing(tmp_path: Path) -> None:
+def test_edits_of_truncated_files_have_missing_frames(tmp_path: Path) -> None:
     path = make(Recipe(frames=60), tmp_path)
     movie = Movie(path)
     of_movie, of_track = movie.timescales()
@@ -136,7 +136,7 @@ def test_pieces_that_are_not_in_the_file_any_more_are_missing(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("colours", ["pq", "hlg"])
-def test_light_of_a_high_dynamic_range_looks_as_it_did_before(colours: str, tmp_path: Path) -> None:
+def test_tone_mapped_hdr_looks_like_the_sdr_original(colours: str, tmp_path: Path) -> None:
     recipe = Recipe("hevc", colours=colours)
     shown = shown_by(make(recipe, tmp_path), "auto").pictures[0]
     drawn = upright(dataclasses.replace(recipe, colours="bt601"), 0)

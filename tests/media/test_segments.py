@@ -1,4 +1,4 @@
-"""Videos in segments: the same frames, and the same tables whoever reads them, in one go or after a crash."""
+"""Videos in segments: the same frames and tables with any number of workers, in one go or after a crash."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 import batchemo
 from batchemo.emotion.weights import SHIPPED, read_weights_file
 from batchemo.errors import MediaError
-from batchemo.media import decode
-from batchemo.media.decode import open_source, segments_of
+from batchemo.media import open_source as opening
+from batchemo.media.open_source import open_source, split_into_segments
 from batchemo.options import RunOptions, Style
 from batchemo.pipeline import frames as reading
 from batchemo.pipeline import segments as parts
@@ -45,10 +45,10 @@ FPS, FRAMES = 24, 96
 
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "SEGMENT_SECONDS", 1.0)
+    monkeypatch.setattr(opening, "SEGMENT_SECONDS", 1.0)
 
 
-def make_film(path: Path, *, options: dict[str, str], codec: str = "libx264") -> Path:
+def make_video(path: Path, *, options: dict[str, str], codec: str = "libx264") -> Path:
     """One face that moves before a wall, a cut after two of the four seconds, and the time written into each frame."""
     walls = [cv2.GaussianBlur(np.random.default_rng(i).integers(60 * i, 120 + 60 * i, (192, 256, 3), np.uint8), (0, 0), 5) for i in (0, 1)]
     scenes = [walls[index >= 2 * FPS].copy() for index in range(FRAMES)]
@@ -58,9 +58,9 @@ def make_film(path: Path, *, options: dict[str, str], codec: str = "libx264") ->
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Medium:
-    path = make_film(tmp_path_factory.mktemp("film") / "film.mp4", options={"bf": "2"})
-    return Medium(path, "film.mp4", "film.mp4", "video")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Medium:
+    path = make_video(tmp_path_factory.mktemp("video") / "video.mp4", options={"bf": "2"})
+    return Medium(path, "video.mp4", "video.mp4", "video")
 
 
 def seen(frames: Iterator[Frame]) -> list[tuple[float, int | None]]:
@@ -78,9 +78,9 @@ def seen(frames: Iterator[Frame]) -> list[tuple[float, int | None]]:
     ],
 )
 def test_segments_hold_the_frames_of_the_whole(tmp_path: Path, name: str, codec: str, options: dict[str, str]) -> None:
-    path = make_film(tmp_path / name, options=options, codec=codec)
+    path = make_video(tmp_path / name, options=options, codec=codec)
     medium = Medium(path, name, name, "video")
-    segments = segments_of(medium, decoder="pyav")
+    segments = split_into_segments(medium, decoder="pyav")
     assert len(segments) == 4
     assert sum(segment.frames for segment in segments) == FRAMES
     parts = [seen(open_source(medium, segment=segment).frames()) for segment in segments]
@@ -90,41 +90,41 @@ def test_segments_hold_the_frames_of_the_whole(tmp_path: Path, name: str, codec:
     assert sampled == seen(open_source(medium, decoder="pyav").frames(sample_fps=7))
 
 
-def test_damage_in_a_segment_is_told_in_its_place(film: Medium, tmp_path: Path) -> None:
-    with av.open(str(film.path)) as container:
+def test_damage_in_a_segment_is_reported_in_its_place(video: Medium, tmp_path: Path) -> None:
+    with av.open(str(video.path)) as container:
         hurt = [packet.pos for packet in container.demux(container.streams.video[0]) if packet.size and packet.pts is not None][40]
-    content = bytearray(film.path.read_bytes())
+    content = bytearray(video.path.read_bytes())
     content[hurt : hurt + 60] = bytes(60)
     path = tmp_path / "hurt.mp4"
     path.write_bytes(content)
     medium = Medium(path, "hurt.mp4", "hurt.mp4", "video")
-    for segment in segments_of(medium, decoder="pyav"):
+    for segment in split_into_segments(medium, decoder="pyav"):
         frames = list(open_source(medium, segment=segment).frames())
         assert len(frames) == segment.frames
         times = sorted(frame.time_s for frame in frames)
         assert segment.start is None or times[0] > (segment.before_s or 0)
 
 
-def test_no_segment_begins_with_a_key_frame_that_is_damaged(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer frames could be decoded from there on than at one go."""
-    with av.open(str(film.path)) as container:
+def test_no_segment_begins_with_a_key_frame_that_is_damaged(video: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer frames could be decoded from such a key frame than without segments."""
+    with av.open(str(video.path)) as container:
         hurt = [packet for packet in container.demux(container.streams.video[0]) if packet.size][24]
-    content = bytearray(film.path.read_bytes())
+    content = bytearray(video.path.read_bytes())
     content[hurt.pos + 20 : hurt.pos + hurt.size] = bytes(hurt.size - 20)
     path = tmp_path / "hurt.mp4"
     path.write_bytes(content)
     medium = Medium(path, "hurt.mp4", "hurt.mp4", "video")
-    in_parts = [frame for part in segments_of(medium, decoder="pyav") for frame in seen(open_source(medium, segment=part).frames())]
+    in_parts = [frame for part in split_into_segments(medium, decoder="pyav") for frame in seen(open_source(medium, segment=part).frames())]
     assert in_parts == seen(open_source(medium, decoder="pyav").frames())
     with monkeypatch.context() as patch:
-        patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
+        patch.setattr(opening, "SEGMENT_SECONDS", 1.0)
         run_here(path, out=tmp_path / "out", decoder="pyav", annotate=False, report=False)
     assert verify(tmp_path / "out", deep=True).problems == ()
 
 
-def test_containers_that_cannot_be_jumped_into_are_one_segment(tmp_path: Path) -> None:
-    path = make_film(tmp_path / "old.avi", options={}, codec="mpeg4")
-    (segment,) = segments_of(Medium(path, "old.avi", "old.avi", "video"), decoder="pyav")
+def test_containers_without_reliable_seeking_are_one_segment(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "old.avi", options={}, codec="mpeg4")
+    (segment,) = split_into_segments(Medium(path, "old.avi", "old.avi", "video"), decoder="pyav")
     assert segment.is_whole
 
 
@@ -132,11 +132,11 @@ def test_containers_that_cannot_be_jumped_into_are_one_segment(tmp_path: Path) -
 
 
 class InShortSegments(Analysis):
-    """Also in workers, which know nothing of what was changed here."""
+    """Patches the segment length in worker processes, too."""
 
     def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> MediumOutcome | SegmentTaskResult:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
+            patch.setattr(opening, "SEGMENT_SECONDS", 1.0)
             return Analysis.__call__(self, job, wanted=wanted)
 
 
@@ -162,22 +162,22 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(film: Medium, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(video: Medium, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
-        row = analysed(out, film, InProcessEngine())
+        patch.setattr(opening, "SEGMENT_SECONDS", 1.0)
+        row = analysed(out, video, InProcessEngine())
     assert (row.status, row.n_frames, row.n_frames_analysed, row.n_tracks) == ("done", FRAMES, FRAMES, 1)
     return out
 
 
-def test_several_workers_make_the_tables_that_one_process_makes(film: Medium, uninterrupted: Path, tmp_path: Path) -> None:
-    row = analysed(tmp_path, film, ProcessEngine(2, timeout_s=300, max_memory_mb=None))
+def test_several_workers_make_the_tables_that_one_process_makes(video: Medium, uninterrupted: Path, tmp_path: Path) -> None:
+    row = analysed(tmp_path, video, ProcessEngine(2, timeout_s=300, max_memory_mb=None))
     assert (row.status, row.n_frames_analysed, row.decoder, row.width, row.height) == ("done", FRAMES, "pyav", 256, 192)
     assert_same(tmp_path, uninterrupted)
     assert not (tmp_path / ".parts").exists()
-    assert sorted(path.name for path in thumbnails_folder(tmp_path, film.output).iterdir()) == ["1.jpg"]
-    with av.open(str(tmp_path / "annotated" / "film.mp4.mp4")) as joined, av.open(str(film.path)) as source:
+    assert sorted(path.name for path in thumbnails_folder(tmp_path, video.output).iterdir()) == ["1.jpg"]
+    with av.open(str(tmp_path / "annotated" / "video.mp4.mp4")) as joined, av.open(str(video.path)) as source:
         shown = [float(frame.pts * frame.time_base) for frame in joined.decode(video=0)]
         times = [float(frame.pts * frame.time_base) for frame in source.decode(video=0)]
     assert shown == pytest.approx(np.array(times) - times[0], abs=1e-6)
@@ -185,14 +185,14 @@ def test_several_workers_make_the_tables_that_one_process_makes(film: Medium, un
 
 @pytest.mark.needs("ffmpeg")
 @pytest.mark.parametrize("engine", [InProcessEngine(), ProcessEngine(2, timeout_s=300, max_memory_mb=None)], ids=["one", "two"])
-def test_a_film_that_begins_later_than_its_sound(tmp_path: Path, engine: InProcessEngine | ProcessEngine) -> None:
+def test_a_video_that_starts_later_than_its_audio(tmp_path: Path, engine: InProcessEngine | ProcessEngine) -> None:
     path = tmp_path / "late.mp4"
     sound = ["-f", "lavfi", "-i", "sine=440:duration=6"]
     pictures = ["-itsoffset", "2", "-f", "lavfi", "-i", f"testsrc=size=64x48:rate={FPS}:duration=3"]
     codecs = ["-c:v", "libx264", "-g", str(FPS), "-vsync", "passthrough", "-c:a", "aac"]
     subprocess.run(["ffmpeg", "-v", "error", *sound, *pictures, *codecs, path], check=True, timeout=60)
     medium = Medium(path, "late.mp4", "late.mp4", "video")
-    assert len(segments_of(medium, decoder="pyav")) == 3
+    assert len(split_into_segments(medium, decoder="pyav")) == 3
     row = analysed(tmp_path / "out", medium, engine)
     assert (row.status, row.n_frames_analysed, row.starts_s) == ("done", 3 * FPS, pytest.approx(2, abs=0.001))
     for file in (path, tmp_path / "out" / "annotated" / "late.mp4.mp4"):
@@ -201,32 +201,32 @@ def test_a_film_that_begins_later_than_its_sound(tmp_path: Path, engine: InProce
 
 
 def tracks_of(out: Path) -> list[list[int]]:
-    """First and last frame of each."""
+    """First and last frame of each track."""
     found: list[list[int]] = batchemo.load(out).groupby("track_id")["frame_index"].agg(["min", "max"]).to_numpy().tolist()
     return found
 
 
 @pytest.mark.parametrize("style", [Style(), Style(timeline=True)])
 def test_several_workers_draw_what_one_process_draws(
-    film: Medium, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: Style
+    video: Medium, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: Style
 ) -> None:
     drawn: list[tuple[float, int]] = []
 
     class Recorder(contextlib.nullcontext["Recorder"]):
         def write(self, planes: Planes, time_s: float) -> None:
-            drawn.append((time_s, zlib.crc32(planes.packed())))
+            drawn.append((time_s, zlib.crc32(planes.as_i420())))
 
     def draw(segment: Segment | None, index_offset: int) -> None:
         annotate(
-            film,
+            video,
             tmp_path / "copy.mp4",
-            table_path(uninterrupted, "faces", film.output),
+            table_path(uninterrupted, "faces", video.output),
             labels=EMOTIONS,
             decoder="pyav",
             sample_fps=None,
             style=style,
             uncertain_below=0.5,
-            beat=lambda: None,
+            on_frame=lambda: None,
             watch=Stopwatch(),
             segment=segment,
             index_offset=index_offset,
@@ -237,30 +237,30 @@ def test_several_workers_draw_what_one_process_draws(
         found.enter_result = found
         return found
 
-    monkeypatch.setattr(annotation, "_writer", recorder)
+    monkeypatch.setattr(annotation, "_open_writer", recorder)
     draw(None, 0)
     whole, drawn[:] = list(drawn), []
     offset = 0
-    for segment in segments_of(film, decoder="pyav"):
+    for segment in split_into_segments(video, decoder="pyav"):
         draw(segment, offset)
         offset += segment.frames
     assert len(whole) == FRAMES
     assert drawn == whole
 
 
-def test_a_face_is_one_track_across_seams_and_the_cut(uninterrupted: Path) -> None:
+def test_a_face_is_one_track_across_segments_and_the_cut(uninterrupted: Path) -> None:
     assert tracks_of(uninterrupted) == [[0, FRAMES - 1]]
 
 
-def test_without_looks_a_track_ends_at_the_cut_and_at_no_seam(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "SEGMENT_SECONDS", 1.0)
+def test_without_embeddings_a_track_ends_at_the_cut_only(video: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "SEGMENT_SECONDS", 1.0)
     monkeypatch.setattr(reading, "embed_faces", None)
-    assert analysed(tmp_path, film, InProcessEngine(), appearance=False, annotate=False).n_tracks == 2
+    assert analysed(tmp_path, video, InProcessEngine(), appearance=False, annotate=False).n_tracks == 2
     assert tracks_of(tmp_path) == [[0, 2 * FPS - 1], [2 * FPS, FRAMES - 1]]
 
 
 def stop_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Lets the analysis die after so many segments; gives how many are read from then on."""
+    """Stops the analysis after that many segments; the result counts those read from then on."""
     read = pipeline._read_segment
     count = 0
 
@@ -276,38 +276,38 @@ def stop_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_a_film_that_dies_goes_on_from_its_last_whole_segment(
-    film: Medium, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
+def test_a_killed_run_resumes_after_the_last_complete_segment(
+    video: Medium, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
 ) -> None:
     read_after = stop_after(parts, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        analysed(tmp_path, film, InProcessEngine())
-    assert not (tmp_path / "frames" / "film.mp4.parquet").exists()
-    assert analysed(tmp_path, film, InProcessEngine()).status == "done"
+        analysed(tmp_path, video, InProcessEngine())
+    assert not (tmp_path / "frames" / "video.mp4.parquet").exists()
+    assert analysed(tmp_path, video, InProcessEngine()).status == "done"
     assert read_after() == 4 - parts
     assert_same(tmp_path, uninterrupted)
 
 
-def test_parts_made_of_something_else_are_not_used(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_segments_of_other_options_are_not_used(video: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_after = stop_after(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        analysed(tmp_path, film, InProcessEngine())
-    assert analysed(tmp_path, film, InProcessEngine(), min_face_px=60).status == "done"
+        analysed(tmp_path, video, InProcessEngine())
+    assert analysed(tmp_path, video, InProcessEngine(), min_face_px=60).status == "done"
     assert read_after() == 4
 
 
-def test_a_part_that_is_damaged_is_read_again(film: Medium, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_segment_file_is_made_again(video: Medium, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_after(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        analysed(tmp_path, film, InProcessEngine())
-    path = segment_path(tmp_path, film, segments_of(film, decoder="pyav")[0])
+        analysed(tmp_path, video, InProcessEngine())
+    path = segment_path(tmp_path, video, split_into_segments(video, decoder="pyav")[0])
     path.write_bytes(path.read_bytes()[:-100])
-    assert analysed(tmp_path, film, InProcessEngine()).status == "done"
+    assert analysed(tmp_path, video, InProcessEngine()).status == "done"
     assert_same(tmp_path, uninterrupted)
 
 
-def test_a_part_is_written_while_others_remove_folders_that_are_empty(
-    film: Medium, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_segment_file_is_written_while_others_remove_empty_folders(
+    video: Medium, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replacing, disturbed = parts.replacing, []
 
@@ -316,35 +316,35 @@ def test_a_part_is_written_while_others_remove_folders_that_are_empty(
         with replacing(path) as temporary:
             if not disturbed:
                 disturbed.append(path)
-                remove_segments(tmp_path, film)
+                remove_segments(tmp_path, video)
             yield temporary
 
     monkeypatch.setattr(parts, "replacing", disturbing)
-    assert analysed(tmp_path, film, InProcessEngine()).status == "done"
+    assert analysed(tmp_path, video, InProcessEngine()).status == "done"
     assert disturbed
     assert_same(tmp_path, uninterrupted)
 
 
-def test_a_defect_in_a_step_costs_its_film(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_in_a_task_fails_its_video(video: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     errors: list[Exception] = [ValueError("so"), MemoryError()]
 
     def failing(*_: object) -> object:
         raise errors.pop(0)
 
     monkeypatch.setattr(pipeline, "_part", failing)
-    task, job = analysis(tmp_path), Job(film, AnalyseTask(segments_of(film, decoder="pyav")[0], {}))
+    task, job = analysis(tmp_path), Job(video, AnalyseTask(split_into_segments(video, decoder="pyav")[0], {}))
     for kind in ("defect", "memory"):
         with pytest.raises(MediaError) as told:
             task(job)
         assert told.value.kind == kind
 
 
-def test_no_template_of_a_face_is_stored(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_template_of_a_face_is_stored(video: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_after(1, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        analysed(tmp_path, film, InProcessEngine())
-    segment = segments_of(film, decoder="pyav")[0]
-    path = segment_path(tmp_path, film, segment)
+        analysed(tmp_path, video, InProcessEngine())
+    segment = split_into_segments(video, decoder="pyav")[0]
+    path = segment_path(tmp_path, video, segment)
     with np.load(path) as stored:
         origin = json.loads(stored["facts"].tobytes())["origin"]
     part = load_segment(path, segment, origin=origin)

@@ -1,4 +1,4 @@
-"""Cuts between frames: another shot is one; light, pans and a face that moves are none."""
+"""A cut is a change of the scene; changes of light, pans and a moving face are none."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def test_a_change_of_light_is_no_cut() -> None:
 
 
 def test_a_pan_over_a_patterned_wall_is_no_cut() -> None:
-    """Nearly every pixel changes by much, but the greys that there are stay."""
+    """Nearly every pixel changes much, but the histogram stays."""
     stripes = np.asarray(np.tile((np.arange(320) // 40 % 2 * 200).astype(np.uint8)[None, :, None], (180, 1, 3)), np.uint8)
     assert cuts(stripes, np.roll(stripes, 30, axis=1)) == [False, False]
 
 
-def test_frames_of_another_shape_are_of_the_same_shot_if_they_look_alike() -> None:
+def test_similar_frames_of_another_size_are_one_shot() -> None:
     assert cuts(SCENE, SCENE[:90]) == [False, False]

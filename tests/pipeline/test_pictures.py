@@ -15,8 +15,8 @@ import pytest
 import batchemo
 from batchemo.emotion.classifier import Classifier
 from batchemo.emotion.weights import SHIPPED, read_weights_file
-from batchemo.media.decode import open_source
 from batchemo.media.discover import find_media
+from batchemo.media.open_source import open_source
 from batchemo.media.shots import ShotFinder
 from batchemo.options import merge_options
 from batchemo.pipeline import frames as reading
@@ -134,7 +134,7 @@ def test_a_film_that_is_decoded_ahead_gives_the_same_readings(decoder: str) -> N
         frames = source.frames(sample_fps=5)
         found.append(list(reading.infer_frames(frames, dataclasses.replace(models, waits=waits), ShotFinder(), watch, appearance=True)))
         assert watch.seconds["decode"] > 0
-        assert source.found.decoded > 20
+        assert source.report.decoded > 20
     first, second = found
     assert len(first) == len(second) > 5
     assert sum(len(each.faces) for each in first) > 5

@@ -170,7 +170,7 @@ def test_media_of_other_runs_are_named(media: Path, results: Path, caplog: pytes
 def test_hardware_that_is_not_there_is_told_once(
     media: Path, results: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoders, "_works", lambda _: False)
+    monkeypatch.setattr(encoders, "_can_encode", lambda _: False)
     encoders.find_hardware.cache_clear()
     run_here(media, out=results, hardware=True)
     assert [record.message.split(";")[0] for record in caplog.records] == ["no encoder in hardware for H.264 works on this machine"]

@@ -1,4 +1,4 @@
-"""Faces in blurred copies: none is left in the clear, or it is said when."""
+"""Blurred copies show no face, or the times of possible faces are reported."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from tests.running import run_command, run_here
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 FPS = 10
 SMALL_PX = 70
-"""Of a head whose face, 23 x 29 px, a run that searches for `LEAST_PX` does not find."""
+"""Side of a head whose face, 23 x 29 px, is too small for a run with `LEAST_PX`."""
 LEAST_PX = 60
 FACE = (0.35, 0.13, 0.69, 0.55)
-"""Where the face is in a head, in shares of its side."""
+"""Position of the face in a head, as fractions of the head's side."""
 
 
 def head(side: int) -> NDArray[np.uint8]:
@@ -47,7 +47,7 @@ def head(side: int) -> NDArray[np.uint8]:
 
 
 def scene(width: int = 320, height: int = 240, **places: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Grey, with heads of a side at (left, top), which may lie outside in part."""
+    """Grey, with heads of a given side at (left, top), which may lie partly outside."""
     pixels = np.full((height + 400, width + 400, 3), 96, np.uint8)
     for side, left, top in places.values():
         pixels[200 + top : 200 + top + side, 200 + left : 200 + left + side] = head(side)
@@ -58,7 +58,7 @@ def write_film(path: Path, scenes: list[NDArray[np.uint8]], *, gop: int = 30) ->
     return write_clip(path, scenes, rate=FPS, options={"g": str(gop), "crf": "12"}).path
 
 
-def write_picture(path: Path, pixels: NDArray[np.uint8]) -> Path:
+def write_jpeg(path: Path, pixels: NDArray[np.uint8]) -> Path:
     cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 97])
     return path
 
@@ -78,7 +78,7 @@ def command(*arguments: object, expect: int) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def mtcnn() -> Callable[[NDArray[np.uint8]], int]:
-    """How many faces facenet-pytorch's own detector finds in a picture."""
+    """Number of faces that facenet-pytorch's own detector finds."""
     detector = MTCNN(keep_all=True, min_face_size=20, device="cpu")
 
     def count(pixels: NDArray[np.uint8]) -> int:
@@ -90,20 +90,20 @@ def mtcnn() -> Callable[[NDArray[np.uint8]], int]:
 
 @pytest.fixture
 def media(tmp_path: Path) -> Path:
-    """A film of 2.8 s with a large face always, and from 1.0 to 1.4 s and at 2.6 s a small one far from it; and a picture of both."""
+    """A video of 2.8 s with a large face, and a small one far from it from 1.0 to 1.4 s and at 2.6 s; and a picture of both."""
     folder = tmp_path / "media"
     folder.mkdir()
     large, small = (190, 5, 40), (SMALL_PX, 215, 20)
     seen = [scene(large=large, **({"small": small} if index in {10, 11, 12, 13, 14, 26} else {})) for index in range(28)]
     write_film(folder / "film.mp4", seen)
-    write_picture(folder / "picture.jpg", scene(large=large, small=small))
+    write_jpeg(folder / "picture.jpg", scene(large=large, small=small))
     return folder
 
 
 # What is left
 
 
-def test_small_faces_that_nobody_knows_are_named_with_their_times(media: Path, tmp_path: Path) -> None:
+def test_unknown_small_faces_are_reported_with_their_times(media: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     ended = command("run", media, "--out", out, "--blur-faces", "--json", "--min-face-px", LEAST_PX, "--workers", 1, expect=3)
     told = json.loads(ended.stdout)
@@ -126,11 +126,11 @@ def test_small_faces_that_nobody_knows_are_named_with_their_times(media: Path, t
     assert [(row.error, row.message) for row in shown.rows] == [("", "")] * 2
 
 
-def test_nothing_is_said_where_nothing_is_left(tmp_path: Path, mtcnn: Callable[[NDArray[np.uint8]], int]) -> None:
+def test_nothing_is_reported_where_no_face_is_left(tmp_path: Path, mtcnn: Callable[[NDArray[np.uint8]], int]) -> None:
     folder = tmp_path / "media"
     folder.mkdir()
     write_film(folder / "film.mp4", [scene(one=(130, 20 + index, 60), other=(100, 200, 100)) for index in range(0, 12, 3)])
-    write_picture(folder / "picture.jpg", scene(one=(130, 20, 60), other=(100, 200, 100)))
+    write_jpeg(folder / "picture.jpg", scene(one=(130, 20, 60), other=(100, 200, 100)))
     assert mtcnn(frames_of(folder / "picture.jpg")[0]) == 2
     for style in ("pixels", "solid"):
         report = run_here(folder, out=tmp_path / style, blur_faces=True, blur_style=style)
@@ -141,11 +141,11 @@ def test_nothing_is_said_where_nothing_is_left(tmp_path: Path, mtcnn: Callable[[
 
 @pytest.mark.parametrize(("left", "top"), [(-60, 60), (252, 60), (100, -42), (100, 194)], ids=["left", "right", "top", "bottom"])
 def test_a_face_that_the_edge_cuts_is_blurred(tmp_path: Path, left: int, top: int) -> None:
-    """A third to a half of it is outside, and the tables do not know it."""
+    """A third to a half of it is outside, and it is not in the tables."""
     pixels = scene(cut=(130, left, top))
     folder = tmp_path / "media"
     folder.mkdir()
-    write_picture(folder / "picture.jpg", pixels)
+    write_jpeg(folder / "picture.jpg", pixels)
     write_film(folder / "film.mp4", [pixels] * 4)
     report = run_here(folder, out=tmp_path / "results", blur_faces=True, blur_style="solid")
     assert [(row.error, row.n_faces) for row in report.rows] == [("", 0)] * 2
@@ -179,7 +179,7 @@ def faces_at(*boxes: tuple[float, ...]) -> Faces:
 
 @pytest.fixture
 def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Faces], list[OverlayData]], tuple[list[int], list[float]]]:
-    """How many places are hidden in each frame, and what is left, where these faces are found in each (in whatever is blurred)."""
+    """Number of blurred boxes in each frame, and times of possible faces, if these faces are found in each frame."""
 
     def checked(found: list[Faces], marks: list[OverlayData]) -> tuple[list[int], list[float]]:
         checker = BlurCheck(style="pixels", device="cpu")
@@ -189,9 +189,9 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Faces], list[Overla
             for index, each in enumerate(marks):
                 yield Frame(index, index / FPS, np.full((100, 100, 3), index, np.uint8)), each
 
-        done = list(checker.complete(frames()))
+        done = list(checker.check(frames()))
         assert [frame.index for frame, _ in done] == list(range(len(marks)))
-        return [len(each.hidden) for _, each in done], checker.left
+        return [len(each.hidden) for _, each in done], checker.possible_faces_s
 
     return checked
 
@@ -199,7 +199,7 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Faces], list[Overla
 Check = Callable[[list[Faces], list[OverlayData]], tuple[list[int], list[float]]]
 
 
-def test_what_belongs_to_a_known_face_is_blurred_and_the_rest_named(check: Check) -> None:
+def test_boxes_at_a_known_face_are_blurred_and_others_reported(check: Check) -> None:
     known = marks_of([(40, 40, 60, 60)])
     inside, beside, far = (42, 42, 58, 58), (60, 40, 80, 60), (20, 75, 35, 90)
     assert check([faces_at(inside)], [known]) == ([1], [])
@@ -208,31 +208,31 @@ def test_what_belongs_to_a_known_face_is_blurred_and_the_rest_named(check: Check
     assert check([faces_at(far, (40, 75, 55, 90))], [marks_of([])]) == ([0], [0.0, 0.0])
 
 
-def test_what_the_edge_cuts_is_blurred_in_the_frames_around_too(check: Check) -> None:
+def test_faces_cut_by_the_edge_are_blurred_in_neighbouring_frames(check: Check) -> None:
     found = [faces_at((-10, 40, 20, 70)) if index == 12 else faces_at() for index in range(30)]
     hidden, left = check(found, [marks_of([])] * 30)
     assert hidden == [int(4 <= index <= 20) for index in range(30)]
     assert not left
 
 
-def test_what_is_blurred_in_frames_around_is_not_so_for_long(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blur_check, "_HELD_SECONDS", 0.25)
+def test_blurring_of_neighbouring_frames_is_limited(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blur_check, "_HOLD_SECONDS", 0.25)
     found = [faces_at((-10, 40, 20, 70)) if index == 12 else faces_at() for index in range(30)]
     assert check(found, [marks_of([])] * 30)[0] == [int(10 <= index <= 14) for index in range(30)]
 
 
 def test_blurred_shoulders_at_the_edge_are_no_face(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is found at the edge only once a head is blurred."""
+    """A false face at the edge that appears only once a head is blurred."""
     checker = BlurCheck(style="solid", device="cpu")
     monkeypatch.setattr(checker, "_find", lambda pixels: faces_at((30, 60, 70, 110)) if (pixels == SOLID).any() else faces_at())
     frame = Frame(0, 0.0, np.zeros((100, 100, 3), np.uint8))
-    ((_, marks),) = checker.complete(iter([(frame, marks_of([(40, 30, 60, 60)]))]))
+    ((_, marks),) = checker.check(iter([(frame, marks_of([(40, 30, 60, 60)]))]))
     assert len(marks.hidden) == 1
-    assert not checker.left
+    assert not checker.possible_faces_s
 
 
 def test_large_pictures_are_searched_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same faces as in one search: large and small ones, some across the borders of tiles, some cut by the edge."""
+    """The same faces as without tiles: large and small ones, some across the borders of tiles, some cut by the edge."""
     places = {"a": (90, 130, 20), "b": (90, 220, 160), "c": (220, 0, 120), "cut": (100, 305, 60)}
     pixels = scene(360, 300, **places)
     detector = blur_check._detector("cpu")
@@ -252,7 +252,7 @@ def row(**more: object) -> MediaRow:
     return MediaRow(**{"media": "a.mp4", "path": "/a.mp4", "kind": "video", "status": "done", **more})
 
 
-def test_words_are_short_and_cover_all_times() -> None:
+def test_messages_are_short_and_cover_all_times() -> None:
     assert (
         with_faces_left(row(), [7.04]).message == "after blurring a face may be left in one frame, at 7.04 s; look there before you publish"
     )
@@ -266,7 +266,7 @@ def test_words_are_short_and_cover_all_times() -> None:
     assert "4 faces may be left in the picture" in with_faces_left(row(kind="image"), [0.0] * 4).message
 
 
-def test_words_are_taken_back_and_what_else_was_said_stays() -> None:
+def test_messages_are_withdrawn_and_others_stay() -> None:
     before = row(message="3 of 9 frames cannot be decoded (damaged)")
     said = with_faces_left(before, [1.0])
     assert (said.error, said.message.startswith(f"{before.message}; after blurring")) == ("faces_left", True)
@@ -280,8 +280,8 @@ def test_words_are_taken_back_and_what_else_was_said_stays() -> None:
 # Segments and workers
 
 
-def test_workers_and_segments_say_and_draw_the_same(tmp_path: Path) -> None:
-    """Two segments; small faces amid the first and across the seam, one that the edge cuts just after it."""
+def test_workers_and_segments_report_and_draw_the_same(tmp_path: Path) -> None:
+    """Two segments; small faces within the first and across the border, and one that the edge cuts just after it."""
     small, cut = (SMALL_PX, 215, 20), (130, -55, 80)
     appear: dict[int, dict[str, tuple[int, int, int]]] = {
         **{index: {"small": small} for index in (28, 32, 76, 80)},
@@ -306,7 +306,7 @@ def test_workers_and_segments_say_and_draw_the_same(tmp_path: Path) -> None:
 
 
 def blurred(out: Path) -> dict[str, tuple[bool, str]]:
-    """Of each copy, as the tables say, whether it is, and by what."""
+    """Whether each copy is blurred by the tables, and in which style."""
     from batchemo.results.catalog import read_catalog
 
     styles = {entry.row.media: entry.style or {} for entry in read_catalog(out)}
@@ -317,14 +317,14 @@ def blurred(out: Path) -> dict[str, tuple[bool, str]]:
 def portrait(tmp_path: Path) -> Path:
     folder = tmp_path / "media"
     folder.mkdir()
-    write_picture(folder / "one.jpg", scene(large=(130, 90, 60)))
+    write_jpeg(folder / "one.jpg", scene(large=(130, 90, 60)))
     return folder
 
 
 def test_a_blurred_folder_stays_so(portrait: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     out = tmp_path / "results"
     run_here(portrait, out=out, blur_faces=True, blur_style="solid")
-    write_picture(portrait / "two.jpg", scene(large=(120, 60, 60)))
+    write_jpeg(portrait / "two.jpg", scene(large=(120, 60, 60)))
     report = run_here(portrait, out=out)
     assert (report.analysed, report.redrawn) == (("two.jpg",), ())
     assert blurred(out) == {"one.jpg": (True, "solid"), "two.jpg": (True, "solid")}
@@ -343,7 +343,7 @@ def test_a_blurred_folder_stays_so(portrait: Path, tmp_path: Path, caplog: pytes
 
 
 @pytest.mark.parametrize("flags", [{"annotate": False}, {"shard": "1/1"}, {"report": False}])
-def test_it_is_known_before_anything_is_written(
+def test_conflicts_are_found_before_anything_is_written(
     portrait: Path, tmp_path: Path, flags: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "results"
@@ -361,7 +361,7 @@ def test_it_is_known_before_anything_is_written(
     assert not list((out / "report").rglob("*.jpg"))
 
 
-def test_folders_without_a_marker_are_known_by_their_copies_or_their_last_run(portrait: Path, tmp_path: Path) -> None:
+def test_folders_without_a_marker_are_recognized_by_their_copies_or_last_run(portrait: Path, tmp_path: Path) -> None:
     for name, flags in {"copies": {}, "account": {"annotate": False}}.items():
         out = tmp_path / name
         run_here(portrait, out=out, blur_faces=True, **flags)
@@ -389,10 +389,10 @@ def test_copies_of_before_there_was_a_check_are_drawn_again(portrait: Path, tmp_
     assert run_here(portrait, out=out).redrawn == ("one.jpg",)
 
 
-def test_a_killed_run_leaves_no_copy_that_is_said_to_be_blurred_and_is_not(
+def test_a_killed_run_leaves_no_unblurred_copy_that_counts_as_blurred(
     portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It dies after its copy with faces has appeared, before the tables say so."""
+    """The run is killed after its unblurred copy has appeared, before the tables say so."""
     from batchemo.pipeline import assemble as assembly
     from batchemo.pipeline import video as pipeline
 
@@ -411,7 +411,7 @@ def test_a_killed_run_leaves_no_copy_that_is_said_to_be_blurred_and_is_not(
 
 
 def pictures_in(out: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Every picture that any file of a folder holds: as a file of its own, hidden or not, or inside of text."""
+    """Every picture that any file of a folder holds: as a file, hidden or not, or embedded in text."""
     for path in (path for path in out.rglob("*") if path.is_file()):
         content = path.read_bytes()
         inside = [base64.b64decode(found + b"=" * (-len(found) % 4)) for found in re.findall(rb"[A-Za-z0-9+/]{200,}", content)]
@@ -435,12 +435,12 @@ def test_no_file_of_a_blurred_folder_shows_a_face(tmp_path: Path, mtcnn: Callabl
     folder, out = tmp_path / "media", tmp_path / "results"
     folder.mkdir()
     write_film(folder / "film.mp4", [scene(large=(130, 60, 60))] * 2)
-    write_picture(folder / "one.jpg", scene(large=(130, 60, 60)))
+    write_jpeg(folder / "one.jpg", scene(large=(130, 60, 60)))
     run_here(folder, out=out)
     # What killed runs leave: copies of segments, and files that were not complete.
     (out / ".parts" / "film.mp4").mkdir(parents=True)
     write_film(out / ".parts" / "film.mp4" / "00000.nut", [scene(large=(130, 60, 60))])
-    write_picture(out / "annotated" / "left.jpg", scene(large=(130, 60, 60))).rename(out / "annotated" / ".0123456789abcdef-1.part")
+    write_jpeg(out / "annotated" / "left.jpg", scene(large=(130, 60, 60))).rename(out / "annotated" / ".0123456789abcdef-1.part")
     shown = {name for name, pixels in pictures_in(out) if mtcnn(pixels)}
     assert shown == {"film.mp4.mp4", "one.jpg.jpg", "1.jpg", "index.html", "00000.nut", ".0123456789abcdef-1.part"}
     run_here(folder, out=out, blur_faces=True)
@@ -449,7 +449,7 @@ def test_no_file_of_a_blurred_folder_shows_a_face(tmp_path: Path, mtcnn: Callabl
     assert not {name for name, pixels in pictures_in(out) if mtcnn(pixels)}
 
 
-def test_the_environment_and_files_say_it_too(tmp_path: Path) -> None:
+def test_environment_and_option_files_work_too(tmp_path: Path) -> None:
     (tmp_path / "batchemo.toml").write_text('blur-faces = false\nblur-style = "solid"\n')
     read = {"default_file": tmp_path / "batchemo.toml"}
     options = merge_options({}, environment={}, **read)
@@ -459,7 +459,7 @@ def test_the_environment_and_files_say_it_too(tmp_path: Path) -> None:
     assert merge_options({}, environment={}).blur_faces is None
 
 
-def test_jobs_end_with_3_as_well(media: Path, tmp_path: Path) -> None:
+def test_jobs_exit_with_3_as_well(media: Path, tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(
         f'inputs = ["{media}"]\nout = "{tmp_path / "out"}"\n[options]\nblur_faces = true\nworkers = 1\nmin_face_px = {LEAST_PX}\n'
     )

@@ -10,7 +10,7 @@ import pytest
 
 from batchemo.options import Codec, Quality
 from batchemo.render import encoders
-from batchemo.render.encoders import NAMES, Encoder, encoder_of, find_hardware
+from batchemo.render.encoders import CODEC_NAMES, Encoder, encoder_of, find_hardware
 from batchemo.render.video_writer import VideoWriter, join_videos
 from batchemo.yuv import Planes
 from tests.made_media import MadeClip, silence, write_clip
@@ -34,7 +34,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> MadeClip:
 def write(path: Path, source: MadeClip, encoder: Encoder, *, frames: range = range(FRAMES), whole: bool = True) -> Path:
     with VideoWriter(path, source=source.path, width=WIDTH, height=HEIGHT, encoder=encoder, whole=whole) as writer:
         for index in frames:
-            writer.write(Planes.of(source.pictures[index]), source.times_s[index])
+            writer.write(Planes.from_rgb(source.pictures[index]), source.times_s[index])
     return path
 
 
@@ -51,7 +51,7 @@ def check(path: Path, codec: Codec, source: MadeClip) -> None:
         assert sum(frame.samples for frame in container.decode(audio=0)) >= 8192
 
 
-@pytest.mark.parametrize("codec", NAMES)
+@pytest.mark.parametrize("codec", CODEC_NAMES)
 def test_every_codec_in_one_go_and_in_stretches(codec: Codec, source: MadeClip, tmp_path: Path) -> None:
     encoder = encoder_of(codec, quality="medium", hardware=False)
     check(write(tmp_path / "whole.mp4", source, encoder), codec, source)
@@ -63,7 +63,7 @@ def test_every_codec_in_one_go_and_in_stretches(codec: Codec, source: MadeClip, 
     check(tmp_path / "joined.mp4", codec, source)
 
 
-@pytest.mark.parametrize("codec", NAMES)
+@pytest.mark.parametrize("codec", CODEC_NAMES)
 def test_finer_is_larger(codec: Codec, source: MadeClip, tmp_path: Path) -> None:
     qualities: tuple[Quality, ...] = ("low", "medium", "high")
     sizes = [
@@ -73,15 +73,15 @@ def test_finer_is_larger(codec: Codec, source: MadeClip, tmp_path: Path) -> None
     assert sizes == sorted(set(sizes))
 
 
-def test_hardware_that_is_not_there_is_passed_over() -> None:
-    """Machines that test this may have some; then it must work."""
+def test_missing_hardware_is_skipped() -> None:
+    """The machine that runs this may have hardware encoders; then they must work."""
     found = find_hardware("h264")
     chosen = encoder_of("h264", quality="medium", hardware=True)
     assert chosen.name == (found.name if found else "libx264")
 
 
-def test_hardware_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "_works", lambda encoder: encoder.name == "h264_qsv")
+def test_working_hardware_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "_can_encode", lambda encoder: encoder.name == "h264_qsv")
     find_hardware.cache_clear()
     try:
         assert encoder_of("h264", quality="high", hardware=True).name == "h264_qsv"
@@ -91,6 +91,6 @@ def test_hardware_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         find_hardware.cache_clear()
 
 
-def test_the_probe_tells_what_works() -> None:
-    assert encoders._works(encoder_of("h264", quality="medium", hardware=False))
-    assert not encoders._works(Encoder("libx264", {"preset": "no such preset"}))
+def test_the_probe_recognizes_working_encoders() -> None:
+    assert encoders._can_encode(encoder_of("h264", quality="medium", hardware=False))
+    assert not encoders._can_encode(Encoder("libx264", {"preset": "no such preset"}))

@@ -1,4 +1,4 @@
-"""What is drawn onto each frame: steady, the same from wherever one begins, and hiding faces that were missed."""
+"""Overlays are steady, the same from wherever reading starts, and include boxes to blur for undetected faces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import batchemo
 from batchemo.records import EMOTIONS, OverlayData
 from batchemo.render import overlay_data as marking
-from batchemo.render.layout import KEEP_SECONDS, Layout
+from batchemo.render.layout import KEEP_PLACES_SECONDS, Layout
 from batchemo.render.overlay_data import OverlayReader
 
 FPS = 20.0
@@ -19,7 +19,7 @@ COLUMNS = [f"p_{label}" for label in EMOTIONS]
 
 
 def table(frames: dict[int, dict[int, tuple[float, float]]], *, seed: int = 0) -> pd.DataFrame:
-    """Faces of 40 px by frame and track, at `(x, y)`, with probabilities at random."""
+    """Faces of 40 px by frame and track, at `(x, y)`, with random probabilities."""
     random = np.random.default_rng(seed)
     rows = []
     for frame, faces in frames.items():
@@ -36,8 +36,8 @@ def written(tmp_path: Path, rows: pd.DataFrame, *, group: int = 50) -> Path:
     return path
 
 
-def of(path: Path, **more: object) -> OverlayReader:
-    return OverlayReader(path, EMOTIONS, **{"uncertain_below": 0.5, "hides": False, **more})
+def read_overlays(path: Path, **more: object) -> OverlayReader:
+    return OverlayReader(path, EMOTIONS, **{"uncertain_below": 0.5, "blur_faces": False, **more})
 
 
 def two_people(count: int) -> pd.DataFrame:
@@ -47,27 +47,27 @@ def two_people(count: int) -> pd.DataFrame:
 def test_labels_are_those_of_smooth(tmp_path: Path) -> None:
     rows = two_people(120)
     smooth = batchemo.smooth(rows)
-    marks = of(written(tmp_path, rows))
+    overlays = read_overlays(written(tmp_path, rows))
     for index in range(120):
-        found, expected = marks.of(index, index / FPS), smooth[smooth["frame_index"] == index]
+        found, expected = overlays.overlay_at(index, index / FPS), smooth[smooth["frame_index"] == index]
         assert found.track_ids.tolist() == expected["track_id"].tolist()
         np.testing.assert_allclose(found.probabilities, expected[COLUMNS], atol=1e-6)
         assert found.uncertain.tolist() == expected["uncertain"].tolist()
 
 
-def test_labels_change_less_than_readings(tmp_path: Path) -> None:
+def test_labels_change_less_than_raw_results(tmp_path: Path) -> None:
     rows = two_people(200)
     raw = rows[rows["track_id"] == 1][COLUMNS].to_numpy().argmax(axis=1)
-    marks = of(written(tmp_path, rows))
-    drawn = np.array([marks.of(i, i / FPS).probabilities[0].argmax() for i in range(200) if i % 7])
+    overlays = read_overlays(written(tmp_path, rows))
+    drawn = np.array([overlays.overlay_at(i, i / FPS).probabilities[0].argmax() for i in range(200) if i % 7])
     assert np.count_nonzero(np.diff(drawn)) < 0.5 * np.count_nonzero(np.diff(raw))
 
 
-def test_boxes_tremble_less_and_do_not_fall_behind(tmp_path: Path) -> None:
+def test_boxes_jitter_less_and_do_not_lag(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     rows = table({i: {1: (10.0 + 4 * i + random.normal(0, 2), 50.0)} for i in range(100)})
-    marks = of(written(tmp_path, rows))
-    lefts = np.array([marks.of(i, i / FPS).boxes[0, 0] for i in range(100)])[2:-2]
+    overlays = read_overlays(written(tmp_path, rows))
+    lefts = np.array([overlays.overlay_at(i, i / FPS).boxes[0, 0] for i in range(100)])[2:-2]
     straight = 10.0 + 4 * np.arange(100)[2:-2]
     assert np.std(lefts - straight) < 0.75 * np.std(rows["box_x1"].to_numpy()[2:-2] - straight)
     assert abs(np.mean(lefts - straight)) < 1
@@ -75,43 +75,43 @@ def test_boxes_tremble_less_and_do_not_fall_behind(tmp_path: Path) -> None:
 
 def test_boxes_are_not_averaged_over_a_cut(tmp_path: Path) -> None:
     rows = table({i: {1: (10.0 if i < 10 else 300.0, 50.0)} for i in range(20)})
-    marks = of(written(tmp_path, rows))
-    assert [float(marks.of(i, i / FPS).boxes[0, 0]) for i in range(20)] == [10.0] * 10 + [300.0] * 10
+    overlays = read_overlays(written(tmp_path, rows))
+    assert [float(overlays.overlay_at(i, i / FPS).boxes[0, 0]) for i in range(20)] == [10.0] * 10 + [300.0] * 10
 
 
-def test_the_same_from_wherever_one_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(marking, "_ROWS_AT_ONCE", 30)
+def test_overlays_do_not_depend_on_where_reading_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marking, "_BATCH_ROWS", 30)
     path = written(tmp_path, two_people(300))
-    whole = of(path, hides=True)
-    expected = [whole.of(i, i / FPS) for i in range(300)]
+    whole = read_overlays(path, blur_faces=True)
+    expected = [whole.overlay_at(i, i / FPS) for i in range(300)]
     for start in (0, 47, 160, 299):
-        part = of(path, hides=True, start_s=max(0, start - 1) / FPS)
+        part = read_overlays(path, blur_faces=True, start_s=max(0, start - 1) / FPS)
         for index in range(start, 300):
-            found = part.of(index, index / FPS)
+            found = part.overlay_at(index, index / FPS)
             for field in ("boxes", "track_ids", "probabilities", "uncertain", "hidden"):
                 np.testing.assert_array_equal(getattr(found, field), getattr(expected[index], field))
 
 
 def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(marking, "_ROWS_AT_ONCE", 30)
-    marks = of(written(tmp_path, table({i: {1: (1.0, 1.0)} for i in range(3000)})))
+    monkeypatch.setattr(marking, "_BATCH_ROWS", 30)
+    overlays = read_overlays(written(tmp_path, table({i: {1: (1.0, 1.0)} for i in range(3000)})))
     most = 0
     for index in range(3000):
-        marks.of(index, index / FPS)
-        most = max(most, len(marks._rows))
+        overlays.overlay_at(index, index / FPS)
+        most = max(most, len(overlays._rows))
     assert most <= 4 * FPS + 2 * 50
 
 
-def test_places_do_not_depend_on_where_one_begins(tmp_path: Path) -> None:
+def test_places_do_not_depend_on_where_drawing_starts(tmp_path: Path) -> None:
     crowd = {i: {t: (30.0 * t + 60 * np.sin(i / 9 + t), 60.0 * (t % 3) + 20 * np.cos(i / 5)) for t in range(6)} for i in range(160)}
     path = written(tmp_path, table(crowd))
 
     def places(start: int) -> list[list[object]]:
-        marks, layout = of(path, start_s=start / FPS), Layout(EMOTIONS, width=320, height=180)
-        for index, time_s in marks.before(start / FPS, since_s=start / FPS // KEEP_SECONDS * KEEP_SECONDS):
-            layout.place(marks.of(index, time_s), time_s=time_s)
-        drawn = [layout.place(marks.of(i, i / FPS), time_s=i / FPS) for i in range(start, 160)]
-        return [[(mark.track_id, mark.chip, mark.chart) for mark in frame] for frame in drawn]
+        overlays, layout = read_overlays(path, start_s=start / FPS), Layout(EMOTIONS, width=320, height=180)
+        for index, time_s in overlays.frames_before(start / FPS, since_s=start / FPS // KEEP_PLACES_SECONDS * KEEP_PLACES_SECONDS):
+            layout.place(overlays.overlay_at(index, time_s), time_s=time_s)
+        drawn = [layout.place(overlays.overlay_at(i, i / FPS), time_s=i / FPS) for i in range(start, 160)]
+        return [[(face.track_id, face.label_box, face.chart_box) for face in frame] for frame in drawn]
 
     whole = places(0)
     for start in (1, 39, 40, 77, 130):
@@ -127,18 +127,18 @@ def shown(*boxes: tuple[float, float, float, float]) -> OverlayData:
     )
 
 
-def test_names_stay_on_their_side() -> None:
-    """A neighbour who comes a little into their way and goes again would make them jump."""
+def test_labels_stay_on_their_side() -> None:
+    """Without hysteresis, a neighbour who comes a little into their way and leaves again would make them jump."""
     steady = Layout(EMOTIONS, width=640, height=360)
     free_sides, steady_sides = set(), set()
     for index in range(20):
         faces = shown((200, 100, 260, 170), (200, 40, 220, 86 if index % 2 else 60))
         free = Layout(EMOTIONS, width=640, height=360).place(faces)[0]
         kept = steady.place(faces, time_s=index / FPS)[0]
-        assert free.chip is not None
-        assert kept.chip is not None
-        free_sides.add(free.chip.top < 100)
-        steady_sides.add(kept.chip.top < 100)
+        assert free.label_box is not None
+        assert kept.label_box is not None
+        free_sides.add(free.label_box.top < 100)
+        steady_sides.add(kept.label_box.top < 100)
     assert len(free_sides) == 2
     assert len(steady_sides) == 1
 
@@ -146,22 +146,22 @@ def test_names_stay_on_their_side() -> None:
 # Hiding
 
 
-def test_faces_are_hidden_where_they_are_missed(tmp_path: Path) -> None:
+def test_faces_are_blurred_between_detections(tmp_path: Path) -> None:
     rows = table({i: {1: (100.0 + 5 * i, 50.0)} for i in range(100) if not 30 <= i < 60})
-    marks = of(written(tmp_path, rows), hides=True)
+    overlays = read_overlays(written(tmp_path, rows), blur_faces=True)
     for index in range(100):
         x = 100.0 + 5 * index
-        hidden = marks.of(index, index / FPS).hidden
+        hidden = overlays.overlay_at(index, index / FPS).hidden
         assert any(left <= x + 1e-3 and right >= x + 40 - 1e-3 for left, _, right, _ in hidden.tolist()), f"frame {index}"
 
 
-def test_faces_are_hidden_before_they_are_found_and_after(tmp_path: Path) -> None:
+def test_faces_are_blurred_before_and_after_their_detections(tmp_path: Path) -> None:
     rows = table({i: {1: (100.0, 50.0)} for i in range(40, 60)})
-    marks = of(written(tmp_path, rows), hides=True)
-    covered = [bool(len(marks.of(i, i / FPS).hidden)) for i in range(100)]
+    overlays = read_overlays(written(tmp_path, rows), blur_faces=True)
+    covered = [bool(len(overlays.overlay_at(i, i / FPS).hidden)) for i in range(100)]
     assert covered == [20 <= i < 80 for i in range(100)]
 
 
-def test_nothing_is_hidden_unasked(tmp_path: Path) -> None:
-    marks = of(written(tmp_path, two_people(20)))
-    assert not any(len(marks.of(i, i / FPS).hidden) for i in range(20))
+def test_nothing_is_blurred_by_default(tmp_path: Path) -> None:
+    overlays = read_overlays(written(tmp_path, two_people(20)))
+    assert not any(len(overlays.overlay_at(i, i / FPS).hidden) for i in range(20))

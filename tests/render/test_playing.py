@@ -1,4 +1,4 @@
-"""Annotated videos in a real Chromium: they play, are sought in, and show the colours that were drawn."""
+"""Annotated videos in a real Chromium: they play, can be sought in, and show the colours that were drawn."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write(path: Path, source: Path, codec: Codec, frames: range, *, whole: bool)
     encoder = encoder_of(codec, quality="medium", hardware=False)
     with VideoWriter(path, source=source, width=WIDTH, height=HEIGHT, encoder=encoder, whole=whole) as writer:
         for index in frames:
-            writer.write(Planes.of(np.full((HEIGHT, WIDTH, 3), COLOURS[index >= FRAMES // 2], np.uint8)), index / FPS)
+            writer.write(Planes.from_rgb(np.full((HEIGHT, WIDTH, 3), COLOURS[index >= FRAMES // 2], np.uint8)), index / FPS)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Faces cut out of the medium at their best: the right frame, the right place, upright, and never at the cost of the run."""
+"""Thumbnails show each track's best frame: the right frame, the right place, upright; and they never fail a run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batchemo.media.decode import open_source
+from batchemo.media.open_source import open_source
 from batchemo.records import Faces, Medium
-from batchemo.render.thumbnails import MAX_THUMBNAILS, SIDE_PX, _cut, crop_thumbnails, write_thumbnails
+from batchemo.render.thumbnails import MAX_THUMBNAILS, SIDE_PX, _crop_square, crop_thumbnails, write_thumbnails
 from batchemo.results.paths import thumbnails_folder
 from batchemo.run.run import RunResult
 from tests.made_media import shades, write_clip
@@ -31,7 +31,7 @@ def thumbnail(results: Path, medium: Medium, track_id: int) -> NDArray[np.uint8]
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.mov", "mpeg4"), ("a.ts", "mpeg2video")])
-def test_the_best_frame_is_the_one_that_is_cut(tmp_path: Path, name: str, codec: str) -> None:
+def test_thumbnails_show_the_best_frame(tmp_path: Path, name: str, codec: str) -> None:
     medium = Medium(tmp_path / name, name, name, "video")
     # Each frame has a grey of its own; key frames lie far apart.
     clip = write_clip(medium.path, shades(FRAMES, (640, 360), first=20, step=2), codec=codec, rate=24, options={"g": "50", "bf": "2"})
@@ -45,7 +45,7 @@ def test_the_best_frame_is_the_one_that_is_cut(tmp_path: Path, name: str, codec:
         assert face.mean() == pytest.approx(clip.pictures[best].mean(), abs=1.5), "its frame"
 
 
-def test_the_face_is_cut_where_it_is(tmp_path: Path) -> None:
+def test_thumbnails_show_the_face(tmp_path: Path) -> None:
     medium = Medium(tmp_path / "a.png", "a.png", "a.png", "image")
     pixels = np.zeros((360, 640, 3), np.uint8)
     pixels[80:200, 300:400] = (0, 0, 255)  # the second person's box
@@ -59,10 +59,10 @@ def test_the_face_is_cut_where_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("side", [100, 274, 275, 600, 1100])
-def test_large_faces_are_cut_as_an_area_mean_would(side: int) -> None:
+def test_large_faces_are_downscaled_like_area_means(side: int) -> None:
     rows, columns = np.mgrid[:1200, :1300]
     pixels = np.stack([rows / 5, columns / 6, 255 - rows / 5], axis=-1).astype(np.uint8)
-    cut = _cut(pixels, (90, 40, 90 + side / 1.4, 40 + side / 1.4))
+    cut = _crop_square(pixels, (90, 40, 90 + side / 1.4, 40 + side / 1.4))
     left, top = (round(edge + side / 2.8 - side / 2) for edge in (90, 40))
     left, top = max(left, 0), max(top, 0)
     expected = cv2.resize(pixels[top : top + side, left : left + side], (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
@@ -91,7 +91,7 @@ def test_a_medium_that_cannot_be_read_again_is_no_failure(tmp_path: Path) -> Non
     assert not thumbnails_folder(tmp_path, medium.output).exists()
 
 
-def test_faces_are_shown_only_while_they_are_wanted(tmp_path: Path) -> None:
+def test_thumbnails_exist_only_while_the_report_shows_them(tmp_path: Path) -> None:
     media, out = tmp_path / "media", tmp_path / "results"
     media.mkdir()
     for name in ("a.jpg", "b.jpg"):
@@ -115,7 +115,7 @@ def test_faces_are_shown_only_while_they_are_wanted(tmp_path: Path) -> None:
     assert not thumbnails[1].exists(), "tracks may be numbered in another way now"
 
 
-def test_portraits_of_a_picture_are_what_its_tables_would_have_cut(tmp_path: Path) -> None:
+def test_thumbnails_of_a_picture_equal_those_from_its_tables(tmp_path: Path) -> None:
     folder = tmp_path / "media"
     folder.mkdir()
     people = np.asarray(cv2.imread(str(SAMPLES / "eileen_collins.jpg")))

@@ -1,4 +1,4 @@
-"""The player's clock of a video, and the sound track that counts for it: against what FFmpeg's own commands make and say."""
+"""Timestamps as a player has them, and the audio track that counts for them: compared with FFmpeg's own commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from batchemo.yuv import Planes
 
 WIDTH, HEIGHT, RATE = 64, 48, 48_000
 NEAR_S = 0.0011
-"""Matroska counts in milliseconds, and ffprobe tells no more of them."""
+"""Matroska's time base is 1 ms, and ffprobe is no more precise."""
 
 pytestmark = pytest.mark.needs("ffmpeg")
 
@@ -35,14 +35,14 @@ def tone(hertz: int, late_s: float = 0) -> list[str]:
     return ["-itsoffset", str(late_s), "-f", "lavfi", "-i", f"sine={hertz}:sample_rate={RATE}:duration=2"]
 
 
-def film(path: Path, video: str, audio: str, *, pictures_s: float, sound_s: float) -> Path:
+def make_video(path: Path, video: str, audio: str, *, pictures_s: float, sound_s: float) -> Path:
     codecs = ["-c:v", video, "-vsync", "passthrough", "-c:a", audio]
     ffmpeg(*pictures(pictures_s), *tone(440, sound_s), "-map", "0:v", "-map", "1:a", *codecs, path)
     return path
 
 
 def starts(path: Path) -> dict[str, list[float]]:
-    """When the tracks of each kind begin, as ffprobe has it."""
+    """Start times of the tracks of each kind, by ffprobe."""
     command = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_type,start_time", "-of", "json", str(path)]
     found: dict[str, list[float]] = {"video": [], "audio": []}
     for stream in json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)["streams"]:
@@ -51,7 +51,7 @@ def starts(path: Path) -> dict[str, list[float]]:
 
 
 def shown_at(path: Path, *, sound: int = 0) -> float:
-    """When a player shows the first picture, whose 0 is where this or the sound begins."""
+    """When a player shows the first frame, counted from where this or the audio begins."""
     found = starts(path)
     return max(0.0, found["video"][0] - found["audio"][sound])
 
@@ -59,7 +59,7 @@ def shown_at(path: Path, *, sound: int = 0) -> float:
 def copy_of(source: Path, path: Path) -> Path:
     with VideoWriter(path, source=source, width=WIDTH, height=HEIGHT) as writer:
         for number in range(25):
-            writer.write(Planes.of(np.full((HEIGHT, WIDTH, 3), 4 * number, np.uint8)), number / 25)
+            writer.write(Planes.from_rgb(np.full((HEIGHT, WIDTH, 3), 4 * number, np.uint8)), number / 25)
     return path
 
 
@@ -79,8 +79,8 @@ def copy_of(source: Path, path: Path) -> Path:
         ("late.flv", "flv", "libmp3lame", 2, 0),
     ],
 )
-def test_the_clock_is_that_of_a_player(tmp_path: Path, name: str, video: str, audio: str, pictures_s: float, sound_s: float) -> None:
-    source = film(tmp_path / name, video, audio, pictures_s=pictures_s, sound_s=sound_s)
+def test_timestamps_are_those_of_a_player(tmp_path: Path, name: str, video: str, audio: str, pictures_s: float, sound_s: float) -> None:
+    source = make_video(tmp_path / name, video, audio, pictures_s=pictures_s, sound_s=sound_s)
     expected = shown_at(source)
     assert expected == pytest.approx(pictures_s, abs=0.05), "the command has made what it was asked for, but for the delay of its codec"
     clock = read_output_clock(source)
@@ -92,15 +92,15 @@ def test_the_clock_is_that_of_a_player(tmp_path: Path, name: str, video: str, au
     assert sound_of_copy - pictures_of_copy == pytest.approx(begins["audio"][0] - begins["video"][0], abs=0.03), "less than a packet"
 
 
-def test_without_sound_the_first_frame_is_the_beginning(tmp_path: Path) -> None:
+def test_without_audio_the_first_frame_is_at_0(tmp_path: Path) -> None:
     ffmpeg(*pictures(3), "-c:v", "libx264", tmp_path / "mute.ts")
     assert read_output_clock(tmp_path / "mute.ts").starts_s == 0
     ffmpeg(*pictures(), "-c:v", "gif", tmp_path / "moving.gif")
     assert read_output_clock(tmp_path / "moving.gif").starts_s == 0
 
 
-def test_pictures_begin_where_the_first_can_be_shown(tmp_path: Path) -> None:
-    """A recording that was cut before a key frame: players count from its first packet, whether that shows anything or not."""
+def test_video_starts_with_the_first_decodable_frame(tmp_path: Path) -> None:
+    """A recording cut before a key frame: players count from its first packet, whether it can be shown or not."""
     whole, cut = tmp_path / "whole.ts", tmp_path / "cut.ts"
     ffmpeg(*pictures(), "-c:v", "libx264", "-bf", "0", "-g", "10", "-x264-params", "scenecut=0", whole)
     with av.open(str(whole)) as container:
@@ -114,7 +114,7 @@ def test_pictures_begin_where_the_first_can_be_shown(tmp_path: Path) -> None:
     assert read_output_clock(cut).starts_s == pytest.approx(shown - begins, abs=NEAR_S)
 
 
-def test_pictures_without_times_are_not_all_decoded_to_find_one(tmp_path: Path) -> None:
+def test_frames_without_timestamps_are_not_all_decoded(tmp_path: Path) -> None:
     ffmpeg(*pictures(), "-c:v", "libx264", tmp_path / "bare.h264")
     assert read_output_clock(tmp_path / "bare.h264").starts_s == 0
     with av.open(str(tmp_path / "bare.h264")) as container:
@@ -126,7 +126,7 @@ def test_pictures_without_times_are_not_all_decoded_to_find_one(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "flagged", "chosen"), [("a.mkv", 1, 1), ("b.mkv", 0, 0), ("c.mkv", None, 0), ("a.mp4", 1, 1), ("b.mp4", None, 0)]
 )
-def test_the_sound_is_the_track_that_is_flagged_as_the_default(tmp_path: Path, name: str, flagged: int | None, chosen: int) -> None:
+def test_the_audio_is_the_default_track(tmp_path: Path, name: str, flagged: int | None, chosen: int) -> None:
     source = tmp_path / name
     tracks = [*pictures(0.5), *tone(440, 0.2), *tone(880)]
     flags = [word for number in (0, 1) for word in (f"-disposition:a:{number}", "default" if number == flagged else "0")]
@@ -136,7 +136,7 @@ def test_the_sound_is_the_track_that_is_flagged_as_the_default(tmp_path: Path, n
     assert read_output_clock(source).starts_s == pytest.approx(shown_at(source, sound=chosen), abs=NEAR_S)
 
 
-def test_sound_that_cannot_be_decoded_is_passed_over(tmp_path: Path) -> None:
+def test_audio_that_cannot_be_decoded_is_skipped(tmp_path: Path) -> None:
     source = tmp_path / "two.mkv"
     tracks = [*pictures(), *tone(880), *tone(440)]
     flags = ["-disposition:a:0", "default", "-disposition:a:1", "0"]
@@ -150,7 +150,7 @@ def test_sound_that_cannot_be_decoded_is_passed_over(tmp_path: Path) -> None:
 
 
 def loudest(path: Path) -> float:
-    """The pitch of a film's only sound, in Hz, decoded by the ffmpeg command."""
+    """The pitch in Hz of a video's only audio track, decoded by the ffmpeg command."""
     command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:a", "-ac", "1", "-ar", str(RATE), "-f", "s16le", "-"]
     wave = np.frombuffer(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout, np.int16)[RATE // 2 :][:RATE]
     return float(np.abs(np.fft.rfft(wave)).argmax() * RATE / len(wave))

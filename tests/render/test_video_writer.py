@@ -1,4 +1,4 @@
-"""Drawing on frames, and annotated pictures and videos that keep the source's times and sound."""
+"""Drawing on frames, and annotated pictures and videos that keep the source's times and audio."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from batchemo.errors import MediaError
 from batchemo.palette import colours
 from batchemo.records import EMOTIONS, OverlayData
 from batchemo.render.encoders import Encoder
+from batchemo.render.jpeg import write_jpeg
 from batchemo.render.overlay import draw_overlay
 from batchemo.render.timeline_strip import TimelineStrip, read_track_timelines
-from batchemo.render.video_writer import VideoWriter, write_picture
+from batchemo.render.video_writer import VideoWriter
 from batchemo.yuv import Colours, Planes
 from tests.made_media import shades, silence, write_clip
 
@@ -83,14 +84,14 @@ def test_name_and_chart_are_whole_in_every_corner(box: tuple[float, ...]) -> Non
     pixels = grey(640, 360)
     amid = draw_overlay(pixels, marks([(280, 130, 360, 220)]), labels=EMOTIONS)
     changed = touched(pixels, amid)
-    chip_top, chip_right = changed[:, 282].argmax(), 280 + (~changed[128, 280:]).argmax()
+    label_top, label_right = changed[:, 282].argmax(), 280 + (~changed[128, 280:]).argmax()
     chart_left, chart_right = 360 + changed[140, 360:].argmax(), 640 - changed[140, ::-1].argmax()
     chart_bottom = 360 - changed[::-1, chart_left].argmax()
-    chip, chart = amid[chip_top:130, 280:chip_right], amid[130:chart_bottom, chart_left:chart_right]
-    assert chip.shape[1] > 60
+    label, chart = amid[label_top:130, 280:label_right], amid[130:chart_bottom, chart_left:chart_right]
+    assert label.shape[1] > 60
     assert chart.shape[0] > 60
     cornered = draw_overlay(pixels, marks([box]), labels=EMOTIONS)
-    for part in (chip, chart):
+    for part in (label, chart):
         assert cv2.matchTemplate(cornered, part, cv2.TM_SQDIFF).min() < 100, "found pixel by pixel, so nothing is cut off or hidden"
 
 
@@ -144,13 +145,13 @@ def test_text_grows_with_the_picture() -> None:
     for factor in (1, 6):
         pixels = grey(640 * factor, 360 * factor)
         drawn = draw_overlay(pixels, marks([(200 * factor, 100 * factor, 300 * factor, 220 * factor)]), labels=EMOTIONS)
-        chip = (drawn[: 98 * factor] == colours(EMOTIONS)[0]).all(axis=2).any(axis=1)
-        heights.append(int(chip.sum()))
+        label = (drawn[: 98 * factor] == colours(EMOTIONS)[0]).all(axis=2).any(axis=1)
+        heights.append(int(label.sum()))
     assert 11 <= heights[0] <= 20
     assert heights[1] == pytest.approx(6 * heights[0], rel=0.1)
 
 
-def test_uncertain_faces_look_it() -> None:
+def test_uncertain_faces_are_drawn_differently() -> None:
     pixels = grey(640, 360)
     certain = marks([(200, 100, 300, 220)])
     doubtful = dataclasses.replace(certain, uncertain=np.array([True]))
@@ -170,8 +171,8 @@ def face() -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("box", [(60, 60, 140, 150), (-40, -30, 90, 120), (150, 120, 260, 260), (0, 0, 200, 200)])
-def test_hidden_faces_keep_nothing_fine(box: tuple[float, ...]) -> None:
-    """Of the picture's contrast between neighbours, which outlines make."""
+def test_blurred_faces_keep_no_detail(box: tuple[float, ...]) -> None:
+    """Measured by the contrast of neighbouring pixels, which outlines cause."""
     pixels = face()
     drawn = draw_overlay(pixels, dataclasses.replace(marks([]), hidden=np.array([box], np.float32)), labels=EMOTIONS)
     left, top, right, bottom = np.clip(box, 0, 200).astype(int)
@@ -182,7 +183,7 @@ def test_hidden_faces_keep_nothing_fine(box: tuple[float, ...]) -> None:
     assert np.abs(sharpened).mean() < 0.1 * np.abs(cv2.Laplacian(before, cv2.CV_64F)).mean()
 
 
-def test_hidden_places_are_larger_than_boxes() -> None:
+def test_blurred_areas_are_larger_than_boxes() -> None:
     pixels = face()
     drawn = draw_overlay(pixels, dataclasses.replace(marks([]), hidden=np.array([(80, 80, 120, 120)], np.float32)), labels=EMOTIONS)
     rows, columns = np.nonzero(touched(pixels, drawn))
@@ -193,7 +194,7 @@ def test_hidden_places_are_larger_than_boxes() -> None:
 
 
 def faces_table(path: Path, tracks: dict[int, int]) -> Path:
-    """A face a tenth of a second; each track leads with the emotion of its number, doubtful from half of the time on."""
+    """A face each tenth of a second; each track leads with the emotion of its number, uncertain from half of the time on."""
     rows = []
     for track, frames in tracks.items():
         for frame in range(frames):
@@ -204,12 +205,12 @@ def faces_table(path: Path, tracks: dict[int, int]) -> Path:
     return path
 
 
-def test_strip_tells_who_felt_what_when(tmp_path: Path) -> None:
+def test_strip_shows_emotions_over_time(tmp_path: Path) -> None:
     path = faces_table(tmp_path / "faces.parquet", {1: 100, 3: 60, 4: 5, 0: 30, 2: 40, 5: 20})
     courses = read_track_timelines(path, EMOTIONS, bins=40, end_s=10.0)
     assert [course.track_id for course in courses] == [0, 1, 2, 3, 5], "the five that are seen longest"
     strip = TimelineStrip(courses, EMOTIONS, width=640, height=360, end_s=10.0, uncertain_below=0.5)
-    pictures = [strip.at(time_s) for time_s in (0.0, 5.0, 10.0)]
+    pictures = [strip.render_at(time_s) for time_s in (0.0, 5.0, 10.0)]
     assert all(picture.shape == (strip.height, 640, 3) and strip.height < 150 for picture in pictures)
     middle = pictures[0]
     rows = [int(np.flatnonzero((middle == colours(EMOTIONS)[track]).all(axis=2).sum(axis=1) > 40)[2]) for track in (0, 1, 2, 3)]
@@ -224,7 +225,7 @@ def test_strip_tells_who_felt_what_when(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (48, 48), (641, 361)])
 def test_strip_for_any_picture(size: tuple[int, int]) -> None:
     width, height = size
-    drawn = TimelineStrip([], EMOTIONS, width=width, height=height, end_s=0.0, uncertain_below=0.5).at(0.0)
+    drawn = TimelineStrip([], EMOTIONS, width=width, height=height, end_s=0.0, uncertain_below=0.5).render_at(0.0)
     assert drawn.shape[1] == width + width % 2
     assert drawn.shape[0] > 0
     assert drawn.shape[0] % 2 == 0
@@ -233,11 +234,11 @@ def test_strip_for_any_picture(size: tuple[int, int]) -> None:
 # Pictures
 
 
-def test_write_picture(tmp_path: Path) -> None:
+def test_write_jpeg(tmp_path: Path) -> None:
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[:] = (200, 60, 20)
     path = tmp_path / "new" / ("é" * 125 + ".jpg")
-    write_picture(path, pixels)
+    write_jpeg(path, pixels)
     read = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     assert read is not None
     assert np.abs(read[20, 30, ::-1].astype(int) - (200, 60, 20)).max() <= 4
@@ -246,7 +247,7 @@ def test_write_picture(tmp_path: Path) -> None:
 
 def test_picture_too_large_for_jpeg(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="JPEG cannot hold 70000 x 1 pixels"):
-        write_picture(tmp_path / "long.jpg", np.zeros((1, 70_000, 3), np.uint8))
+        write_jpeg(tmp_path / "long.jpg", np.zeros((1, 70_000, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -294,7 +295,7 @@ def copy_through(source: Path, path: Path, *, times_s: list[float] | None = None
         times_s = [float(stamp - stamps[0]) for stamp in stamps]
     with VideoWriter(path, source=source, width=WIDTH, height=HEIGHT) as writer:
         for number, time_s in enumerate(times_s):
-            writer.write(Planes.of(np.full((HEIGHT, WIDTH, 3), 4 * number % 256, np.uint8)), time_s)
+            writer.write(Planes.from_rgb(np.full((HEIGHT, WIDTH, 3), 4 * number % 256, np.uint8)), time_s)
     return path
 
 
@@ -325,7 +326,7 @@ def test_b_frames_keep_order_and_times(tmp_path: Path) -> None:
     slow = Encoder("libx264", {"preset": "medium"})
     with VideoWriter(tmp_path / "result.mp4", source=source, width=WIDTH, height=HEIGHT, encoder=slow) as writer:
         for stamp in stamps:
-            writer.write(Planes.of(np.full((HEIGHT, WIDTH, 3), 100, np.uint8)), float(stamp - stamps[0]))
+            writer.write(Planes.from_rgb(np.full((HEIGHT, WIDTH, 3), 100, np.uint8)), float(stamp - stamps[0]))
     assert frame_times(tmp_path / "result.mp4") == stamps
 
 
@@ -342,7 +343,7 @@ def test_b_frames_keep_order_and_times(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("starts_s", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.25), (0.5, 0.25)])
-def test_sound_stays_in_step(tmp_path: Path, suffix: str, sound: str, carried: str, starts_s: tuple[float, float]) -> None:
+def test_audio_stays_in_sync(tmp_path: Path, suffix: str, sound: str, carried: str, starts_s: tuple[float, float]) -> None:
     source = make_source(tmp_path / f"source{suffix}", sound=sound, sound_start_s=starts_s[0], video_start_s=starts_s[1])
     result = copy_through(source, tmp_path / "result.mp4")
     tolerance_s = 0.0001 if carried in sound else 0.002  # copied packets are exact; an encoder blurs the onset
@@ -354,7 +355,7 @@ def test_sound_stays_in_step(tmp_path: Path, suffix: str, sound: str, carried: s
     assert lengths[1] == pytest.approx(lengths[0], abs=0.05)
 
 
-def test_broken_sound_does_not_cost_the_video(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_audio_does_not_fail_the_video(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = make_source(tmp_path / "source.mkv", sound="flac")
     content = bytearray(source.read_bytes())
     with av.open(str(source), "r") as container:
@@ -365,7 +366,7 @@ def test_broken_sound_does_not_cost_the_video(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.WARNING, logger="batchemo"):
         result = copy_through(source, tmp_path / "result.mp4")
     assert len(frame_times(result)) == len(STEADY)
-    assert "source.mkv: its sound is broken (Invalid data found" in caplog.text
+    assert "source.mkv: its audio is broken (Invalid data found" in caplog.text
 
 
 def test_sound_that_mp4_refuses_becomes_aac(tmp_path: Path) -> None:
@@ -377,13 +378,13 @@ def test_sound_that_mp4_refuses_becomes_aac(tmp_path: Path) -> None:
         assert (context.name, context.sample_rate) == ("aac", 8000)
 
 
-def test_source_that_cannot_be_read_lends_no_clock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_sources_give_default_timestamps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = tmp_path / "source.mp4"
     source.write_bytes(b"no video")
     with caplog.at_level(logging.WARNING, logger="batchemo"):
         result = copy_through(source, tmp_path / "result.mp4", times_s=[0.0, 0.04, 0.1])
     assert [float(stamp) for stamp in frame_times(result)] == [0.0, 0.04, 0.1]
-    assert "source.mp4: its clock cannot be read" in caplog.text
+    assert "source.mp4: its timestamps cannot be read" in caplog.text
 
 
 def test_any_browser_plays_it(tmp_path: Path) -> None:
@@ -405,9 +406,9 @@ def test_planes_are_where_they_belong(tmp_path: Path, size: tuple[int, int]) -> 
     lossless = Encoder("libx264", {"preset": "superfast", "qp": "0"})
     source = make_source(tmp_path / "source.mp4")
     with VideoWriter(tmp_path / "result.mp4", source=source, width=width, height=height, encoder=lossless) as writer:
-        writer.write(Planes.of(pixels).copy(), 0.0)
+        writer.write(Planes.from_rgb(pixels).copy(), 0.0)
     with av.open(str(tmp_path / "result.mp4"), "r") as container:
-        assert np.array_equal(next(container.decode(video=0)).to_ndarray(), Planes.of(pixels).packed())
+        assert np.array_equal(next(container.decode(video=0)).to_ndarray(), Planes.from_rgb(pixels).as_i420())
 
 
 @pytest.mark.parametrize("matrix", [1, 6])
@@ -416,8 +417,8 @@ def test_frames_of_other_colours_are_converted(tmp_path: Path, matrix: int) -> N
     colours_of_first = Colours(matrix, 1, 1)
     source = make_source(tmp_path / "source.mp4")
     with VideoWriter(tmp_path / "result.mp4", source=source, width=WIDTH, height=HEIGHT, colours=colours_of_first) as writer:
-        writer.write(Planes.of(pixels).converted_to(colours_of_first), 0.0)
-        writer.write(Planes.of(pixels), 1.0)
+        writer.write(Planes.from_rgb(pixels).converted_to(colours_of_first), 0.0)
+        writer.write(Planes.from_rgb(pixels), 1.0)
     with av.open(str(tmp_path / "result.mp4"), "r") as container:
         for frame in container.decode(video=0):
             assert (frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range) == (*colours_of_first, 1)
@@ -425,12 +426,12 @@ def test_frames_of_other_colours_are_converted(tmp_path: Path, matrix: int) -> N
 
 
 @pytest.mark.parametrize("colour", [(220, 30, 40), (20, 200, 60), (30, 60, 230), (255, 255, 255), (0, 0, 0), (230, 159, 0)])
-def test_colours_come_back(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+def test_colours_survive(tmp_path: Path, colour: tuple[int, int, int]) -> None:
     source = make_source(tmp_path / "source.mp4")
     pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     pixels[:] = colour
     with VideoWriter(tmp_path / "result.mp4", source=source, width=WIDTH, height=HEIGHT) as writer:
-        writer.write(Planes.of(pixels), 0.0)
+        writer.write(Planes.from_rgb(pixels), 0.0)
     with av.open(str(tmp_path / "result.mp4"), "r") as container:
         frame = next(container.decode(video=0))
         assert (frame.colorspace, frame.color_range) == (6, 1), "tagged as what it is: SMPTE 170M, limited range"
@@ -442,7 +443,7 @@ def test_exception_leaves_nothing(tmp_path: Path) -> None:
 
     def interrupted() -> None:
         with VideoWriter(tmp_path / "out" / "result.mp4", source=source, width=WIDTH, height=HEIGHT) as writer:
-            writer.write(Planes.of(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), 0.0)
+            writer.write(Planes.from_rgb(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), 0.0)
             assert len(list((tmp_path / "out").glob(".*.part"))) == 1
             raise KeyboardInterrupt
 
@@ -461,11 +462,11 @@ def test_no_frames_no_file(tmp_path: Path) -> None:
 def test_wrong_frames_are_refused(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source.mp4")
     with VideoWriter(tmp_path / "result.mp4", source=source, width=WIDTH, height=HEIGHT) as writer:
-        writer.write(Planes.of(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), 0.0)
+        writer.write(Planes.from_rgb(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), 0.0)
         with pytest.raises(ValueError, match="does not come after"):
-            writer.write(Planes.of(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), 0.0)
+            writer.write(Planes.from_rgb(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), 0.0)
         with pytest.raises(ValueError, match="a frame of"):
-            writer.write(Planes.of(np.zeros((HEIGHT, WIDTH + 2, 3), np.uint8)), 1.0)
+            writer.write(Planes.from_rgb(np.zeros((HEIGHT, WIDTH + 2, 3), np.uint8)), 1.0)
 
 
 def test_size_that_x264_refuses(tmp_path: Path) -> None:
@@ -476,7 +477,7 @@ def test_size_that_x264_refuses(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["source.mp4"]
 
 
-def test_names_that_look_like_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_look_like_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     source = make_source(tmp_path / "source.mp4").rename("concat:a|b%d.mp4")
     result = copy_through(source, Path("http:") / ("é" * 125 + ".mp4"), times_s=[0.0, 0.04])

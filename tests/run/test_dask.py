@@ -24,7 +24,7 @@ from batchemo.options import RunOptions, merge_options
 from batchemo.records import MediaRow, Medium
 from batchemo.run.heartbeat import read_heartbeats
 from batchemo.run.local import Engine, InProcessEngine
-from tests.media.test_segments import InShortSegments, make_film
+from tests.media.test_segments import InShortSegments, make_video
 from tests.needs import need
 from tests.run.test_local import Work
 
@@ -111,7 +111,7 @@ def test_many_media_give_the_rows_of_a_local_run(cluster: str, tmp_path: Path, m
     monkeypatch.chdir(SAMPLES)
     names = sorted(path.name for path in SAMPLES.glob("*.jpg"))
     media = [Medium(Path(name), name, name, "image") for name in names]
-    media += [Medium(make_film(tmp_path / name, options={}), name, name, "video") for name in ("a.mp4", "b.mp4")]
+    media += [Medium(make_video(tmp_path / name, options={}), name, name, "video") for name in ("a.mp4", "b.mp4")]
     there = analysed(tmp_path / "there", media, dask(cluster))
     here = analysed(tmp_path / "here", media, InProcessEngine())
     assert {row.status for row in here} == {"done"}
@@ -120,7 +120,7 @@ def test_many_media_give_the_rows_of_a_local_run(cluster: str, tmp_path: Path, m
 
 
 def test_one_film_is_shared_and_gives_the_rows_of_a_local_run(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    film = Medium(make_film(tmp_path / "film.mp4", options={"bf": "2"}), "film.mp4", "film.mp4", "video")
+    film = Medium(make_video(tmp_path / "film.mp4", options={"bf": "2"}), "film.mp4", "film.mp4", "video")
     who: set[int] = set()
     take = dask_engine.Board.take
     monkeypatch.setattr(

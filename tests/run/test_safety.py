@@ -264,7 +264,7 @@ def test_a_disk_that_refuses_is_no_failure_of_the_medium(media: Path, tmp_path: 
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(tmp_path / "out" / "faces"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(annotation, "write_picture", refuse)
+        patch.setattr(annotation, "write_jpeg", refuse)
         with pytest.raises(StorageError, match=r"out/faces cannot be written \(Input/output error\).*The same command goes on"):
             run_here(media, out=tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.part"))

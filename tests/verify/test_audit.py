@@ -25,7 +25,8 @@ from batchemo.errors import LockedError, UsageError
 from batchemo.media.discover import find_media
 from batchemo.media.identity import identity_of
 from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
-from batchemo.render.video_writer import VideoWriter, write_picture
+from batchemo.render.jpeg import write_jpeg
+from batchemo.render.video_writer import VideoWriter
 from batchemo.results.catalog import read_catalog
 from batchemo.results.paths import annotated_path, table_path
 from batchemo.results.schema import MEDIA, SCHEMA_VERSION, write_table
@@ -94,7 +95,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("whole")
     (place / "media" / "folder").mkdir(parents=True)
     write_shades(place / "media" / CLIP)
-    write_picture(place / "media" / "still.jpg", np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    write_jpeg(place / "media" / "still.jpg", np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
     out = place / "results"
     rows = []
     for medium in find_media([place / "media"], out=out):
@@ -103,11 +104,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         decoder = "pyav" if medium.kind == "video" else "simplejpeg"
         rows.append(write_tables(out, medium, readings, duration_s=count / RATE if count > 1 else 0, decoder=decoder))
         if medium.kind == "image":
-            write_picture(annotated_path(out, medium.output, medium.kind), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+            write_jpeg(annotated_path(out, medium.output, medium.kind), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
             continue
         with VideoWriter(annotated_path(out, medium.output, medium.kind), source=medium.path, width=SIZE[0], height=SIZE[1]) as writer:
             for each in readings:
-                writer.write(Planes.of(np.zeros((SIZE[1], SIZE[0], 3), np.uint8)), each.time_s)
+                writer.write(Planes.from_rgb(np.zeros((SIZE[1], SIZE[0], 3), np.uint8)), each.time_s)
     write_table(pa.Table.from_pylist([row.as_dict() for row in rows], schema=MEDIA), table_path(out, "media"))
     (out / "runs" / "run-1").mkdir(parents=True)
     (out / "runs" / "run-1" / "run.json").write_text(json.dumps({"options": {"annotate": True}}))

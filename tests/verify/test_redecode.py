@@ -130,7 +130,7 @@ def test_ignored_presentation_is_a_problem(tmp_path: Path, reader: Reader, monke
     wide = write_noise(tmp_path / "wide.mp4", sample_aspect_ratio=Fraction(4, 3))
     with monkeypatch.context() as careless:
         careless.setattr(presentation, "orientation_of", lambda _frame: None)
-        careless.setattr(presentation, "_square", lambda width, height, _aspect: (width, height))
+        careless.setattr(presentation, "_square_pixel_size", lambda width, height, _aspect: (width, height))
         analysed(turned, tmp_path / "turned", decoder="pyav")
         analysed(wide, tmp_path / "wide", decoder="pyav")
     assert kinds(tmp_path / "turned", reader) == ["picture"]

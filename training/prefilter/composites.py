@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.errors import DataError
-from batchemo.media.decode import open_source
 from batchemo.media.discover import find_media
-from batchemo.media.resize import halved
+from batchemo.media.open_source import open_source
+from batchemo.media.resize import downsample2x
 
 _SIDE_PX = 126
 """Side of a scene: 29 blocks."""
@@ -32,7 +32,7 @@ Images = NDArray[np.uint8]
 def read_backgrounds(path: Path) -> list[Images]:
     """Pictures, and two frames a second of videos, in a folder: RGB H x W x 3.
 
-    Large ones are halved. The first 500 are taken, in the order of their file names. Raises DataError if there are none.
+    Large ones are downsample2x. The first 500 are taken, in the order of their file names. Raises DataError if there are none.
     """
     media = find_media([path], out=path / "results")
     sources = (open_source(medium, decoder="pyav") for medium in media)
@@ -68,7 +68,7 @@ def compose_scene(faces: Images, backgrounds: Sequence[Images], random: np.rando
 
 def _reduced(pixels: Images) -> Images:
     while min(pixels.shape[:2]) > _BACKGROUND_PX:
-        pixels = halved(pixels)
+        pixels = downsample2x(pixels)
     return pixels.copy()
 
 

@@ -1,4 +1,4 @@
-"""Pictures that are known but not read: what they are called, and what converts them."""
+"""Picture formats that are recognized but not read, and the commands that convert them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchemo.media import tiff
 RAW = "raw photograph"
 
 HEAD_BYTES = 4096
-"""Of a file, enough to tell what it is."""
+"""Bytes from the start of a file that suffice to recognize its format."""
 
 _SIGNATURES = (
     (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
@@ -31,7 +31,7 @@ _SIGNATURES = (
     *((magic, RAW) for magic in (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")),
 )
 _RAW_BRAND = b"crx "
-"""Of CR3, an ISO base media file."""
+"""Brand of CR3, an ISO base media file."""
 
 _RAW_EXTENSIONS = frozenset(
     (
@@ -67,21 +67,21 @@ _ANY_COMMAND = "magick {source} {target}.png"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UnsupportedFormat:
-    """A picture that is not read here; `kind` is what people call it."""
+    """A picture format that is not read here; `kind` is its common name."""
 
     kind: str
 
-    def command(self, path: Path) -> str:
-        """What makes a picture of `path` that is read here."""
+    def conversion_command(self, path: Path) -> str:
+        """The command that converts `path` into a picture that is read here."""
         return _COMMANDS.get(self.kind, _ANY_COMMAND).format(source=typed(path), target=typed(path.with_suffix("")))
 
     def error(self, path: Path) -> MediaError:
-        message = f"{path} cannot be read here ({self.kind}); convert it first, for example with: {self.command(path)}"
+        message = f"{path} cannot be read here ({self.kind}); convert it first, for example with: {self.conversion_command(path)}"
         return MediaError("unsupported", message)
 
 
-def by_content(file: BinaryIO, head: bytes, path: Path) -> UnsupportedFormat | None:
-    """None for what no foreign picture begins like; `head` are the first bytes of `file`."""
+def detect_by_content(file: BinaryIO, head: bytes, path: Path) -> UnsupportedFormat | None:
+    """The unsupported format of `file`, which starts with `head`; None for any other content."""
     kind = next((kind for magic, kind in _SIGNATURES if head.startswith(magic)), None)
     if kind is None and head[4:12] == b"ftyp" + _RAW_BRAND:
         kind = RAW
@@ -92,7 +92,7 @@ def by_content(file: BinaryIO, head: bytes, path: Path) -> UnsupportedFormat | N
     return None if kind is None else UnsupportedFormat(kind)
 
 
-def by_extension(path: Path) -> UnsupportedFormat | None:
-    """For files whose content says nothing."""
+def detect_by_extension(path: Path) -> UnsupportedFormat | None:
+    """For files whose content is not recognized."""
     kind = _EXTENSIONS.get(path.suffix.lower())
     return None if kind is None else UnsupportedFormat(kind)

@@ -1,4 +1,4 @@
-"""A thread that works ahead: the same items in their order, never too many of them, and nothing goes on when nobody asks any more."""
+"""Decoding ahead in a thread: the same items in order, never too many of them, and no work after the consumer stops."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchemo.media.ahead import prefetch
+from batchemo.media.source import prefetch
 
 
 @given(items=st.lists(st.none() | st.integers()), most=st.integers(1, 20))
 def test_the_same_items_in_their_order(items: list[int | None], most: int) -> None:
-    assert list(prefetch(items, most=most)) == items
+    assert list(prefetch(items, max_ahead=most)) == items
 
 
-def test_another_thread_makes_as_many_as_it_may() -> None:
+def test_a_thread_computes_up_to_the_limit_ahead() -> None:
     made: list[int] = []
     makers: set[int] = set()
 
@@ -28,7 +28,7 @@ def test_another_thread_makes_as_many_as_it_may() -> None:
             makers.add(threading.get_ident())
             yield number
 
-    items = prefetch(make(), most=5)
+    items = prefetch(make(), max_ahead=5)
     for number in items:
         assert len(made) <= number + 1 + 5
         if number == 50:
@@ -39,18 +39,18 @@ def test_another_thread_makes_as_many_as_it_may() -> None:
     assert threading.get_ident() not in makers
 
 
-def test_what_goes_wrong_is_raised_in_its_place() -> None:
+def test_exceptions_are_raised_in_their_place() -> None:
     def make() -> Iterator[int]:
         yield from range(3)
         raise OSError("the drive has gone")
 
-    items = prefetch(make(), most=8)
+    items = prefetch(make(), max_ahead=8)
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(OSError, match="the drive has gone"):
         next(items)
 
 
-def test_who_stops_asking_stops_the_thread() -> None:
+def test_closing_the_iterator_stops_the_thread() -> None:
     made: list[int] = []
 
     def make() -> Iterator[int]:
@@ -60,7 +60,7 @@ def test_who_stops_asking_stops_the_thread() -> None:
             yield number
 
     before = threading.active_count()
-    items = prefetch(make(), most=3)
+    items = prefetch(make(), max_ahead=3)
     next(items)
     items.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before

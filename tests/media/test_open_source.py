@@ -1,4 +1,4 @@
-"""Frames of videos: the same from every decoder, with the container's own times, upright, and complete whatever the damage."""
+"""Frames of videos: the same from every decoder, with the container's timestamps, upright, and complete despite damage."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchemo.errors import MediaError, UsageError
-from batchemo.media import container, decode
-from batchemo.media.container import read_packet_index
-from batchemo.media.decode import Decoder, open_source
+from batchemo.media import container
+from batchemo.media import open_source as opening
+from batchemo.media.open_source import Decoder, open_source
+from batchemo.media.packet_index import read_packet_index
 from batchemo.media.source import ReadReport, Sampler
 from batchemo.records import Frame, Medium
 from tests import made_media
@@ -59,7 +60,7 @@ def picture(index: int, width: int = 96, height: int = 64) -> NDArray[np.uint8]:
 
 
 def shown(frame: Frame) -> int:
-    """The index that `picture` has drawn into the frame."""
+    """The index that `picture` drew into the frame."""
     return sum(1 << bit for bit in range(6) if frame.pixels[52, 4 + bit * 8].mean() > 128)
 
 
@@ -76,7 +77,7 @@ def write_clip(
     noisy: bool = False,
     **muxer: str,
 ) -> Path:
-    """One frame at each of `stamps` ticks; a key frame every 12; `reordered` B frames in a row; `noisy` frames are large."""
+    """One frame at each of the PTS `stamps`; a key frame every 12; `reordered` B-frames in a row; `noisy` frames are large."""
     noise = np.random.default_rng(1).integers(0, 255, (size[1], size[0], 3), np.uint8)
     pictures = [np.roll(noise, 2 * index, 1) if noisy else picture(index, *size) for index in range(len(stamps))]
     kind = {"codec": codec, "pixel_format": pixel_format, "gop_size": 12, "max_b_frames": reordered}
@@ -86,7 +87,7 @@ def write_clip(
 def read(path: Path, decoder: Decoder = "pyav", *, sample_fps: float | None = None, start_index: int = 0) -> tuple[list[Frame], ReadReport]:
     source = open_source(Medium(path, path.name, path.name, "video"), decoder=decoder)
     frames = list(source.frames(sample_fps=sample_fps, start_index=start_index))
-    return frames, source.found
+    return frames, source.report
 
 
 def decoder_of(path: Path) -> str:
@@ -155,7 +156,7 @@ def test_every_container_gives_the_same_frames_from_both_decoders(
         ("deep.mp4", "libx264", TICK, STEADY),
     ],
 )
-def test_what_decord_may_show_otherwise_is_read_by_pyav(
+def test_auto_reads_with_pyav_what_decord_may_misrender(
     tmp_path: Path, name: str, codec: str, tick: Fraction, stamps: Sequence[int]
 ) -> None:
     if codec not in av.codecs_available:
@@ -197,7 +198,7 @@ def test_an_animated_gif_is_read_by_its_own_times(tmp_path: Path) -> None:
     assert found.duration_s == pytest.approx(0.7)
 
 
-def test_what_a_gif_shows_for_no_time_is_shown_as_long_as_browsers_do(tmp_path: Path) -> None:
+def test_gif_frames_without_duration_last_as_long_as_in_browsers(tmp_path: Path) -> None:
     pictures = [Image.fromarray(picture(index)) for index in range(5)]
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[100, 10, 0, 20, 10])
     frames, found = read(tmp_path / "a.gif", "auto")
@@ -206,8 +207,8 @@ def test_what_a_gif_shows_for_no_time_is_shown_as_long_as_browsers_do(tmp_path: 
     assert [shown(frame) for frame in frames] == list(range(5))
 
 
-def test_an_edit_list_hides_frames_that_are_neither_missing_nor_shown(tmp_path: Path) -> None:
-    """As phones trim: all frames are in the file, but the list says to begin in the middle."""
+def test_frames_cut_by_an_edit_list_are_neither_missing_nor_presented(tmp_path: Path) -> None:
+    """Trimmed as by phones: all frames are in the file, but the edit list starts in the middle."""
     content = bytearray(write_clip(tmp_path / "a.mp4", STEADY, reordered=2).read_bytes())
     entry = content.index(b"elst") + 12
     media_time = struct.unpack(">i", content[entry + 4 : entry + 8])[0]
@@ -230,8 +231,8 @@ def test_transport_streams(tmp_path: Path, reordered: int) -> None:
 
 
 @pytest.mark.parametrize("earlier_s", [30, 90])
-def test_a_stream_that_is_strung_to_a_later_one_goes_on_in_time(earlier_s: int, tmp_path: Path) -> None:
-    """FFmpeg takes a step back by more than a minute for the counter's end, after 26.5 hours."""
+def test_concatenation_with_earlier_timestamps_continues_in_time(earlier_s: int, tmp_path: Path) -> None:
+    """FFmpeg takes a step back by more than a minute for the timestamp wrap-around after 26.5 hours."""
     stamps = [3600 * i for i in range(20)]
     late = write_clip(tmp_path / "1.ts", [90_000 * earlier_s + stamp for stamp in stamps], tick=Fraction(1, 90_000), reordered=2)
     early = write_clip(tmp_path / "2.ts", stamps, tick=Fraction(1, 90_000), reordered=2)
@@ -242,8 +243,8 @@ def test_a_stream_that_is_strung_to_a_later_one_goes_on_in_time(earlier_s: int, 
     assert found.undecodable == found.missing == 0
 
 
-def test_strung_together_streams_go_on_in_time(tmp_path: Path) -> None:
-    """Two transport streams in one file, the second of another size and with times from 0 again."""
+def test_concatenated_streams_continue_in_time(tmp_path: Path) -> None:
+    """Two concatenated transport streams, the second with another size and timestamps from 0 again."""
     parts = [write_clip(tmp_path / f"{size[0]}.ts", STEADY[:20], size=size, reordered=2) for size in ((96, 64), (64, 48))]
     (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
     frames, found = read(tmp_path / "both.ts", "auto")
@@ -261,10 +262,10 @@ def test_auto_takes_decord_for_short_clips_only(tmp_path: Path, monkeypatch: pyt
     need("decord")
     path = write_clip(tmp_path / "a.mp4")
     assert decoder_of(path) == "decord"
-    monkeypatch.setattr(decode, "MAX_DECODED_BYTES", len(STEADY) * 96 * 64 * 3 - 1)
+    monkeypatch.setattr(opening, "MAX_DECODED_BYTES", len(STEADY) * 96 * 64 * 3 - 1)
     assert decoder_of(path) == "pyav"
-    monkeypatch.setattr(decode, "MAX_DECODED_BYTES", path.stat().st_size - 1)
-    monkeypatch.setattr(decode, "read_packet_index", lambda _: pytest.fail("a large file was read only to choose a decoder"))
+    monkeypatch.setattr(opening, "MAX_DECODED_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(opening, "read_packet_index", lambda _: pytest.fail("a large file was read only to choose a decoder"))
     assert decoder_of(path) == "pyav"
 
 
@@ -281,7 +282,7 @@ def test_auto_does_without_decord(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.skipif(not (CLIP / "no_face.mp4").exists(), reason="the clip with an edit list is not here")
-def test_auto_goes_on_with_pyav_where_decord_counts_other_frames() -> None:
+def test_auto_continues_with_pyav_where_decord_counts_other_frames() -> None:
     frames, found = read(CLIP / "no_face.mp4", "auto", sample_fps=1)
     assert decoder_of(CLIP / "no_face.mp4") == "pyav"
     assert (len(frames), found.decoded, found.missing) == (4, 95, 0)
@@ -292,8 +293,8 @@ def test_a_clip_from_a_phone_is_the_same_by_both() -> None:
     assert len(assert_same(CLIP / "face_noface.mov", sample_fps=2)) == 13
 
 
-def test_decord_is_left_where_fragments_are_not_shown_one_after_the_other(tmp_path: Path) -> None:
-    """As packagers of MPEG-DASH cut them: amid a group of pictures. decord loses a frame of such and shows the others too early."""
+def test_decord_is_not_used_where_fragments_overlap(tmp_path: Path) -> None:
+    """Fragments cut within a group of pictures, as by MPEG-DASH packagers. decord loses a frame there and presents the others too early."""
     path = write_clip(tmp_path / "a.mp4", [512 * i for i in range(60)], reordered=2, movflags="dash", frag_duration="400000")
     frames, _ = read(path, "auto")
     assert [shown(frame) for frame in frames] == list(range(60))
@@ -313,7 +314,7 @@ def strung_together(path: Path) -> Path:
 
 
 def test_a_clip_lasts_as_long_as_its_last_frame_is_shown(tmp_path: Path) -> None:
-    """Others are decoded before they are shown, and their packets last beyond it."""
+    """With reordering, the last frame in presentation order is not the last packet."""
     assert len(assert_same(long_gaps(tmp_path / "a.mp4"))) == 60
 
 
@@ -330,7 +331,7 @@ def test_a_clip_lasts_as_long_as_its_last_frame_is_shown(tmp_path: Path) -> None
 def test_pictures_are_those_of_their_times(name: str, make: Callable[[Path], Path], tmp_path: Path) -> None:
     path = make(tmp_path / name)
     frames = read(path)[0][::7]
-    found = list(decode.pictures_at(Medium(path, name, name, "video"), [frame.time_s for frame in frames]))
+    found = list(opening.pictures_at(Medium(path, name, name, "video"), [frame.time_s for frame in frames]))
     assert [time_s for time_s, _ in found] == [frame.time_s for frame in frames]
     for frame, (_, pixels) in zip(frames, found, strict=True):
         np.testing.assert_array_equal(pixels, frame.pixels)
@@ -351,7 +352,7 @@ def test_sampling_gives_the_same_frames_from_both(tmp_path: Path, fps: float) ->
 
 def test_sampling_survives_gaps_and_borders() -> None:
     sampler = Sampler(10)
-    assert [time for time in (0, 0.05, 0.1, 0.15, 0.3, 0.1 + 0.2 + 0.1, 0.41, 5, 5.01) if sampler.wants(time)] == [
+    assert [time for time in (0, 0.05, 0.1, 0.15, 0.3, 0.1 + 0.2 + 0.1, 0.41, 5, 5.01) if sampler.accepts(time)] == [
         0,
         0.1,
         0.3,
@@ -370,7 +371,7 @@ def test_start_index_leaves_out_what_comes_before(tmp_path: Path, start: int) ->
 
 
 def damaged(tmp_path: Path, spoil: slice) -> tuple[Path, int]:
-    """A clip of 60 frames whose packets in `spoil` (in the file's order) are zeros."""
+    """A clip of 60 frames in which the packets `spoil` (in file order) are zeroed."""
     path = write_clip(tmp_path / "a.mp4", [512 * i for i in range(60)], size=(160, 120), reordered=2, noisy=True, movflags="+faststart")
     with av.open(str(path)) as opened:
         places = [(packet.pos, packet.size) for packet in opened.demux(video=0) if packet.size and packet.pos is not None]
@@ -383,7 +384,7 @@ def damaged(tmp_path: Path, spoil: slice) -> tuple[Path, int]:
 
 @pytest.mark.parametrize("spoil", [slice(20, 27), slice(24, 25), slice(30, 31), slice(56, 60)], ids=str)
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
-def test_what_follows_damage_is_read_and_what_is_lost_is_counted(tmp_path: Path, spoil: slice, decoder: Decoder) -> None:
+def test_frames_after_damage_are_read_and_lost_ones_counted(tmp_path: Path, spoil: slice, decoder: Decoder) -> None:
     path, promised = damaged(tmp_path, spoil)
     frames, found = read(path, decoder)
     lost = [frame for frame in frames if not frame.is_decoded]
@@ -399,7 +400,7 @@ def test_what_follows_damage_is_read_and_what_is_lost_is_counted(tmp_path: Path,
         assert frames[-1].is_decoded
 
 
-def test_time_begins_with_the_first_frame_that_can_be_seen(tmp_path: Path) -> None:
+def test_time_starts_with_the_first_decodable_frame(tmp_path: Path) -> None:
     frames, found = read(damaged(tmp_path, slice(0, 3))[0], "auto")
     lost = [frame.time_s for frame in frames if not frame.is_decoded]
     assert next(frame for frame in frames if frame.is_decoded).time_s == 0
@@ -413,7 +414,7 @@ def test_nothing_that_can_be_decoded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
-def test_a_cut_off_mp4_lacks_frames(tmp_path: Path, kept: float) -> None:
+def test_a_truncated_mp4_has_missing_frames(tmp_path: Path, kept: float) -> None:
     path, promised = damaged(tmp_path, slice(0, 0))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
     frames, found = read(path, "auto")
@@ -424,7 +425,7 @@ def test_a_cut_off_mp4_lacks_frames(tmp_path: Path, kept: float) -> None:
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mkv", "libx264"), ("a.avi", "mpeg4")])
-def test_a_cut_off_film_of_another_container_lacks_frames(tmp_path: Path, name: str, codec: str) -> None:
+def test_truncated_videos_in_other_containers_have_missing_frames(tmp_path: Path, name: str, codec: str) -> None:
     path = write_clip(tmp_path / name, range(100), tick=Fraction(1, 25), codec=codec, noisy=True)
     assert read(path)[1].missing == 0
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -435,7 +436,7 @@ def test_a_cut_off_film_of_another_container_lacks_frames(tmp_path: Path, name: 
 
 
 class _OnADrive(PosixPath):
-    """A file whose drive is taken away after `left` bytes."""
+    """A file whose drive is removed after `left` bytes."""
 
     left = 0
 
@@ -461,7 +462,7 @@ class _OnADrive(PosixPath):
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
-def test_a_drive_that_is_taken_away_while_a_film_is_read(tmp_path: Path, kept: float) -> None:
+def test_a_drive_that_is_removed_while_a_video_is_read(tmp_path: Path, kept: float) -> None:
     path = _OnADrive(
         write_clip(tmp_path / "a.mp4", size=(320, 240), noisy=True, codec="mjpeg", pixel_format="yuvj420p", movflags="+faststart")
     )
@@ -513,7 +514,7 @@ def test_a_video_without_frames_is_refused(tmp_path: Path) -> None:
     assert failure(tmp_path / "a.mp4").kind in ("no_video", "no_frames")
 
 
-def test_tags_of_other_encodings_do_no_harm(tmp_path: Path) -> None:
+def test_tags_in_other_encodings_are_harmless(tmp_path: Path) -> None:
     path = tmp_path / "a.avi"
     with av.open(str(path), "w") as output:
         output.metadata["title"] = "Gruesse-XX"
@@ -551,15 +552,15 @@ def test_huge_frames_are_refused_before_they_are_decoded(tmp_path: Path, monkeyp
     assert failure(path, decoder).kind == "too_large"
 
 
-def test_the_index_is_of_one_rounding(tmp_path: Path) -> None:
+def test_the_packet_index_rounds_once(tmp_path: Path) -> None:
     index = read_packet_index(write_clip(tmp_path / "a.mp4", UNSTEADY))
     assert index.times_s.tolist() == [stamp / 12_800 for stamp in UNSTEADY]
     assert index.size == (96, 64)
     assert "10 frames, 96x64" in repr(index)
 
 
-def test_frames_go_as_soon_as_nobody_needs_them(tmp_path: Path) -> None:
-    """Not when the collector of cycles comes: until then, memory would grow, and each frame would take new memory."""
+def test_frames_are_freed_at_once(tmp_path: Path) -> None:
+    """Frames are freed by reference counting, not by the cycle collector: until then memory would grow."""
     path = write_clip(tmp_path / "a.mp4", [512 * i for i in range(60)], rotation=90)
     gc.collect()
     gc.disable()
@@ -572,7 +573,7 @@ def test_frames_go_as_soon_as_nobody_needs_them(tmp_path: Path) -> None:
 
 
 def test_pyav_reads_nothing_ahead(tmp_path: Path) -> None:
-    """Its memory does not grow with the film: after the first frame most of a file that is larger than all buffers is unread."""
+    """Memory does not grow with the video: after the first frame, most of a file larger than all buffers is unread."""
     path = write_clip(
         tmp_path / "a.mp4", STEADY, size=(320, 240), noisy=True, codec="mjpeg", pixel_format="yuvj420p", movflags="+faststart"
     )
@@ -590,7 +591,7 @@ def _bytes_read() -> int:
 
 
 @pytest.mark.parametrize("kind", ["yuv420p", "yuvj420p", "yuv422p10le"])
-def test_the_grey_picture_is_that_of_the_colours(tmp_path: Path, kind: str) -> None:
+def test_grey_agrees_with_rgb(tmp_path: Path, kind: str) -> None:
     scene = cv2.GaussianBlur(np.random.default_rng(3).integers(0, 256, (64, 96, 1), np.uint8), (0, 0), 2)
     scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     codec = "mjpeg" if kind == "yuvj420p" else "libx264"
@@ -604,7 +605,7 @@ def test_the_grey_picture_is_that_of_the_colours(tmp_path: Path, kind: str) -> N
 
 
 @pytest.mark.parametrize(("codec", "kind"), [("libx264", "yuv420p10le"), ("libx264", "yuv444p10le"), ("ffv1", "gbrp10le")])
-def test_deep_frames_are_held_in_no_more_memory_than_others(tmp_path: Path, codec: str, kind: str) -> None:
+def test_high_bit_depth_frames_need_no_more_memory(tmp_path: Path, codec: str, kind: str) -> None:
     flat, deep = (write_clip(tmp_path / f"{each}.mkv", codec=codec, pixel_format=each, size=(96, 64)) for each in ("yuv420p", kind))
     frames, expected = read(deep)[0], read(flat)[0]
     assert len(frames) == len(expected)
@@ -615,8 +616,8 @@ def test_deep_frames_are_held_in_no_more_memory_than_others(tmp_path: Path, code
         assert {component.bits for component in picture._frame.format.components} == {8}
 
 
-def test_two_frames_of_one_time_are_one_that_is_shown_and_a_row(tmp_path: Path) -> None:
-    """As some writers and any damage leave them: a player would show only one of them."""
+def test_of_two_frames_with_one_timestamp_one_is_undecodable(tmp_path: Path) -> None:
+    """Some muxers, and damage, cause this: a player would show only one of them."""
     path = write_clip(tmp_path / "a.mp4", STEADY[:10], codec="mpeg4", tick=TICK)
     content = bytearray(path.read_bytes())
     place = content.index(b"stts") + 8  # one entry of ten frames, 512 ticks each, becomes three
@@ -632,11 +633,11 @@ def test_two_frames_of_one_time_are_one_that_is_shown_and_a_row(tmp_path: Path) 
     times = [frame.time_s for frame in frames if frame.is_decoded]
     assert times == sorted(set(times))
     assert (found.decoded, found.undecodable, len(frames)) == (9, 1, 10)
-    assert "two frames of one time" in str(failure(path, "decord"))
+    assert "two frames with the same timestamp" in str(failure(path, "decord"))
 
 
-def test_a_file_that_leads_to_places_that_are_none_is_read_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A size that makes FFmpeg seek to before the beginning."""
+def test_impossible_seeks_print_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A box size that makes FFmpeg seek to a negative offset."""
     content = bytearray(write_clip(tmp_path / "a.asf", [40 * i for i in range(20)], codec="wmv2", tick=Fraction(1, 1000)).read_bytes())
     for place in range(30, 400):
         spoilt = bytearray(content)

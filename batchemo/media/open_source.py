@@ -1,4 +1,4 @@
-"""Frames of a medium, whatever it is: chooses the decoder that suits it."""
+"""Opens any medium with the decoder that suits it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, UsageError
-from batchemo.media.animation import AnimationSource, times_of
-from batchemo.media.container import PacketIndex, read_packet_index, split_at_key_frames
+from batchemo.media.animation import AnimationSource, read_animation_times
 from batchemo.media.decord import MAX_DECODED_BYTES, DecordSource
+from batchemo.media.packet_index import PacketIndex, read_packet_index, split_at_key_frames
 from batchemo.media.picture import PictureSource, read_picture
 from batchemo.media.pyav import PyAVSource
 from batchemo.media.source import FrameSource, ReadReport
@@ -22,18 +22,21 @@ from batchemo.records import Frame, Medium, Segment
 
 Decoder = Literal["auto", "decord", "pyav"]
 
-_DECORD_READS = ("mov", "matroska")
-"""Containers that `auto` gives to decord. A damaged AVI makes it end the process (segmentation fault, decord 0.6.0)."""
+_DECORD_FORMATS = ("mov", "matroska")
+"""Containers that `auto` reads with decord. A damaged AVI crashes the process (segmentation fault, decord 0.6.0)."""
 
 
 SEGMENT_SECONDS = 8.0
-"""Least length of the segments that a video is divided into: what a killed run repeats, what one worker takes at a time, and a hundred
-times what it costs to jump to a key frame."""
+"""Minimum length of a segment. A killed run repeats at most one segment, and a worker takes one at a time; it is long enough to make the
+cost of seeking to its key frame negligible."""
 
 
-def segments_of(medium: Medium, *, decoder: Decoder = "auto") -> list[Segment]:
-    """The segments that `medium` is analysed in, a function of the file and `decoder` alone: one for pictures, for short clips,
-    and wherever the file is not whole or its container does not tell when its frames are shown."""
+def split_into_segments(medium: Medium, *, decoder: Decoder = "auto") -> list[Segment]:
+    """The segments in which `medium` is analysed. They depend on the file and `decoder` alone.
+
+    A medium is one segment if it is a picture, an animation, a short clip that decord reads, damaged, or in a container without reliable
+    timestamps.
+    """
     if medium.kind == "image" or decoder == "decord" or _is_animation(medium):
         return [Segment()]
     try:
@@ -46,10 +49,10 @@ def segments_of(medium: Medium, *, decoder: Decoder = "auto") -> list[Segment]:
 
 
 def open_source(medium: Medium, *, decoder: Decoder = "auto", segment: Segment | None = None) -> FrameSource:
-    """The source that suits `medium`, or the `segment` of it, best. Raises UsageError where `decoder` is asked for but not installed.
+    """Opens `medium`, or one `segment` of it. Raises UsageError where `decoder` is not installed.
 
-    `auto` takes decord for clips whose frames all fit into its bound of memory (on one thread it read a clip of 640 x 360
-    in .38 s, PyAV in .61 s), and PyAV for everything else and for whatever decord cannot read.
+    `auto` uses decord for clips whose decoded frames fit into its memory limit, because it is faster there (see docs/benchmarks.md), and
+    PyAV for everything else and for whatever decord cannot read.
     """
     if medium.kind == "image":
         return PictureSource(medium.path)
@@ -65,32 +68,32 @@ def open_source(medium: Medium, *, decoder: Decoder = "auto", segment: Segment |
 
 
 def pictures_at(medium: Medium, times_s: Sequence[float]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """The frames of `medium` that are shown at exactly `times_s`, in their order, each with its time and as RGB uint8 H x W x 3.
+    """Yields the frames of `medium` presented at exactly `times_s` (increasing), each as its time and RGB uint8 H x W x 3.
 
-    Where a frame cannot be had again, it is left out. Raises MediaError where the medium cannot be opened.
+    A frame that cannot be decoded again is left out. Raises MediaError where the medium cannot be opened.
     """
     if medium.kind == "image":
         yield from ((time_s, read_picture(medium.path)) for time_s in times_s)
     else:
-        yield from frame_by_frame(medium.path).pictures_at(times_s)
+        yield from open_sequential_source(medium.path).pictures_at(times_s)
 
 
-def frame_by_frame(path: Path) -> AnimationSource | PyAVSource:
-    """The source that reads any video, in order. Raises MediaError where the file cannot be read."""
-    return PyAVSource(path) if times_of(path) is None else AnimationSource(path)
+def open_sequential_source(path: Path) -> AnimationSource | PyAVSource:
+    """The source that reads any video in order, without segments or decord. Raises MediaError where the file cannot be read."""
+    return PyAVSource(path) if read_animation_times(path) is None else AnimationSource(path)
 
 
 def _is_animation(medium: Medium) -> bool:
-    """False for a file that cannot be read, which its decoder tells."""
+    """False for a file that cannot be read: its decoder will raise the error."""
     try:
-        return times_of(medium.path) is not None
+        return read_animation_times(medium.path) is not None
     except MediaError:
         return False
 
 
-def may_suit_decord(medium: Medium) -> bool:
-    """Whether `auto` may give `medium` to decord, as far as can be told without looking into its file: one of more bytes than a short clip
-    has when decoded is none."""
+def may_use_decord(medium: Medium) -> bool:
+    """Whether `auto` might read `medium` with decord, judged without opening the file: a file larger than the limit for decoded frames
+    is no short clip."""
     try:
         return medium.kind == "video" and _decord_installed() and medium.path.stat().st_size <= MAX_DECODED_BYTES
     except OSError:
@@ -102,11 +105,15 @@ def _decord_installed() -> bool:
 
 
 def _suits_decord(index: PacketIndex) -> bool:
-    return index.plain and index.container.startswith(_DECORD_READS) and len(index.times_s) * index.first.nbytes <= MAX_DECODED_BYTES
+    return (
+        index.decord_safe
+        and index.container.startswith(_DECORD_FORMATS)
+        and len(index.times_s) * index.first_frame.nbytes <= MAX_DECODED_BYTES
+    )
 
 
 class _AutoSource:
-    """decord where it suits and while it can, then PyAV from the same frame on."""
+    """Reads with decord where it is suitable and as long as it works, then with PyAV from the same frame on."""
 
     def __init__(self, medium: Medium) -> None:
         self._medium = medium
@@ -117,29 +124,29 @@ class _AutoSource:
         return self._source.decoder
 
     @property
-    def found(self) -> ReadReport:
-        return self._source.found
+    def report(self) -> ReadReport:
+        return self._source.report
 
     def frames(self, *, sample_fps: float | None = None, start_index: int = 0) -> Iterator[Frame]:
-        following = start_index
-        # Where few frames are wanted, PyAV makes pictures of those alone.
-        index = _index_of_short_clip(self._medium) if sample_fps is None and _decord_installed() else None
+        next_index = start_index
+        # With sampling PyAV is better: it converts only the sampled frames to RGB.
+        index = _read_short_clip_index(self._medium) if sample_fps is None and _decord_installed() else None
         if index is not None and _suits_decord(index):
             pyav, self._source = self._source, DecordSource(self._medium.path, index)
             try:
                 for frame in self._source.frames(start_index=start_index):
                     yield frame
-                    following = frame.index + 1
+                    next_index = frame.index + 1
             except MediaError as error:
-                logging.getLogger("batchemo").info("%s; going on with PyAV", error)
+                logging.getLogger("batchemo").info("%s; continuing with PyAV", error)
                 self._source = pyav
             else:
                 return
-        yield from self._source.frames(sample_fps=sample_fps, start_index=following)
+        yield from self._source.frames(sample_fps=sample_fps, start_index=next_index)
 
 
-def _index_of_short_clip(medium: Medium) -> PacketIndex | None:
-    """None for what PyAV had better read; a file of more bytes than a short clip has when decoded is not read for that."""
+def _read_short_clip_index(medium: Medium) -> PacketIndex | None:
+    """None where PyAV should read the medium. A file larger than the limit for decoded frames is not even opened."""
     try:
         return read_packet_index(medium.path) if medium.path.stat().st_size <= MAX_DECODED_BYTES else None
     except (MediaError, OSError):
