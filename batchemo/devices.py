@@ -1,4 +1,4 @@
-"""Where networks run: the CPU or a CUDA device."""
+"""Chooses the device of the networks (CPU or CUDA), and assigns GPUs to worker processes."""
 
 from __future__ import annotations
 
@@ -32,46 +32,54 @@ def cpu_has(*features: str, unless_limited_to: Collection[str]) -> bool:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:N` -> torch's device. Raises DeviceError where it does not exist here."""
+    """torch's device for `auto`, `cpu`, `cuda` or `cuda:N`. Raises DeviceError if this machine lacks it."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise DeviceError(f"no device {name!r}; choose --device auto, cpu, cuda or cuda:N")
+        raise DeviceError(f"unknown device {name!r}; choose --device auto, cpu, cuda or cuda:N")
     device = torch.device(name)
     if device.type == "cuda":
         count = count_gpus()
         if (device.index or 0) >= count:
             raise DeviceError(
-                f"--device {name}: this machine has {count} usable CUDA devices; try --device cpu, or look with: batchemo doctor"
+                f"--device {name}: this machine has {count} usable CUDA devices; use --device cpu, or check with: batchemo doctor"
             )
     return device
 
 
 def upload(arrays: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
-    """Arrays of one shape as one tensor on `device`, B x that shape. On its way to a GPU it lies in memory that the system leaves in place
-    (torch keeps that for the next one), so that nobody waits for the transfer."""
+    """Arrays of one shape as one tensor on `device`, B x that shape. For a GPU by pinned memory, so that the transfer is asynchronous."""
     batch = torch.empty((len(arrays), *arrays[0].shape), dtype=torch.uint8, pin_memory=device.type == "cuda")
     np.stack(arrays, out=batch.numpy())
     return batch.to(device, non_blocking=True)
 
 
 def count_gpus() -> int:
-    """CUDA devices that can be used here."""
+    """Number of usable CUDA devices."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def claim_gpu() -> None:
-    """Makes a GPU that no other worker on this machine has claimed, if there is one, what `cuda` means in this thread."""
+    """Sets the default CUDA device of this thread to the least used one of this machine; nothing without GPUs."""
     count = count_gpus()
     if count:
         torch.cuda.set_device(_claimed_index(count))
 
 
-def claim(count: int, *, folder: Path) -> int:
-    """The first of `count` devices whose lock in `folder` is free. Where all are taken, workers share them evenly: each device has a
-    second lock, and a third. The system frees a lock when its process ends, however it does."""
+@functools.cache
+def _claimed_index(count: int) -> int:
+    """The index of the GPU that this process holds a lock of."""
+    return _lock_device(count, folder=Path(tempfile.gettempdir()) / f"batchemo-gpus-{os.getuid()}")
+
+
+def _lock_device(count: int, *, folder: Path) -> int:
+    """Index of the first of `count` devices with a free lock in `folder`.
+
+    Each device has a second lock, a third and so on, so that more workers than devices share them evenly. The operating system releases
+    a lock when its process ends, however it ends.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    # Of those on the machine, a scheduler may let us see but some.
+    # A scheduler may show this process only some of the machine's devices.
     names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     if len(names) != count:
         names = [str(index) for index in range(count)]
@@ -82,13 +90,8 @@ def claim(count: int, *, folder: Path) -> int:
                 lock.acquire(timeout=0)
                 _locks.append(lock)
                 return index
-    raise AssertionError("counting has no end")
-
-
-@functools.cache
-def _claimed_index(count: int) -> int:
-    return claim(count, folder=Path(tempfile.gettempdir()) / f"batchemo-gpus-{os.getuid()}")
+    raise AssertionError("itertools.count never ends")
 
 
 _locks: list[FileLock] = []
-"""They are given back when they are collected."""
+"""Held until the process ends: a lock that is garbage-collected is released."""

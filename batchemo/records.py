@@ -1,4 +1,4 @@
-"""What the stages pass to each other. Imports nothing of ours but errors and planes, so that cycles are impossible."""
+"""Value objects that the stages of the pipeline exchange. Imports only `errors` and `yuv`, so that no import cycle can arise."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from batchemo.yuv import Planes
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""Labels of the shipped weights, in FER2013's order."""
+"""Labels of the shipped weights, in the order of FER2013."""
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-"""The five points of a face, in MTCNN's order. Left and right are those of the picture, not of the person."""
+"""The five landmarks of a face, in MTCNN's order. Left and right are those of the picture, not of the person."""
 
 MediaKind = Literal["image", "video"]
 
@@ -28,8 +28,8 @@ MediaKind = Literal["image", "video"]
 class Medium:
     """A picture or video to analyse.
 
-    `name` is the path below the INPUT as people read it (column `media`); `output` the same as a relative path that is
-    safe and unique in a results folder, without the suffix that each kind of output adds.
+    - `name`: its path below the INPUT (column `media`).
+    - `output`: the same as a relative path that is safe and unique in a results folder, without the suffix of each kind of output.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class Medium:
 
 
 class Picture(Protocol):
-    """An upright picture whose colours are made when somebody asks for them."""
+    """An upright picture, converted to colours on demand."""
 
     @property
     def nbytes(self) -> int: ...
@@ -49,20 +49,19 @@ class Picture(Protocol):
         ...
 
     def grey(self) -> NDArray[np.uint8]:
-        """H x W, luma of BT.601 or what the video has for it, 0 to 255."""
+        """H x W, luma 0 to 255: BT.601, or the video's own."""
         ...
 
     def planes(self) -> Planes | None:
-        """As the video has it; None where that is nothing that could be drawn on."""
+        """The decoded YUV planes; None if their format cannot be drawn on."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of a medium: RGB uint8 H x W x 3, upright, or a `Picture`; `time_s` since the medium's first frame.
+    """One frame of a medium: RGB uint8 H x W x 3, upright, or a `Picture`; `time_s` since the medium's first frame.
 
-    The picture is None for a frame that the container has but no decoder can read; its `index` is then -1, because
-    indices count decoded frames.
+    A frame that no decoder can decode has no picture, and `index` -1: indices count decoded frames.
     """
 
     index: int
@@ -87,40 +86,40 @@ class Frame:
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """RGB uint8 H x W x 3, made anew each time. Raises ValueError for a frame that is not decoded."""
+        """RGB uint8 H x W x 3, converted anew on each access. Raises ValueError for an undecodable frame."""
         if self.picture is None:
-            raise ValueError(f"{self!r} cannot be looked at")
+            raise ValueError(f"{self!r} has no picture")
         return self.picture if isinstance(self.picture, np.ndarray) else self.picture.rgb()
 
     def small(self, shrink: int) -> NDArray[np.uint8]:
-        """RGB uint8, both sides divided by `shrink`: colours at a fraction of their cost. Raises ValueError as `pixels` does."""
+        """RGB uint8, both sides divided by `shrink`, without a full-size conversion. Raises ValueError for an undecodable frame."""
         if self.picture is None:
-            raise ValueError(f"{self!r} cannot be looked at")
+            raise ValueError(f"{self!r} has no picture")
         if not isinstance(self.picture, np.ndarray):
             return self.picture.rgb(shrink)
-        import cv2  # noqa: PLC0415 (not needed where only rows are read)
+        import cv2  # noqa: PLC0415 (readers of tables need no decoder)
 
         height, width = (max(1, side // shrink) for side in self.picture.shape[:2])
         return np.asarray(cv2.resize(self.picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
     @property
     def planes(self) -> Planes:
-        """The planes that the video has, or such of its pixels; not to be changed. Raises ValueError for a frame that is not decoded."""
+        """The decoded YUV planes, or those of `pixels`; read-only. Raises ValueError for an undecodable frame."""
         found = None if self.picture is None or isinstance(self.picture, np.ndarray) else self.picture.planes()
         if found is not None:
             return found
-        from batchemo.yuv import Planes  # noqa: PLC0415 (not needed where only rows are read)
+        from batchemo.yuv import Planes  # noqa: PLC0415 (readers of tables need no decoder)
 
         return Planes.of(self.pixels)
 
     @property
     def grey(self) -> NDArray[np.uint8]:
-        """Uint8 H x W, not to be changed. Raises ValueError for a frame that is not decoded."""
+        """Uint8 H x W, read-only. Raises ValueError for an undecodable frame."""
         if self.picture is None:
-            raise ValueError(f"{self!r} cannot be looked at")
+            raise ValueError(f"{self!r} has no picture")
         if not isinstance(self.picture, np.ndarray):
             return self.picture.grey()
-        import cv2  # noqa: PLC0415 (not needed where only rows are read)
+        import cv2  # noqa: PLC0415 (readers of tables need no decoder)
 
         return np.asarray(cv2.cvtColor(self.picture, cv2.COLOR_RGB2GRAY), np.uint8)
 
@@ -129,14 +128,16 @@ class Frame:
 class Faces:
     """The N faces of one frame, in pixels of the upright picture, largest first.
 
-    `boxes` float32 N x 4 (x1, y1, x2, y2), `landmarks` float32 N x 5 x 2 (x, y; see `LANDMARKS`), `scores` float32 N. `followed`:
-    all were carried over from an earlier frame by their motion, with the scores that they had there, and not searched for.
+    - `boxes` float32 N x 4: bounding boxes (x1, y1, x2, y2).
+    - `landmarks` float32 N x 5 x 2 (x, y), in the order of `LANDMARKS`.
+    - `scores` float32 N: the detector's, 0 to 1.
+    - `propagated`: all come from another frame by optical flow, with their scores there, and not from a search.
     """
 
     boxes: NDArray[np.float32]
     landmarks: NDArray[np.float32]
     scores: NDArray[np.float32]
-    followed: bool = False
+    propagated: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -155,29 +156,29 @@ class Faces:
 
     @classmethod
     def joined(cls, parts: Sequence[Faces]) -> Faces:
-        """All of them; those of no parts are none."""
+        """All faces of `parts`, which may be empty."""
         every = [cls.none(), *parts]
         boxes, landmarks, scores = ([getattr(part, name) for part in every] for name in ("boxes", "landmarks", "scores"))
         return cls(np.concatenate(boxes), np.concatenate(landmarks), np.concatenate(scores))
 
     def subset(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Faces:
-        return Faces(self.boxes[chosen], self.landmarks[chosen], self.scores[chosen], self.followed)
+        return Faces(self.boxes[chosen], self.landmarks[chosen], self.scores[chosen], self.propagated)
 
     def shifted(self, right_px: float, down_px: float) -> Faces:
         by = np.array([right_px, down_px], np.float32)
-        return Faces(self.boxes + np.tile(by, 2), self.landmarks + by, self.scores, self.followed)
+        return Faces(self.boxes + np.tile(by, 2), self.landmarks + by, self.scores, self.propagated)
 
-    def shared(self, others: Faces) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """What N boxes have in common with M others, N x M, and the sizes of both, N x 1 and 1 x M; px squared."""
+    def intersection(self, others: Faces) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Intersection of N boxes with M others, N x M, and the areas of both, N x 1 and 1 x M (px squared)."""
         low = np.maximum(self.boxes[:, None, :2], others.boxes[None, :, :2])
         high = np.minimum(self.boxes[:, None, 2:], others.boxes[None, :, 2:])
-        own, theirs = (np.prod(each.boxes[:, 2:] - each.boxes[:, :2], axis=1) for each in (self, others))
-        return np.clip(high - low, 0, None).prod(axis=2), own[:, None], theirs[None]
+        areas, other_areas = (np.prod(each.boxes[:, 2:] - each.boxes[:, :2], axis=1) for each in (self, others))
+        return np.clip(high - low, 0, None).prod(axis=2), areas[:, None], other_areas[None]
 
-    def overlap(self, others: Faces) -> NDArray[np.float32]:
-        """IoU of each of N boxes with each of M others, N x M."""
-        shared, own, theirs = self.shared(others)
-        return np.asarray(shared / (own + theirs - shared))
+    def iou(self, others: Faces) -> NDArray[np.float32]:
+        """Intersection over union of N boxes with M others, N x M."""
+        intersection, areas, other_areas = self.intersection(others)
+        return np.asarray(intersection / (areas + other_areas - intersection))
 
     def largest_first(self) -> Faces:
         return self.subset(np.argsort(-(self.boxes[:, 2:] - self.boxes[:, :2]).prod(axis=1), kind="stable"))
@@ -185,7 +186,7 @@ class Faces:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DetectedFrame:
-    """A frame and its faces; `cut`: a shot begins with it."""
+    """A frame and its faces. `cut`: a shot begins with it."""
 
     frame: Frame
     faces: Faces
@@ -194,7 +195,7 @@ class DetectedFrame:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AlignedCrops:
-    """The N faces of one frame as the classifier sees them.
+    """Aligned crops of the N faces of one frame: the classifier's input.
 
     `pixels` uint8 N x 48 x 48 grey, `face_px` float32 N: side of each crop in the picture, `sharpness` float32 N.
     """
@@ -211,16 +212,18 @@ class AlignedCrops:
         return len(self.pixels)
 
     def __repr__(self) -> str:
-        return f"FaceCrops(pixels {self.pixels.shape})"
+        return f"AlignedCrops(pixels {self.pixels.shape})"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FrameResult:
-    """What one look at a frame tells, before anybody knows whose faces these are; `index` is -1 for a frame that cannot be decoded.
+    """Results of one frame, before tracking.
 
-    Of its N faces: `face_px` and `sharpness` float32 N as in `AlignedCrops`, `probabilities` float32 N x classes, `looks` float32 N x D
-    (see `batchemo.faces.reid`; None where nobody has looked). `cut`: a shot begins with it. `fingerprint` is that of the frame, 0 where it
-    cannot be decoded.
+    - `index`: -1 for an undecodable frame; `time_s` since the medium's first frame; `cut`: a shot begins with it.
+    - `face_px`, `sharpness` float32 N: as in `AlignedCrops`.
+    - `probabilities` float32 N x classes.
+    - `embeddings` float32 N x D (see `batchemo.faces.reid`); None if the frame was not sampled.
+    - `fingerprint`: of the frame's picture; 0 for an undecodable one.
     """
 
     index: int
@@ -229,24 +232,25 @@ class FrameResult:
     face_px: NDArray[np.float32]
     sharpness: NDArray[np.float32]
     probabilities: NDArray[np.float32]
-    looks: NDArray[np.float32] | None
+    embeddings: NDArray[np.float32] | None
     cut: bool
     fingerprint: int
 
     def __post_init__(self) -> None:
         counts = {len(each) for each in (self.faces, self.face_px, self.sharpness, self.probabilities)}
-        if len(counts) != 1 or (self.looks is not None and len(self.looks) != len(self.faces)):
+        if len(counts) != 1 or (self.embeddings is not None and len(self.embeddings) != len(self.faces)):
             raise ValueError(f"{len(self.faces)} faces, {len(self.face_px)} sizes, {len(self.probabilities)} probabilities")
 
     def __repr__(self) -> str:
-        return f"Reading({self.index}, {self.time_s:.6f} s, {len(self.faces)} faces)"
+        return f"FrameResult({self.index}, {self.time_s:.6f} s, {len(self.faces)} faces)"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OverlayData:
-    """What is drawn onto a frame: `boxes` float32 N x 4 (px), `track_ids` int32 N, `probabilities` float32 N x classes, `uncertain` bool N.
+    """What is drawn onto a frame.
 
-    `hidden` float32 M x 4 are the places where faces are or may be, for those who want them unseen.
+    - `boxes` float32 N x 4 (px), `track_ids` int32 N, `probabilities` float32 N x classes, `uncertain` bool N: of its faces.
+    - `hidden` float32 M x 4 (px): where faces are or may be, to be blurred if that is asked for.
     """
 
     boxes: NDArray[np.float32]
@@ -263,17 +267,19 @@ class OverlayData:
         return len(self.boxes)
 
     def __repr__(self) -> str:
-        return f"Marks({len(self)} faces)"
+        return f"OverlayData({len(self)} faces)"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a video that can be decoded by itself: what is shown from tick `start` until before tick `stop`.
+    """An interval of a video that can be decoded independently, in ticks of the container.
 
-    None is without a bound on that side; a medium that cannot be divided is one segment without any. Ticks are the
-    container's. `seek` is when the key frame that is shown at `start` is decoded, `zero` the tick of the medium's first frame, `before_s`
-    the time of the last frame before `start`, `frames` how many there should be, and `size` the (width, height) that the medium
-    is presented in.
+    - `start`, `stop`: first tick shown, and the tick before which it ends; None: unbounded. An indivisible medium is one unbounded segment.
+    - `seek`: decoding tick of the key frame shown at `start`.
+    - `zero`: tick of the medium's first frame.
+    - `before_s`: time of the last frame before `start`.
+    - `frames`: expected number of frames.
+    - `size`: (width, height) of the medium as presented.
     """
 
     number: int = 0
@@ -295,11 +301,11 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MediaRow:
-    """One row of `media.parquet`: what became of a medium. Where `status` is `done`, `error` is empty, or `faces_left`: then its blurred
-    copy may show a face.
+    """One row of `media.parquet`: the outcome of one medium.
 
-    `starts_s` is when a player shows the first frame, counted from where sound or pictures begin; None where no frame is known, or where an
-    older version did not say.
+    - `error`: kind of the error if `status` is `failed`; otherwise empty, or `faces_left` if the blurred copy may show a face.
+    - `starts_s`: when a player shows the first frame, counted from where sound or pictures begin; None if unknown, as in rows of older
+      versions.
     """
 
     media: str
@@ -325,7 +331,7 @@ class MediaRow:
         return dataclasses.asdict(self)
 
     def storable(self) -> MediaRow:
-        """The row with texts that UTF-8 can hold: names of files may be any bytes."""
+        """The row with texts as valid UTF-8: file names may be any bytes."""
         texts = {name: getattr(self, name) for name in ("media", "path", "message")}
         return dataclasses.replace(
             self, **{name: text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name, text in texts.items()}
@@ -333,13 +339,13 @@ class MediaRow:
 
 
 def failed_row(row: MediaRow, error: MediaError) -> MediaRow:
-    """The row of a medium that `error` has come in between."""
+    """The row of a medium that failed with `error`."""
     return dataclasses.replace(row, status="failed", error=error.kind, message=str(error)).storable()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MediumOutcome:
-    """What an engine gives back for each medium: its `row`, and the `seconds` of processor time that each stage took."""
+    """What an engine returns per medium: its `row`, and processor time (`seconds`) per stage."""
 
     row: MediaRow
     seconds: Mapping[str, float]

@@ -71,7 +71,7 @@ def write_medium(
             values = np.array(shown, np.float32).reshape(-1, len(EMOTIONS))
             time_s = times[index] if times else index / RATE
             reading = FrameResult(
-                index, time_s, faces, np.full(count, 48, np.float32), sharpness, values, looks=None, cut=False, fingerprint=0
+                index, time_s, faces, np.full(count, 48, np.float32), sharpness, values, embeddings=None, cut=False, fingerprint=0
             )
             timeline.write(reading, np.arange(1, count + 1, dtype=np.int32), index=index)
         timeline.finish(row)

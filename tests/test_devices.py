@@ -1,4 +1,4 @@
-"""GPUs that are claimed, by locks alone: none is needed."""
+"""Workers claim GPUs by locks; the tests need no GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 
 from batchemo.devices import upload
 from batchemo.records import Medium
-from batchemo.run import local as engine
+from batchemo.run import local
 from batchemo.run.local import count_workers, set_up_worker
 
 Gpus = Callable[[int], None]
@@ -31,7 +31,7 @@ def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gpus:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
-    monkeypatch.setattr(engine, "_DRIVERS", (tmp_path,))
+    monkeypatch.setattr(local, "_DRIVERS", (tmp_path,))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return are_there
@@ -41,7 +41,7 @@ def _work(pipe: Connection, device: str, there: int, folder: Path, environment: 
     chosen: list[int] = []
     torch.cuda.is_available, torch.cuda.device_count = lambda: there > 0, lambda: there
     torch.cuda.set_device = chosen.append
-    engine._DRIVERS = (folder,)
+    local._DRIVERS = (folder,)
     tempfile.tempdir = str(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -55,8 +55,8 @@ def _work(pipe: Connection, device: str, there: int, folder: Path, environment: 
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Start]:
-    """Starts a worker, which tells the GPU that it works on."""
-    # Not forked from this process: its threads may hold locks that nobody would release in the child.
+    """Starts a worker, which returns the GPU that it claimed."""
+    # Not forked from this process: its threads may hold locks that no thread of the child would release.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "batchemo.run.local"])
     started: list[BaseProcess] = []
@@ -112,13 +112,13 @@ def test_nothing_is_claimed_where_nothing_is_shared(gpus: Gpus, worker: Start, d
 )
 def test_one_worker_a_gpu(gpus: Gpus, monkeypatch: pytest.MonkeyPatch, device: str, there: int, asked: int | None, count: int) -> None:
     gpus(there)
-    monkeypatch.setattr(engine, "usable_cores", lambda: 2)
+    monkeypatch.setattr(local, "usable_cores", lambda: 2)
     media = [Medium(Path(str(n)), str(n), str(n), "image") for n in range(9)]
     assert count_workers(asked, media, device=device) == count
 
 
 def test_torch_is_not_loaded_to_find_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(engine, "_DRIVERS", (tmp_path / "none",))
+    monkeypatch.setattr(local, "_DRIVERS", (tmp_path / "none",))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("torch was asked"))
     assert count_workers(None, [], device="auto") == 0
 

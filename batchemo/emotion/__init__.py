@@ -1,1 +1,1 @@
-"""The expression classifier: its network, its weights, inference."""
+"""Classifies expressions: the network, its weights, and inference in float and int8."""

@@ -1,4 +1,4 @@
-"""Apparent expressions of face crops, by batches through the network."""
+"""Inference: probabilities of the expressions of aligned crops, in batches."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from batchemo.emotion.weights import Weights, WeightsFile
 Precision = Literal["int8", "bfloat16", "float16", "float32"]
 
 BATCH_SIZE = 64
-"""Crops a batch unless asked otherwise; on a CPU 8 are as quick as 64, a GPU likes more."""
+"""Default number of crops per batch: on a CPU 8 are as fast, a GPU gains from more."""
 
 
 _LIMITS_WITHOUT_BFLOAT16 = frozenset({"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"})
 
 
 class Classifier:
-    """Probabilities of `labels` for crops, calculated in the precision that `choose_precision` finds.
+    """Classifies crops in the precision that `choose_precision` selects.
 
-    A batch that does not fit into the device's memory is halved, and the smaller size kept.
+    If a batch does not fit into the device's memory, the batch size is halved, for good.
     """
 
     def __init__(self, weights: Weights, *, device: torch.device, batch_size: int = BATCH_SIZE) -> None:
@@ -39,7 +39,7 @@ class Classifier:
         self._device = device
         self._batch_size = batch_size
         self._precision = choose_precision(weights, device)
-        self._network = _prepare(weights, device, self._precision)
+        self._network = _prepare_network(weights, device, self._precision)
 
     def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """N x 48 x 48 uint8 -> calibrated probabilities float32 N x classes; each row sums to 1."""
@@ -55,7 +55,7 @@ class Classifier:
                 if self._batch_size == 1:
                     raise
                 self._batch_size = max(1, min(len(batch), self._batch_size) // 2)
-                logging.getLogger("batchemo").warning("a batch did not fit into memory; going on with %d crops a batch", self._batch_size)
+                logging.getLogger("batchemo").warning("a batch did not fit into memory; continuing with %d crops a batch", self._batch_size)
                 continue
             start += len(batch)
         return np.concatenate(parts)
@@ -63,24 +63,23 @@ class Classifier:
     @torch.inference_mode()
     def _classify_batch(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         pictures = upload([crops], self._device)[0].unsqueeze(1)
-        with self._casting():
+        with self._autocast():
             logits = self._network(pictures)
-        # In float64 the rows sum to 1 within the rounding of float32.
+        # Softmax in float64, so that rows sum to 1 within the rounding of float32.
         probabilities = torch.softmax(logits.double() / self._temperature, dim=1)
         return probabilities.float().cpu().numpy()
 
-    def _casting(self) -> contextlib.AbstractContextManager[object]:
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if isinstance(self._network, nn.Module) and self._precision != "float32":
             return torch.autocast(self._device.type, dtype=getattr(torch, self._precision))
         return contextlib.nullcontext()
 
 
 def choose_precision(weights: Weights | WeightsFile, device: torch.device) -> Precision:
-    """The quickest that the device calculates with natively and the weights allow: half on CUDA; on CPUs integers of eight bits, for
-    weights that have ranges, or bfloat16.
+    """The fastest precision that the device supports natively and the weights allow.
 
-    On one thread of a Zen 4 a face takes 2.9 ms in float32, 1.55 in bfloat16 and .9 in int8 (batches of 16); of a Zen 3 5.3 in float32
-    and 2.0 in int8. Of a face's probabilities the one that moves most moves by .002 on average in bfloat16, by .006 in int8 (PublicTest).
+    - CUDA: float16.
+    - CPU: int8 if the weights have calibration ranges, else bfloat16, else float32. See docs/benchmarks.md for speed and accuracy.
     """
     if device.type == "cuda":
         return "float16"
@@ -89,7 +88,7 @@ def choose_precision(weights: Weights | WeightsFile, device: torch.device) -> Pr
     return "bfloat16" if device.type == "cpu" and has_bfloat16() else "float32"
 
 
-def _prepare(weights: Weights, device: torch.device, precision: Precision) -> Callable[[Tensor], Tensor]:
+def _prepare_network(weights: Weights, device: torch.device, precision: Precision) -> Callable[[Tensor], Tensor]:
     if precision == "int8" and weights.ranges is not None:
         return Int8Net(weights.network, weights.ranges)
     if device.type == "cpu" and can_fuse(weights.network):

@@ -1,12 +1,10 @@
-"""The networks that read an apparent expression from a face crop of 48 x 48 grey pixels, each known by its architecture's name.
+"""The expression networks: 48 x 48 grey crops -> logits.
 
-`resnet`, which batchemo ships: residual blocks (He et al. 2016, "Deep Residual Learning") with stochastic depth (Huang et al.
-2016) and, where asked for, squeeze-and-excitation (Hu et al. 2018). Only plain 3 x 3 convolutions with channel counts in
-multiples of 16, because depthwise ones are bound by memory on a CPU. Norms start at 1: starting the last of each block at 0
-left the loss after 150 steps at 1.79 instead of 1.61.
-`vgg`: the same without shortcuts, as in Pramerdorfer & Kampel 2016, with global pooling instead of wide linear layers.
-`mini-xception`: depthwise separable blocks (Arriaga et al. 2017, "Real-time Convolutional Neural Networks for Emotion and
-Gender Classification"), the classical small baseline; its first two convolutions are padded here as all others are.
+- `resnet`, which batchemo ships: residual blocks (He et al. 2016) with stochastic depth (Huang et al. 2016) and, optionally,
+  squeeze-and-excitation (Hu et al. 2018). Plain 3 x 3 convolutions, because depthwise ones are memory-bound on a CPU.
+- `vgg`: the same without shortcuts, as in Pramerdorfer & Kampel 2016, with global pooling instead of wide dense layers.
+- `mini-xception`: depthwise separable blocks (Arriaga et al. 2017), the classical small baseline; here its first two convolutions
+  are padded, too.
 """
 
 from __future__ import annotations
@@ -22,22 +20,23 @@ from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval
 
 INPUT_PX = 48
-"""Side of the crops that the network is trained on: FER2013's."""
+"""Side of the crops that the network is trained on, as in FER2013."""
 
 ARCHITECTURES = ("resnet", "vgg", "mini-xception")
 
 _STANDARD_DEVIATION_FLOOR = 0.02
-"""Contrast, as a share of full scale, below which a crop is noise and is not stretched any further."""
+"""Contrast, as a share of full scale, below which a crop is noise and is not amplified further."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """Shape of an `ExpressionNet`: what a weights file must say so that its tensors fit.
+    """Hyperparameters of an `ExpressionNet`, stored in its weights file.
 
-    `architecture` is one of `ARCHITECTURES`. `stem` channels at full resolution, then one stage for each of `widths`, each
-    halving the resolution, with as many blocks (of a vgg: convolutions) as `blocks` says. `squeeze` divides the channels
-    in the gates of squeeze-and-excitation; 0 leaves them out. `dropout` and `drop_path` (of the last block, growing
-    linearly from 0) act in training only.
+    - `architecture`: one of `ARCHITECTURES`; `classes`: outputs.
+    - `stem`: channels at full resolution.
+    - `widths`: channels of each stage, each at half the resolution of the last; `blocks`: residual blocks (of a vgg: convolutions) of each.
+    - `squeeze`: channel reduction of squeeze-and-excitation; 0: without.
+    - `dropout`, `drop_path` (of the last block, growing linearly from 0): in training only.
     """
 
     architecture: str = "resnet"
@@ -59,11 +58,11 @@ class NetworkSpec:
         if self.squeeze and self.architecture != "resnet":
             raise ValueError(f"squeeze belongs to a resnet; set it to 0 for a {self.architecture}")
         if self.drop_path and self.architecture == "vgg":
-            raise ValueError("a vgg has no other path than the one that drop_path drops; set it to 0")
+            raise ValueError("drop_path needs shortcuts, which a vgg lacks; set it to 0")
 
     @property
     def is_plain_resnet(self) -> bool:
-        """Residual blocks without gates: what `folded` and `integers` know."""
+        """Residual blocks without squeeze-and-excitation: what `FusedNet` and `Int8Net` support."""
         return self.architecture == "resnet" and not self.squeeze
 
     def to_json(self) -> str:
@@ -71,15 +70,15 @@ class NetworkSpec:
 
     @classmethod
     def from_json(cls, text: str) -> NetworkSpec:
-        """Keys that `text` lacks have their defaults. Raises ValueError or TypeError where it does not describe a network."""
+        """The inverse of `to_json`; missing keys take their defaults. Raises ValueError or TypeError for invalid ones."""
         fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()}
         return cls(**fields)
 
 
 class ExpressionNet(nn.Module):
-    """N x 1 x H x W grey crops (uint8, or float of any scale) -> N x classes logits, float32.
+    """N x 1 x H x W grey crops (uint8, or float of any scale) -> logits float32 N x classes.
 
-    Each crop is standardised by its own mean and contrast first, so brightness and gain of a camera do not matter.
+    Each crop is standardized by its own mean and contrast, so a camera's brightness and gain do not matter.
     Pooling is global: sizes other than 48 px work, with less accuracy.
     """
 
@@ -110,15 +109,15 @@ class ExpressionNet(nn.Module):
         return self.read(self.maps(crops))
 
     def maps(self, crops: Tensor) -> Tensor:
-        """What the head reads: N x the last of `spec.widths` x h x w."""
+        """The last feature maps: N x the last of `spec.widths` x h x w."""
         return self.stages(self.stem(standardize(crops)))  # type: ignore[no-any-return]
 
     def features(self, crops: Tensor) -> Tensor:
-        """The same, averaged over the picture: N x the last of `spec.widths`."""
+        """The feature maps after global average pooling: N x the last of `spec.widths`."""
         return self.maps(crops).mean(dim=(2, 3))
 
     def read(self, maps: Tensor) -> Tensor:
-        """`maps` -> logits. A linear head reads their mean; of a convolution's the mean comes after it."""
+        """The head: feature maps -> logits. A linear head follows the global pooling, a convolutional one precedes it."""
         if isinstance(self.head, nn.Conv2d):
             logits: Tensor = self.head(self.dropout(maps)).mean(dim=(2, 3))
         else:
@@ -127,20 +126,20 @@ class ExpressionNet(nn.Module):
 
 
 def standardize(crops: Tensor) -> Tensor:
-    """N x 1 x H x W crops -> the same in float32, each with mean 0 and, unless it is nearly flat, standard deviation 1."""
+    """N x 1 x H x W crops as float32, each with mean 0 and, unless it is nearly flat, standard deviation 1."""
     scaled = crops.float() / 255 if crops.dtype == torch.uint8 else crops.float()
     spread, mean = torch.std_mean(scaled, dim=(1, 2, 3), keepdim=True, correction=0)
     return (scaled - mean) / spread.clamp_min(_STANDARD_DEVIATION_FLOOR)
 
 
 def fuse_conv_norm(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that does what `conv` and, after it, `norm` do in evaluation."""
+    """Weight and bias of one convolution equal to `conv` followed by `norm` in evaluation mode."""
     fused = fuse_conv_bn_eval(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm))
     return fused.weight.detach(), cast(Tensor, fused.bias).detach()
 
 
 def multiply_adds(network: ExpressionNet, side_px: int = INPUT_PX) -> int:
-    """Multiply-adds of convolutions and linear layers for one crop of `side_px` x `side_px`."""
+    """Multiply-adds of all convolutions and linear layers for one crop of `side_px` x `side_px`."""
     total = 0
 
     def count(module: nn.Module, _inputs: object, output: Tensor) -> None:
@@ -177,7 +176,7 @@ def _block(spec: NetworkSpec, inputs: int, outputs: int, *, halve: bool, drop_pa
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions added to a shortcut; a block that halves the resolution pools first, so both paths see the maxima."""
+    """Two 3 x 3 convolutions and a shortcut. A block that halves the resolution pools first, for both paths."""
 
     def __init__(self, inputs: int, outputs: int, *, halve: bool, drop_path: float, squeeze: int) -> None:
         super().__init__()
@@ -186,7 +185,7 @@ class ResidualBlock(nn.Module):
         self.norm1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
-        self.gate = _Gate(outputs, outputs // squeeze) if squeeze else nn.Identity()
+        self.gate = _SqueezeExcitation(outputs, outputs // squeeze) if squeeze else nn.Identity()
         self.drop_path = drop_path
         self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs:
@@ -196,11 +195,11 @@ class ResidualBlock(nn.Module):
         x = self.pool(x)
         branch = functional.relu(self.norm1(self.conv1(x)), inplace=True)
         branch = self.gate(self.norm2(self.conv2(branch)))
-        return functional.relu(self.shortcut(x) + _drop(branch, self.drop_path, self.training))
+        return functional.relu(self.shortcut(x) + _drop_path(branch, self.drop_path, self.training))
 
 
 class _SeparableBlock(nn.Module):
-    """Two depthwise separable convolutions, and the maxima of 3 x 3, added to a shortcut that is one strided convolution."""
+    """Two depthwise separable convolutions with 3 x 3 max-pooling, and a strided convolution as the shortcut."""
 
     def __init__(self, inputs: int, outputs: int, *, halve: bool, drop_path: float) -> None:
         super().__init__()
@@ -217,11 +216,11 @@ class _SeparableBlock(nn.Module):
             self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.shortcut(x) + _drop(self.branch(x), self.drop_path, self.training)  # type: ignore[no-any-return]
+        return self.shortcut(x) + _drop_path(self.branch(x), self.drop_path, self.training)  # type: ignore[no-any-return]
 
 
-class _Gate(nn.Module):
-    """Squeeze-and-excitation: each channel times a factor between 0 and 1 that is read from the means of all."""
+class _SqueezeExcitation(nn.Module):
+    """Scales each channel by a factor of 0 to 1, computed from the means of all channels."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -236,8 +235,8 @@ def _separable(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
     return depthwise, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
 
 
-def _drop(branch: Tensor, share: float, training: bool) -> Tensor:
-    """Leaves the branch out for a `share` of the pictures (stochastic depth)."""
+def _drop_path(branch: Tensor, share: float, training: bool) -> Tensor:
+    """Stochastic depth: drops the branch for a `share` of the crops."""
     if not training or not share:
         return branch
     keep = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= share

@@ -1,4 +1,4 @@
-"""Weights files: safetensors only, their hash checked, with all that is needed to use them in the file's own metadata."""
+"""Reads and writes weights files: safetensors with a checked SHA-256, and all that inference needs in the file's metadata."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from batchemo.emotion.model import ExpressionNet
 
 SHIPPED = Path(__file__).parent / "weights" / "fer2013.safetensors"
-"""The weights inside the package."""
+"""The weights in the package."""
 
 _FORMAT = "batchemo-expression-net-1"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """A weights file whose hash is right; its tensors are not read yet.
+    """Metadata of a weights file with a valid hash; its tensors are not read.
 
-    `temperature` divides the logits before the softmax, so that probabilities are calibrated (Guo et al. 2017).
-    `figures` says how well the network did, on what. `sha256` is that of the file, `network_json` the network's shape.
-    `ranges` are what `batchemo.emotion.int8` needs; None where they were not measured.
+    - `temperature`: divides the logits before the softmax, so that probabilities are calibrated (Guo et al. 2017).
+    - `figures`: evaluation results, and their data.
+    - `sha256`: of the file; `network_json`: the `NetworkSpec`.
+    - `ranges`: calibration ranges for int8; None if not measured.
     """
 
     path: Path
@@ -42,7 +43,7 @@ class WeightsFile:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Weights:
-    """A network in memory, ready for use; the other fields as in `WeightsFile`."""
+    """A network in memory, in evaluation mode; the other fields as in `WeightsFile`."""
 
     network: ExpressionNet
     labels: tuple[str, ...]
@@ -53,17 +54,17 @@ class Weights:
 
 
 def read_weights_file(path: Path = SHIPPED) -> WeightsFile:
-    """Checks `path` without loading torch; where `<path>.sha256` stands beside it, the hash must be the one it gives.
+    """Checks `path` without loading torch, against the hash in `<path>.sha256` if that file exists.
 
-    Raises WeightsError where the file is missing, damaged, or not written by `save_weights`.
+    Raises WeightsError if the file is missing, damaged, or not written by `save_weights`.
     """
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise WeightsError(f"{path}: cannot read the weights ({error.strerror}); give others with --weights FILE") from error
+        raise WeightsError(f"{path}: cannot read the weights ({error.strerror}); choose others with --weights FILE") from error
     expected = expected_sha256(path)
     if expected is None and path == SHIPPED:
-        raise WeightsError(f"{sha256_path(path)} is missing, so the weights cannot be checked; install batchemo again")
+        raise WeightsError(f"{sha256_path(path)} is missing, so the weights cannot be verified; reinstall batchemo")
     if expected not in (None, digest):
         raise WeightsError(
             f"{path}: damaged: its SHA-256 is {digest[:16]}..., {sha256_path(path).name} says {str(expected)[:16]}...; copy it again"
@@ -72,17 +73,17 @@ def read_weights_file(path: Path = SHIPPED) -> WeightsFile:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
         if metadata.get("format") != _FORMAT:
-            raise WeightsError(f"{path}: not weights of batchemo; make some with: python -m training fit --help")
+            raise WeightsError(f"{path}: not weights of batchemo; train some: python -m training fit --help")
         labels = tuple(str(label) for label in json.loads(metadata["labels"]))
         figures = json.loads(metadata["figures"])
         ranges = {name: (float(least), float(most)) for name, (least, most) in json.loads(metadata.get("ranges", "{}")).items()} or None
         return WeightsFile(path, labels, float(metadata["temperature"]), digest, figures, metadata["network"], ranges)
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: damaged weights, or none at all ({error}); give others with --weights FILE") from error
+        raise WeightsError(f"{path}: damaged, or not a weights file ({error}); choose others with --weights FILE") from error
 
 
 def load_weights(path: Path = SHIPPED) -> Weights:
-    """Reads `path` into a network on the CPU. Raises WeightsError like `read_weights_file`."""
+    """Loads `path` into a network on the CPU. Raises WeightsError as `read_weights_file` does, and for an unknown network."""
     from safetensors.torch import load_file
 
     from batchemo.emotion.int8 import quantization_points
@@ -92,18 +93,16 @@ def load_weights(path: Path = SHIPPED) -> Weights:
     try:
         spec = NetworkSpec.from_json(file.network_json)
     except (ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            f"{path}: of a network that is not known here ({error}); update batchemo, or give others with --weights FILE"
-        ) from error
+        raise WeightsError(f"{path}: unknown network ({error}); update batchemo, or choose others with --weights FILE") from error
     try:
         network = ExpressionNet(spec)
         network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()})
     except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: damaged weights ({error}); give others with --weights FILE") from error
+        raise WeightsError(f"{path}: damaged weights ({error}); choose others with --weights FILE") from error
     if len(file.labels) != network.spec.classes:
         raise WeightsError(f"{path}: {len(file.labels)} labels for {network.spec.classes} classes")
     if file.ranges is not None and set(file.ranges) != set(quantization_points(network)):
-        raise WeightsError(f"{path}: damaged weights (its ranges are of another network); give others with --weights FILE")
+        raise WeightsError(f"{path}: damaged weights (the calibration ranges are of another network); choose others with --weights FILE")
     return Weights(network.eval(), file.labels, file.temperature, file.sha256, file.figures, file.ranges)
 
 
@@ -116,7 +115,7 @@ def save_weights(
     figures: dict[str, Any],
     ranges: CalibrationRanges | None = None,
 ) -> str:
-    """Writes `path`, tensors in half precision, and `<path>.sha256` beside it (as `sha256sum -c` reads it); returns the hash."""
+    """Writes `path`, with tensors in float16, and `<path>.sha256` (for `sha256sum -c`). Returns the hash."""
     from safetensors.torch import save
 
     tensors = {
@@ -138,19 +137,19 @@ def save_weights(
 
 
 def half_precision(network: ExpressionNet) -> ExpressionNet:
-    """The network as it will be read back from a file: float32, each value rounded to half precision."""
+    """The network as `load_weights` would return it: float32, each value rounded to float16."""
     copy = type(network)(network.spec)
     copy.load_state_dict({name: t.half().float() if t.is_floating_point() else t for name, t in network.state_dict().items()})
     return copy.eval()
 
 
 def sha256_path(path: Path) -> Path:
-    """Where the expected hash of `path` stands."""
+    """The file with the expected hash of `path`."""
     return path.with_name(path.name + ".sha256")
 
 
 def expected_sha256(path: Path) -> str | None:
-    """The hash that the file beside `path` gives, if there is one."""
+    """The hash in that file; None without one."""
     try:
         return sha256_path(path).read_text().split()[0]
     except (OSError, IndexError):

@@ -1,1 +1,1 @@
-"""Faces in frames: detection, propagation, alignment, tracking, re-identification."""
+"""Finds and tracks faces: detection, optical flow, alignment, re-identification, tracking."""

@@ -1,4 +1,4 @@
-"""From landmarks to grey crops framed as FER2013 frames its faces, which the classifier has learned from."""
+"""Face alignment: grey 48 x 48 crops by landmarks, framed as in FER2013, on which the classifier is trained."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ CROP_PX = 48
 """Side of a crop: FER2013's."""
 
 EYE_DISTANCE, EYE_TO_MOUTH = 0.388, 0.434
-"""Distance of the eyes, and of their centre to the mouth's, as shares of the side in FER2013 (found with MTCNN on it)."""
+"""Distance between the eyes, and from their centre to the mouth's, as shares of the side (measured with MTCNN on FER2013)."""
 
 EYES_CENTRE = (0.51, 0.364)
-"""Where the centre of the eyes lies in a FER2013 picture, as shares of the side."""
+"""Where the centre of the eyes lies, as shares of the side (measured likewise)."""
 
 _PIXELS_KEPT = 4
-"""A face is halved before it is turned, which is far quicker, as long as it keeps so many pixels for one of its crop in each direction."""
+"""Large faces are downsampled by 2 before the warp, which is far faster, while this many pixels per crop pixel remain in each direction."""
 
 
 def align_faces(pixels: NDArray[np.uint8], faces: Faces) -> AlignedCrops:
-    """The crops of one frame (grey uint8 H x W, or RGB H x W x 3): turned upright, scaled by area to 48 x 48, luma grey (BT.601).
+    """Crops of one frame (grey uint8 H x W, or RGB H x W x 3): upright, 48 x 48 by area means, luma (BT.601).
 
-    What lies outside the picture repeats its edge. `sharpness` is the variance of the Laplacian of the crop (Pech-Pacheco
-    et al. 2000), so it compares views of a face whatever their size.
+    Outside the picture its edge is replicated. `sharpness` is the variance of the Laplacian (Pech-Pacheco et al. 2000) of the crop,
+    and so independent of the face's size.
     """
     count = len(faces)
     crops = np.empty((count, CROP_PX, CROP_PX), np.uint8)
@@ -37,18 +37,18 @@ def align_faces(pixels: NDArray[np.uint8], faces: Faces) -> AlignedCrops:
     for position, points in enumerate(faces.landmarks):
         origin, axis, side = crop_placement(points)
         sides[position] = side
-        crops[position] = _cut(pixels, origin, axis, side)
+        crops[position] = _warp(pixels, origin, axis, side)
         sharpness[position] = cv2.Laplacian(crops[position], cv2.CV_32F).var()
     return AlignedCrops(crops, sides, sharpness)
 
 
 def crop_placement(points: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Where a face's crop lies, from its landmarks (5 x 2): its upper left corner, the unit vector along its upper edge, its side (px)."""
+    """Upper left corner of a face's crop, unit vector along its upper edge, and side (px), from landmarks 5 x 2."""
     left_eye, right_eye, _, mouth_left, mouth_right = points.astype(np.float64)
     eyes, mouth = (left_eye + right_eye) / 2, (mouth_left + mouth_right) / 2
     across, down = right_eye - left_eye, mouth - eyes
     side = max(float(np.hypot(*across)) / EYE_DISTANCE, float(np.hypot(*down)) / EYE_TO_MOUTH, 1.0)
-    # Both vectors vote for the roll: in profile the eyes come close together, and their line alone would swing.
+    # Both vectors determine the roll: in profile the eyes are close together, and their line alone is unstable.
     direction = across + np.array([down[1], -down[0]])
     length = float(np.hypot(*direction))
     axis = direction / length if length > 0 else np.array([1.0, 0.0])
@@ -57,13 +57,13 @@ def crop_placement(points: NDArray[np.float32]) -> tuple[NDArray[np.float64], ND
     return origin, axis, side
 
 
-def _cut(pixels: NDArray[np.uint8], origin: NDArray[np.float64], axis: NDArray[np.float64], side: float) -> NDArray[np.uint8]:
+def _warp(pixels: NDArray[np.uint8], origin: NDArray[np.float64], axis: NDArray[np.float64], side: float) -> NDArray[np.uint8]:
     window, shift = _window(pixels, origin, axis, side)
     window = np.asarray(cv2.cvtColor(window, cv2.COLOR_RGB2GRAY), np.uint8) if window.ndim == 3 else window
     origin = origin - shift
     while side >= 2 * _PIXELS_KEPT * CROP_PX and min(window.shape[:2]) > 1:
         window, origin, side = halved(window), origin / 2, side / 2
-    # Warping reads single pixels, so the warp keeps about the face's own resolution, and an area mean of whole blocks follows.
+    # A bilinear warp aliases if it shrinks: so it keeps about the face's own resolution, and an area mean of whole blocks follows.
     oversampling = max(1, math.ceil(side / CROP_PX))
     size = CROP_PX * oversampling
     step = side / size
@@ -77,7 +77,7 @@ def _cut(pixels: NDArray[np.uint8], origin: NDArray[np.float64], axis: NDArray[n
 def _window(
     pixels: NDArray[np.uint8], origin: NDArray[np.float64], axis: NDArray[np.float64], side: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The part of the picture that the crop can touch, and its corner: cv2.warpAffine refuses pictures beyond 32,767 px."""
+    """The part of the picture that the crop can touch, and its corner: cv2.warpAffine rejects pictures beyond 32,767 px."""
     height, width = pixels.shape[:2]
     normal = np.array([-axis[1], axis[0]])
     corners = origin + side * np.array([[0, 0], axis, normal, axis + normal])

@@ -1,7 +1,6 @@
-"""The three networks of MTCNN (Zhang et al. 2016), with the weights that lie in the package facenet-pytorch.
+"""The three networks of MTCNN (Zhang et al. 2016), with the weights inside the package facenet-pytorch, and their input normalization.
 
-They are built here because importing facenet-pytorch takes torchvision with it, and that the compiler of torch: 2.6 seconds and 160 MB
-of each process, for nothing that is used.
+facenet-pytorch itself is not imported: it loads torchvision and torch's compiler (see docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -12,34 +11,41 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from batchemo.errors import BatchemoError
 
+_PIXEL_MEAN, _PIXEL_SCALE = 127.5, 1 / 128
+"""The networks are trained on (x - 127.5) / 128."""
+
 
 def load_networks() -> tuple[ProposalNet, CropNet, CropNet]:
-    """The proposal, refining and output networks. Raises BatchemoError where facenet-pytorch is not installed as it should be."""
+    """The proposal, refinement and output networks (P-Net, R-Net, O-Net), in evaluation mode.
+
+    Raises BatchemoError if facenet-pytorch or its weights are missing or damaged.
+    """
     networks = ProposalNet(), refine_net(), output_net()
     for network, name in zip(networks, ("pnet", "rnet", "onet"), strict=True):
-        path = _folder() / f"{name}.pt"
+        path = _weights_folder() / f"{name}.pt"
         try:
             network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
         except (OSError, RuntimeError) as error:
-            raise BatchemoError(f"{path}: the weights of MTCNN cannot be read ({error}); install facenet-pytorch==2.5.3 again") from error
+            raise BatchemoError(f"{path}: cannot read MTCNN's weights ({error}); reinstall facenet-pytorch==2.5.3") from error
         network.eval()
     return networks
 
 
-def _folder() -> Path:
+def _weights_folder() -> Path:
     found = importlib.util.find_spec("facenet_pytorch")
     if found is None or found.origin is None:
-        raise BatchemoError("facenet-pytorch, which has the weights of MTCNN, is not installed; type: pip install facenet-pytorch==2.5.3")
+        raise BatchemoError("facenet-pytorch, which contains MTCNN's weights, is not installed; type: pip install facenet-pytorch==2.5.3")
     return Path(found.origin).parent / "data"
 
 
 class ProposalNet(nn.Module):
-    """Layers of the network that reads whole pictures in cells of 12 px, 2 px apart; the cascade has a path of its own through them.
+    """Layers of P-Net, which scans pictures in cells of 12 px at a stride of 2 px. `Cascade` calls the layers itself.
 
-    After the first activation maxima of 2 x 2 follow; `conv4_1` gives two scores of each cell, `conv4_2` four corrections of its box.
+    A 2 x 2 max-pooling follows the first activation. `conv4_1` gives two class scores per cell, `conv4_2` four box corrections.
     """
 
     conv1: nn.Conv2d
@@ -61,10 +67,11 @@ class ProposalNet(nn.Module):
 
 
 class CropNet(nn.Module):
-    """N x 3 x S x S crops -> corrections N x 4, for the output network also landmarks N x 10, and scores N x 2.
+    """R-Net or O-Net: N x 3 x S x S crops -> box corrections N x 4, for O-Net also landmarks N x 10, and class probabilities N x 2.
 
-    `convolutions` are (channels, side of the kernel, side of the maxima after it or 0); `hidden` is the width of the dense layer
-    `dense<depth>`, on which heads of `heads` outputs stand, named as facenet-pytorch names them.
+    - `convolutions`: (channels, kernel size, size of the max-pooling after it or 0) of each layer.
+    - `cells`: pixels of the last feature map; `hidden`: width of the dense layer `dense<depth>`.
+    - `heads`: outputs of each head on that layer. All names are facenet-pytorch's, so that its weights fit.
     """
 
     def __init__(self, convolutions: Sequence[tuple[int, int, int]], *, cells: int, hidden: int, depth: int, heads: Sequence[int]) -> None:
@@ -87,8 +94,8 @@ class CropNet(nn.Module):
         for number, pool in enumerate(self._pools, start=1):
             x = self._layer(f"prelu{number}", self._layer(f"conv{number}", x))
             if pool:
-                x = nn.functional.max_pool2d(x, pool, 2, ceil_mode=True)
-        # Width before height, as the weights were converted from another framework.
+                x = functional.max_pool2d(x, pool, 2, ceil_mode=True)
+        # Width before height: the weights were converted from a framework that flattens in this order.
         x = x.permute(0, 3, 2, 1).reshape(len(x), -1)
         x = self._layer(f"prelu{self._depth}", self._layer(f"dense{self._depth}", x))
         scores, *rest = [self._layer(f"dense{self._depth + 1}_{number}", x) for number in range(1, self._heads + 1)]
@@ -99,10 +106,28 @@ class CropNet(nn.Module):
 
 
 def refine_net() -> CropNet:
-    """Crops of 24 px."""
+    """R-Net: crops of 24 px."""
     return CropNet([(28, 3, 3), (48, 3, 3), (64, 2, 0)], cells=9, hidden=128, depth=4, heads=(2, 4))
 
 
 def output_net() -> CropNet:
-    """Crops of 48 px."""
+    """O-Net: crops of 48 px."""
     return CropNet([(32, 3, 3), (64, 3, 3), (64, 3, 2), (128, 2, 0)], cells=9, hidden=256, depth=5, heads=(2, 4, 10))
+
+
+def normalize_pixels(pixels: Tensor) -> Tensor:
+    """Pixels of 0 to 255 -> the networks' input range, about -1 to 1."""
+    return (pixels - _PIXEL_MEAN) * _PIXEL_SCALE
+
+
+def fold_normalization(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution of normalized pixels, changed so that it takes pixels of 0 to 255."""
+    weight, bias = conv.weight.detach() * _PIXEL_SCALE, conv.get_parameter("bias").detach()
+    return weight, bias - weight.sum(dim=(1, 2, 3)) * _PIXEL_MEAN
+
+
+def convolve(features: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1) -> Tensor:
+    """Convolution of B x C x H x W without padding. On a CPU always by oneDNN: for small inputs torch falls back to a slower kernel."""
+    if features.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return functional.conv2d(features, weight, bias, stride)
+    return torch.mkldnn_convolution(features, weight, bias, (0, 0), (stride, stride), (1, 1), 1)

@@ -1,7 +1,7 @@
-"""Where no face can be, told from the first features of MTCNN's proposal network, so that it need not read on there.
+"""Pre-filter (early rejection) of MTCNN's proposal network: rejects blocks of cells by its first features, before its later layers run.
 
-Early rejection (Viola & Jones 2001; Li et al. 2015, "A Convolutional Neural Network Cascade for Face Detection"): a network of a third of
-the arithmetic that it saves, taught by the proposal network itself (`python -m training prefilter`). It proposes nothing of its own.
+As in Viola & Jones 2001 and Li et al. 2015 ("A Convolutional Neural Network Cascade for Face Detection"). The small network is distilled
+from the proposal network (`python -m training prefilter`), and proposes nothing itself.
 """
 
 from __future__ import annotations
@@ -15,24 +15,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from batchemo.errors import BatchemoError
-from batchemo.faces.convolution import convolve
+from batchemo.faces.mtcnn import convolve
 
 PREFILTER = Path(__file__).parent / "weights" / "prefilter.safetensors"
 
 BLOCK_CELLS = 2
-"""Cells of the proposal network are let through in blocks of 2 x 2."""
+"""Cells of the proposal network pass or are rejected in blocks of 2 x 2."""
 CELL_FEATURES = 5
-"""What one cell sees, in features; cells are one apart."""
+"""Receptive field of one cell, in features; the stride of cells is 1."""
 BLOCK_FEATURES = CELL_FEATURES + BLOCK_CELLS - 1
-"""What the cells of a block see together."""
+"""Receptive field of a block."""
 
 _CHANNELS = 10
 _SLOPE = 0.1
 
 
 class PrefilterNet(nn.Module):
-    """B x 10 x rows x columns features (those of the proposal network after its first maxima) -> one score a block of cells, B x rows x
-    columns; above 0 there may be a face."""
+    """Features of the proposal network after its first max-pooling, B x 10 x rows x columns -> a score per block, B x rows x columns.
+
+    Above 0 the block may hold a face.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,26 +50,25 @@ class PrefilterNet(nn.Module):
 
 
 def load_prefilter(path: Path = PREFILTER) -> PrefilterNet:
-    """Raises BatchemoError where it cannot be read."""
+    """The network in evaluation mode. Raises BatchemoError if the file is missing or damaged."""
     network = PrefilterNet()
     try:
         network.load_state_dict(load_file(path))
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise BatchemoError(f"{path}: the sieve of MTCNN cannot be read ({error}); install batchemo again") from error
+        raise BatchemoError(f"{path}: cannot read the weights of the pre-filter ({error}); reinstall batchemo") from error
     return network.eval()
 
 
 class Prefilter:
-    """The network of the sieve, driven for speed on a CPU."""
+    """`PrefilterNet`, optimized for a CPU: its 1 x 1 convolutions run as matrix products."""
 
     def __init__(self, network: PrefilterNet) -> None:
         self._first = network.conv1.weight.detach().contiguous(memory_format=torch.channels_last), network.conv1.bias
         self._second = network.conv2.weight.detach().flatten(1), network.conv2.bias
         self._last = network.conv3.weight.detach().flatten(1), network.conv3.bias
 
-    def passed(self, features: Tensor) -> tuple[Tensor, float]:
-        """The blocks of features (B x 10 x rows x columns, channels last) that are let through, N x 3 (picture, row, column), and their
-        share of all."""
+    def select_blocks(self, features: Tensor) -> tuple[Tensor, float]:
+        """The blocks that pass, N x 3 (picture, row, column), and their share of all; `features` B x 10 x rows x columns, channels last."""
         x = functional.leaky_relu_(convolve(features, *self._first, stride=BLOCK_CELLS), _SLOPE).permute(0, 2, 3, 1)
         x = functional.leaky_relu_(functional.linear(x, *self._second), _SLOPE)
         scores = functional.linear(x, *self._last).squeeze(3)
@@ -75,16 +76,18 @@ class Prefilter:
         return blocks, len(blocks) / scores.numel()
 
 
-def with_whole_blocks(features: Tensor) -> Tensor:
-    """Features (B x C x rows x columns), the last ones repeated below and on the right where a block would else lack them; channels
-    last."""
+def pad_to_blocks(features: Tensor) -> Tensor:
+    """Features (B x C x rows x columns) with replicated lower and right edges where a block would be incomplete; channels last."""
     lacking = [(side - CELL_FEATURES + 1) % BLOCK_CELLS for side in features.shape[:1:-1]]
     padded = functional.pad(features, (0, lacking[0], 0, lacking[1]), mode="replicate") if any(lacking) else features
     return padded.contiguous(memory_format=torch.channels_last)
 
 
-def patches(features: Tensor, blocks: Tensor) -> Tensor:
-    """What N blocks (N x 3: picture, row, column) of features (B x C x rows x columns, channels last) see: N x C x 6 x 6, channels last."""
+def extract_patches(features: Tensor, blocks: Tensor) -> Tensor:
+    """The receptive fields of N blocks (N x 3: picture, row, column): N x C x 6 x 6, channels last.
+
+    `features` B x C x rows x columns, channels last.
+    """
     pictures = features.permute(0, 2, 3, 1)
     batch, height, width, channels = pictures.shape
     rows, columns = ((side - BLOCK_FEATURES) // BLOCK_CELLS + 1 for side in (height, width))

@@ -1,7 +1,7 @@
-"""Faces carried over frames by optical flow, so that they need not be searched for in each.
+"""Propagates faces over the frames of a video by optical flow, so that the detector need not search every frame.
 
-Pyramidal Lucas-Kanade flow (Bouguet 2001) of points on a face, back and forth (Kalal et al. 2010), gives one similarity
-transform, which moves its box and landmarks, over several frames where it moves little. A search comes at once where anything is doubtful.
+Slow faces skip frames: motion is measured over several frames at once, and interpolated in between. Wherever a face is doubtful,
+a search follows at once.
 """
 
 from __future__ import annotations
@@ -16,65 +16,51 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from batchemo.faces.optical_flow import downsample_for_flow, move_faces
 from batchemo.faces.regions import Region, RegionFinder
 from batchemo.records import DetectedFrame, Faces, Frame
 
 SEARCH_SECONDS = 0.48
-"""Longest time between two searches. Of 1,460 faces that the exact detector finds in every frame of seven clips 99.5 % are there, at a
-mean overlap (IoU) of .929, and no others. With .24 s they were 99.6 % at .929 in 1.4 times the processor time, with .64 s 99.5 %
-at .925. At 3 frames a second or fewer every frame is searched. (With flow from each frame to the next, and searches at all scales.)"""
+"""Longest time between two searches; half of it finds .1 % more faces for 1.4 times the time (see docs/benchmarks.md). At 3 frames a
+second or fewer every frame is searched."""
 
 CONFIRM_SECONDS = 0.24
-"""Longest time for which faces are followed unseen. Without this look at each of them a false face once stayed for 13 frames."""
+"""Longest time for which faces are propagated without confirmation: it ends false detections early (see docs/benchmarks.md)."""
 
 FLOW_SECONDS = 0.145
-"""Longest time over which motion is seen at once, if it is small, and the face looks the same in between; there it is taken to be even.
-(training/RESULTS.md tells what that costs and spares.) Between the times of frames at usual rates, so that rounding decides nothing."""
+"""Longest time over which small motion is measured at once and taken to be uniform (see docs/benchmarks.md). It lies between the frame
+times of usual rates, so that rounding decides nothing."""
 
 SEARCH_FRAMES = 16
 """Most frames from one search to the next, which are in memory together."""
 
-_LONGEST_SIDE_PX = 640
-_GRID = np.stack(np.meshgrid(np.linspace(0.2, 0.8, 4), np.linspace(0.25, 0.85, 4)), axis=-1).reshape(-1, 2).astype(np.float32)
-"""Points that are followed besides the landmarks, as shares of the box."""
-_POINTS = len(_GRID) + 5
-
-_WINDOW_PX, _LEVELS = 15, 3
-_MAX_RETURN_ERROR = 0.03
-"""Distance from where a point started to where the flow brings it back, as a share of the face's size, beyond which it is lost."""
-_MAX_RESIDUAL = 0.04
-"""The same for the distance from where the face's transform brings it."""
-_MIN_SHARE = 0.6
-"""Share of the points that must agree."""
 _SAME_PLACE = 0.3
-"""Share of the smaller of two boxes that they have in common if they are of one face."""
+"""Intersection, as a share of the smaller box, from which two boxes are of one face."""
 _SAME_FACE = 0.5
-"""Overlap (IoU) of where a face was followed to and where a search finds it."""
-_MAX_SCALE = 1.15
-"""Most that a face grows or shrinks from where its motion is seen to where it leads."""
-_NEAR = 0.15
-"""Share of its size that a face may go within `FLOW_SECONDS`; else it is followed from each frame to the next."""
+"""IoU from which a propagated and a detected face are the same."""
+_MAX_DISPLACEMENT = 0.15
+"""Share of its size that a face may move within `FLOW_SECONDS`; beyond it, faces are propagated frame by frame."""
 _PATCH_PX = 12
-_LIKE = 0.85
-"""Correlation of a face in between, in so many pixels a side, with what it was before or is afterwards, from which it is there. In eight
-clips it was .89 or more (in all but one of a thousand .92); with a fifth of the face covered it is about .6."""
+_MIN_CORRELATION = 0.85
+"""Least correlation of an interpolated face (in so many pixels a side) with its patch at one of both ends. Visible faces reach it, partly
+covered ones do not (see docs/benchmarks.md)."""
 
 
 class FaceDetector(Protocol):
-    """What looks at pictures: see `batchemo.detect.Detector`."""
+    """A detector as `batchemo.faces.detector.MtcnnDetector` is one."""
 
-    def search(self, frame: NDArray[np.uint8], areas: Sequence[Region] | None, *, thorough: bool) -> Faces:
-        """The faces of a frame, or of parts of it; not `thorough` where others soon follow that are searched."""
+    def search(self, frame: NDArray[np.uint8], regions: Sequence[Region] | None, *, thorough: bool) -> Faces:
+        """The faces of a frame, or of disjoint regions of it; not `thorough` if other searches follow soon."""
         ...
 
-    def confirms(self, frame: NDArray[np.uint8], faces: Faces) -> bool:
-        """Whether all `faces` (one or more) are where they are said to be."""
+    def confirm(self, frame: NDArray[np.uint8], faces: Faces) -> bool:
+        """Whether all `faces` (one or more) are still faces."""
         ...
 
 
 @dataclasses.dataclass
-class _Seen:
-    """A frame, `step_s` after the one before it, with what is known of its faces so far."""
+class _BufferedFrame:
+    """A frame, `step_s` after the previous one, and its faces as far as they are known."""
 
     frame: Frame
     cut: bool
@@ -83,140 +69,180 @@ class _Seen:
 
     @property
     def grey(self) -> NDArray[np.uint8]:
-        """The picture in which motion is seen, smaller than the frame if that is large."""
+        """The picture for optical flow, downsampled if the frame is large."""
         return self._grey_and_scale[0]
 
     @property
     def scale(self) -> float:
-        """Of `grey`: its width, the frame's being 1."""
+        """Width of `grey` as a share of the frame's."""
         return self._grey_and_scale[1]
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether a face missed here may be missed for good: a shot, perhaps a short one, begins, or the next search is not soon."""
+        return self.cut or self.step_s > SEARCH_SECONDS / 2
 
     @functools.cached_property
     def _grey_and_scale(self) -> tuple[NDArray[np.uint8], float]:
         full = self.frame.grey
-        small = _small(full)
+        small = downsample_for_flow(full)
         return small, small.shape[1] / full.shape[1]
 
+    def detected(self) -> DetectedFrame:
+        return DetectedFrame(self.frame, self.faces, self.cut)
 
-def propagate_faces(frames: Iterable[tuple[Frame, bool]], finder: FaceDetector, *, search_last: bool = False) -> Iterator[DetectedFrame]:
-    """The faces of all frames, each with whether a shot begins with it: found by `finder` in some, carried over in the others.
 
-    What a search finds corrects the frames since the search before: faces that were followed there are moved, in proportion to the time,
-    towards where they have turned out to be, and those that are new are followed back, so that none is seen late. With
-    `search_last` that holds for the last frames, too, after which others may follow elsewhere. At most `SEARCH_FRAMES` frames are held.
+def propagate_faces(frames: Iterable[tuple[Frame, bool]], detector: FaceDetector, *, search_last: bool = False) -> Iterator[DetectedFrame]:
+    """The faces of all frames (each with whether a shot begins with it): detected in some, propagated in the others.
+
+    Each search corrects the frames since the one before:
+    - Propagated faces move towards where the search finds them, in proportion to the time.
+    - New faces are propagated backward, so that none appears late.
+
+    With `search_last` the last frame is searched too, for a segment that others continue. At most `SEARCH_FRAMES` frames are in memory.
     """
-    follower = _Follower(finder)
+    propagator = _Propagator(detector)
     before_s = -math.inf
     for frame, cut in frames:
-        yield from follower.take(_Seen(frame, cut, frame.time_s - before_s))
+        yield from propagator.push(_BufferedFrame(frame, cut, frame.time_s - before_s))
         before_s = frame.time_s
-    yield from follower.finish(search_last=search_last)
+    yield from propagator.flush(search_last=search_last)
 
 
-class _Follower:
-    """Frames are `held` since the last search, and `waiting` for a later one by which the faces in them can be told as well. `calm`: no
-    face has lately moved so quickly that waiting is in vain."""
+class _Propagator:
+    """Buffers two groups of frames.
 
-    def __init__(self, finder: FaceDetector) -> None:
-        self._finder = finder
-        self._changes = RegionFinder()
-        self._held: list[_Seen] = []
-        self._waiting: list[_Seen] = []
-        self._searched_s = self._looked_s = 0.0
-        self._calm = True
+    - `_resolved`: from the last search on; their faces are known, and the next search corrects them.
+    - `_pending`: later ones, whose faces the last of them may decide by interpolation.
 
-    def take(self, seen: _Seen) -> Iterator[DetectedFrame]:
-        """Adds a frame; gives those that are done."""
-        if self._waiting and (seen.cut or seen.frame.time_s - self._held[-1].frame.time_s > FLOW_SECONDS):
-            yield from self._place_waiting()
-        self._waiting.append(seen)
-        if not self._may_wait(seen):
-            yield from self._place_waiting()
+    `_is_slow`: no face moved lately so much that waiting is in vain.
+    """
 
-    def finish(self, *, search_last: bool) -> Iterator[DetectedFrame]:
+    def __init__(self, detector: FaceDetector) -> None:
+        self._detector = detector
+        self._region_finder = RegionFinder()
+        self._resolved: list[_BufferedFrame] = []
+        self._pending: list[_BufferedFrame] = []
+        self._searched_s = self._confirmed_s = 0.0
+        self._is_slow = True
+
+    def push(self, current: _BufferedFrame) -> Iterator[DetectedFrame]:
+        """Adds a frame; yields those that are final."""
+        if self._pending and (current.cut or current.frame.time_s - self._resolved[-1].frame.time_s > FLOW_SECONDS):
+            yield from self._resolve_pending()
+        self._pending.append(current)
+        if not self._can_wait(current):
+            yield from self._resolve_pending()
+
+    def flush(self, *, search_last: bool) -> Iterator[DetectedFrame]:
         """The frames that are left."""
-        yield from self._place_waiting()
-        if search_last and len(self._held) > 1:
-            last = self._held.pop()
-            carried = last.faces
-            last.faces = self._finder.search(last.frame.pixels, None, thorough=_stands_alone(last))
-            _correct(self._held, carried, last)
-            self._held.append(last)
-        yield from map(_sighting, self._held)
+        yield from self._resolve_pending()
+        if search_last and len(self._resolved) > 1:
+            last = self._resolved.pop()
+            propagated = last.faces
+            last.faces = self._detector.search(last.frame.pixels, None, thorough=last.is_isolated)
+            _correct(self._resolved, propagated, last)
+            self._resolved.append(last)
+        for each in self._resolved:
+            yield each.detected()
 
-    def _may_wait(self, seen: _Seen) -> bool:
-        if seen.cut or not self._held or not self._calm or self._search_is_due(seen, len(self._waiting) - 1) or self._look_is_due(seen):
+    def _can_wait(self, current: _BufferedFrame) -> bool:
+        """Whether a later frame may decide the faces of this one."""
+        if current.cut or not self._resolved or not self._is_slow:
             return False
-        return seen.frame.time_s - self._held[-1].frame.time_s + seen.step_s <= FLOW_SECONDS
+        if self._is_search_due(current, len(self._pending) - 1) or self._is_confirmation_due(current):
+            return False
+        return current.frame.time_s - self._resolved[-1].frame.time_s + current.step_s <= FLOW_SECONDS
 
-    def _search_is_due(self, seen: _Seen, waiting: int = 0) -> bool:
-        # Half a step of slack, so that times that are rounded do not decide.
-        return seen.frame.time_s - self._searched_s > SEARCH_SECONDS - seen.step_s / 2 or len(self._held) + waiting >= SEARCH_FRAMES
+    def _is_search_due(self, current: _BufferedFrame, pending: int = 0) -> bool:
+        # Half a step of slack, so that rounded times decide nothing.
+        late = current.frame.time_s - self._searched_s > SEARCH_SECONDS - current.step_s / 2
+        return late or len(self._resolved) + pending >= SEARCH_FRAMES
 
-    def _look_is_due(self, seen: _Seen) -> bool:
-        return seen.frame.time_s - self._looked_s > CONFIRM_SECONDS - seen.step_s / 2
+    def _is_confirmation_due(self, current: _BufferedFrame) -> bool:
+        return current.frame.time_s - self._confirmed_s > CONFIRM_SECONDS - current.step_s / 2
 
-    def _place_waiting(self) -> Iterator[DetectedFrame]:
-        """Tells the faces of the waiting frames by those of the last one, if they are near there, and else of each by the one before."""
-        waiting, self._waiting = self._waiting, []
-        if len(waiting) > 1:
-            *between, end = waiting
-            carried = self._lead(self._held[-1], end)
-            if carried is not None and _fill(between, self._held[-1], end, carried):
-                self._held += between
-                yield from self._place(end, carried)
+    def _resolve_pending(self) -> Iterator[DetectedFrame]:
+        """Interpolates the pending frames from the last of them if faces moved little, and propagates frame by frame otherwise."""
+        pending, self._pending = self._pending, []
+        if len(pending) > 1:
+            *between, end = pending
+            propagated = self._propagate(self._resolved[-1], end)
+            if propagated is not None and _interpolate(between, self._resolved[-1], end, propagated):
+                self._resolved += between
+                yield from self._resolve(end, propagated)
                 return
-        for seen in waiting:
-            yield from self._place(seen, self._lead(self._held[-1], seen) if self._held and not seen.cut else None)
+        for current in pending:
+            yield from self._resolve(current, self._propagate(self._resolved[-1], current) if self._resolved and not current.cut else None)
 
-    def _place(self, seen: _Seen, carried: Faces | None) -> Iterator[DetectedFrame]:
-        """Takes the `carried` faces, or searches."""
-        due = self._search_is_due(seen)
-        if carried is not None and not due and self._look_is_due(seen):
-            self._looked_s = seen.frame.time_s
-            if len(carried) and not self._finder.confirms(seen.frame.pixels, carried):
-                carried = None
-        if carried is not None and not due:
-            seen.faces = carried
+    def _resolve(self, current: _BufferedFrame, propagated: Faces | None) -> Iterator[DetectedFrame]:
+        """Takes the `propagated` faces, or searches."""
+        search_due = self._is_search_due(current)
+        if propagated is not None and not search_due and self._is_confirmation_due(current):
+            self._confirmed_s = current.frame.time_s
+            if len(propagated) and not self._detector.confirm(current.frame.pixels, propagated):
+                propagated = None
+        if propagated is not None and not search_due:
+            current.faces = propagated
         else:
-            seen.faces = _searched(seen, carried, self._finder, self._changes)
-            self._searched_s = self._looked_s = seen.frame.time_s
-            if not seen.cut:
-                _correct(self._held, carried, seen)
-            yield from map(_sighting, self._held)
-            self._held = []
-        self._held.append(seen)
+            current.faces = self._search(current, propagated)
+            self._searched_s = self._confirmed_s = current.frame.time_s
+            if not current.cut:
+                _correct(self._resolved, propagated, current)
+            for each in self._resolved:
+                yield each.detected()
+            self._resolved = []
+        self._resolved.append(current)
 
-    def _lead(self, start: _Seen, end: _Seen) -> Faces | None:
-        """The faces of `start` in `end`, None where one is doubtful, and whether they are calm."""
-        carried = _carried(start.faces, start, end)
+    def _propagate(self, start: _BufferedFrame, end: _BufferedFrame) -> Faces | None:
+        """The faces of `start` in `end`; None if one is doubtful."""
+        propagated = move_faces(start.faces, start.grey, end.grey, scale=start.scale)
         elapsed_s = end.frame.time_s - start.frame.time_s
-        self._calm = carried is not None and _distance(start.faces, carried) * FLOW_SECONDS <= _NEAR * elapsed_s
-        return carried
+        self._is_slow = propagated is not None and _displacement(start.faces, propagated) * FLOW_SECONDS <= _MAX_DISPLACEMENT * elapsed_s
+        return propagated
+
+    def _search(self, current: _BufferedFrame, propagated: Faces | None) -> Faces:
+        """Searches the changed regions and those of `propagated` faces; the whole frame if they are in doubt."""
+        found = None
+        if propagated is None:
+            self._region_finder.reset(current.grey)
+        else:
+            found = self._region_finder.find(current.grey, propagated.boxes * current.scale)
+        regions = None if found is None else [_to_full_size(region, current) for region in found]
+        return self._detector.search(current.frame.pixels, regions, thorough=current.is_isolated)
 
 
-def _stands_alone(seen: _Seen) -> bool:
-    """Whether what a search misses here may be missed for good: where a shot begins, which may be short, or the next search is not soon."""
-    return seen.cut or seen.step_s > SEARCH_SECONDS / 2
+def _to_full_size(region: Region, current: _BufferedFrame) -> Region:
+    """A region of the downsampled picture in pixels of the frame."""
+    left, top, right, bottom = (side / current.scale for side in region)
+    height, width = current.frame.grey.shape
+    return int(left), int(top), min(width, math.ceil(right)), min(height, math.ceil(bottom))
 
 
-def _fill(between: Sequence[_Seen], start: _Seen, end: _Seen, carried: Faces) -> bool:
-    """Puts the faces of `start`, which are `carried` to `end`, into the frames between. False where that cannot be told."""
-    if _distance(start.faces, carried) > _NEAR:
+def _interpolate(between: Sequence[_BufferedFrame], start: _BufferedFrame, end: _BufferedFrame, propagated: Faces) -> bool:
+    """Fills the frames between from the faces of `start`, which are `propagated` to `end`. False if that is doubtful."""
+    if _displacement(start.faces, propagated) > _MAX_DISPLACEMENT:
         return False
-    known = [_patches(start, start.faces), _patches(end, carried)]
+    references = [_patches(start, start.faces), _patches(end, propagated)]
     times = [start.frame.time_s, end.frame.time_s]
-    for seen in between:
-        seen.faces = _between(start.faces, carried, float(np.interp(seen.frame.time_s, times, [0, 1])))
-        patches = _patches(seen, seen.faces)
-        if not (np.maximum(*((patches * each).sum(axis=1) for each in known)) >= _LIKE).all():
+    for each in between:
+        each.faces = _blend(start.faces, propagated, float(np.interp(each.frame.time_s, times, [0, 1])))
+        patches = _patches(each, each.faces)
+        if not (np.maximum(*((patches * reference).sum(axis=1) for reference in references)) >= _MIN_CORRELATION).all():
             return False
     return True
 
 
-def _patches(seen: _Seen, faces: Faces) -> NDArray[np.float32]:
-    """The N faces at their boxes, whatever their brightness and contrast: unit vectors, N x 144."""
-    grey = seen.frame.grey
+def _blend(start: Faces, end: Faces, share: float) -> Faces:
+    """Faces at a `share` of their way (0 to 1)."""
+    part = np.float32(share)
+    boxes, landmarks = start.boxes + part * (end.boxes - start.boxes), start.landmarks + part * (end.landmarks - start.landmarks)
+    return Faces(boxes, landmarks, start.scores, propagated=True)
+
+
+def _patches(buffered: _BufferedFrame, faces: Faces) -> NDArray[np.float32]:
+    """The N faces as 12 x 12 patches of zero mean and unit norm, N x 144: their product is the correlation."""
+    grey = buffered.frame.grey
     found = np.zeros((len(faces), _PATCH_PX**2), np.float32)
     corners = np.rint(np.clip(faces.boxes, 0, np.tile(grey.shape[::-1], 2))).astype(int).tolist()
     for patch, (left, top, right, bottom) in zip(found, corners, strict=True):
@@ -228,164 +254,56 @@ def _patches(seen: _Seen, faces: Faces) -> NDArray[np.float32]:
     return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6), np.float32)
 
 
-def _searched(seen: _Seen, carried: Faces | None, finder: FaceDetector, changes: RegionFinder) -> Faces:
-    """What a search finds where `carried` faces are and something has changed; anywhere, where these are in doubt."""
-    areas = None
-    if carried is None:
-        changes.restart(seen.grey)
-    else:
-        areas = changes.areas(seen.grey, carried.boxes * seen.scale)
-    places = None if areas is None else [_enlarged(area, seen) for area in areas]
-    return finder.search(seen.frame.pixels, places, thorough=_stands_alone(seen))
-
-
-def _enlarged(area: Region, seen: _Seen) -> Region:
-    """An area of the small picture in the frame."""
-    left, top, right, bottom = (side / seen.scale for side in area)
-    height, width = seen.frame.grey.shape
-    return int(left), int(top), min(width, math.ceil(right)), min(height, math.ceil(bottom))
-
-
-def _correct(held: list[_Seen], carried: Faces | None, found: _Seen) -> None:
-    """Of the held frames, but of the first, which has been searched, what a search shows that `carried` faces did not."""
-    if carried is not None:
-        _draw_towards(held, carried, found)
-    _follow_back(held, found)
-
-
-def _draw_towards(held: list[_Seen], carried: Faces, end: _Seen) -> None:
-    """Shares the distance of each carried face from where it is found at the `end` among the held frames, whose faces are those, in their
-    order."""
-    found = end.faces
-    overlap = carried.overlap(found)
-    shares = np.interp([seen.frame.time_s for seen in held], [held[0].frame.time_s, end.frame.time_s], [0, 1]).astype(np.float32)
-    for index in range(len(carried)):
-        other = int(overlap[index].argmax()) if len(found) else -1
-        if other < 0 or overlap[index, other] < _SAME_FACE or overlap[:, other].argmax() != index:
-            continue
-        for seen, share in zip(held[1:], shares[1:], strict=True):
-            seen.faces.boxes[index] += share * (found.boxes[other] - carried.boxes[index])
-            seen.faces.landmarks[index] += share * (found.landmarks[other] - carried.landmarks[index])
-
-
-def _follow_back(held: list[_Seen], found: _Seen) -> None:
-    """Adds to the held frames, but to the first, which has been searched, those faces of `found` that nobody has followed there."""
-    if len(held) < 2 or held[-1].grey.shape != found.grey.shape:
-        return
-    fresh = found.faces.subset(~_known(found.faces, held[-1].faces))
-    after = found
-    for seen in held[:0:-1]:
-        moved = [_carried(fresh.subset(np.arange(len(fresh)) == index), after, seen) for index in range(len(fresh))]
-        fresh = Faces.joined([each for each in moved if each is not None])
-        fresh = fresh.subset(~_known(fresh, seen.faces))
-        if not len(fresh):
-            return
-        seen.faces = dataclasses.replace(Faces.joined([seen.faces, fresh]).largest_first(), followed=True)
-        after = seen
-
-
-def _known(faces: Faces, others: Faces) -> NDArray[np.bool_]:
-    """Which faces share their place with one of `others`."""
-    if not len(others):
-        return np.zeros(len(faces), np.bool_)
-    shared, own, theirs = faces.shared(others)
-    return np.asarray((shared / np.minimum(own, theirs)).max(axis=1) > _SAME_PLACE)
-
-
-def _distance(faces: Faces, moved: Faces) -> float:
-    """How far a corner of one of `faces` has gone, as a share of the face's size."""
+def _displacement(faces: Faces, moved: Faces) -> float:
+    """The largest displacement of a corner, as a share of its face's size."""
     if not len(faces):
         return 0.0
     sizes = (faces.boxes[:, 2:] - faces.boxes[:, :2]).mean(axis=1)
     return float((np.abs(moved.boxes - faces.boxes).max(axis=1) / sizes).max())
 
 
-def _between(start: Faces, end: Faces, share: float) -> Faces:
-    """Faces at a `share` of their way (0 to 1)."""
-    part = np.float32(share)
-    boxes, landmarks = start.boxes + part * (end.boxes - start.boxes), start.landmarks + part * (end.landmarks - start.landmarks)
-    return Faces(boxes, landmarks, start.scores, followed=True)
+def _correct(resolved: list[_BufferedFrame], propagated: Faces | None, searched: _BufferedFrame) -> None:
+    """Corrects the frames after the previous search (the first of `resolved`) by what the next search found."""
+    if propagated is not None:
+        _correct_drift(resolved, propagated, searched)
+    _propagate_backward(resolved, searched)
 
 
-def _sighting(seen: _Seen) -> DetectedFrame:
-    return DetectedFrame(seen.frame, seen.faces, seen.cut)
+def _correct_drift(resolved: list[_BufferedFrame], propagated: Faces, searched: _BufferedFrame) -> None:
+    """Distributes the distance of each propagated face from its detection over the resolved frames, whose faces have the same order."""
+    found = searched.faces
+    iou = propagated.iou(found)
+    times = [resolved[0].frame.time_s, searched.frame.time_s]
+    shares = np.interp([each.frame.time_s for each in resolved], times, [0, 1]).astype(np.float32)
+    for index in range(len(propagated)):
+        other = int(iou[index].argmax()) if len(found) else -1
+        if other < 0 or iou[index, other] < _SAME_FACE or iou[:, other].argmax() != index:
+            continue
+        for each, share in zip(resolved[1:], shares[1:], strict=True):
+            each.faces.boxes[index] += share * (found.boxes[other] - propagated.boxes[index])
+            each.faces.landmarks[index] += share * (found.landmarks[other] - propagated.landmarks[index])
 
 
-def _small(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = grey.shape
-    longest = max(height, width)
-    if longest > _LONGEST_SIDE_PX:
-        scale = _LONGEST_SIDE_PX / longest
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        # OpenCV is quick at exact halves only; elsewhere the blur of an area mean is not worth twenty times the time.
-        exact = size[0] * 2 == width and size[1] * 2 == height
-        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA if exact else cv2.INTER_LINEAR), np.uint8)
-    return grey
+def _propagate_backward(resolved: list[_BufferedFrame], searched: _BufferedFrame) -> None:
+    """Adds the new faces of a search to the resolved frames after the previous search."""
+    if len(resolved) < 2 or resolved[-1].grey.shape != searched.grey.shape:
+        return
+    fresh = searched.faces.subset(~_is_known(searched.faces, resolved[-1].faces))
+    after = searched
+    for each in resolved[:0:-1]:
+        single = [fresh.subset(np.arange(len(fresh)) == index) for index in range(len(fresh))]
+        moved = [move_faces(face, after.grey, each.grey, scale=after.scale) for face in single]
+        fresh = Faces.joined([face for face in moved if face is not None])
+        fresh = fresh.subset(~_is_known(fresh, each.faces))
+        if not len(fresh):
+            return
+        each.faces = dataclasses.replace(Faces.joined([each.faces, fresh]).largest_first(), propagated=True)
+        after = each
 
 
-def _carried(faces: Faces, start: _Seen, end: _Seen) -> Faces | None:
-    """`faces`, which are those of `start` or some of them, where they are in `end`; None where one of them is doubtful."""
-    if start.grey.shape != end.grey.shape:
-        return None
-    if not len(faces):
-        return dataclasses.replace(faces, followed=True)
-    scale = start.scale
-    sizes = (faces.boxes[:, 2:] - faces.boxes[:, :2]).mean(axis=1)
-    grid = faces.boxes[:, None, :2] + _GRID * (faces.boxes[:, None, 2:] - faces.boxes[:, None, :2])
-    points = np.concatenate([faces.landmarks, grid], axis=1) * scale
-    moved, known = _flow(start.grey, end.grey, points.reshape(-1, 2), np.repeat(sizes * scale, _POINTS))
-    boxes, landmarks = faces.boxes.copy(), faces.landmarks.copy()
-    for index, (begin, stop, sure) in enumerate(zip(points, moved.reshape(points.shape), known.reshape(-1, _POINTS), strict=True)):
-        transform = _similarity(begin, stop, sure, tolerance=_MAX_RESIDUAL * float(sizes[index]) * scale)
-        if transform is None:
-            return None
-        landmarks[index] = _moved(landmarks[index] * scale, transform) / scale
-        low, high = faces.boxes[index].reshape(2, 2)
-        (centre,) = _moved((low + high)[None] / 2 * scale, transform) / scale
-        half = (high - low) / 2 * float(np.hypot(transform[0, 0], transform[1, 0]))
-        boxes[index] = np.concatenate([centre - half, centre + half])
-        if (centre < 0).any() or (centre * scale >= end.grey.shape[::-1]).any():
-            return None
-    return Faces(boxes, landmarks, faces.scores, followed=True)
-
-
-def _flow(
-    before: NDArray[np.uint8], after: NDArray[np.uint8], points: NDArray[np.floating], sizes: NDArray[np.floating]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Where N points (N x 2, px) have gone, and which of them come back to within a share of their face's size (N, px)."""
-    window = (_WINDOW_PX, _WINDOW_PX)
-    start = np.ascontiguousarray(points[:, None], np.float32)
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, start, np.empty_like(start), winSize=window, maxLevel=_LEVELS)
-    returned, back, _ = cv2.calcOpticalFlowPyrLK(after, before, moved, np.empty_like(start), winSize=window, maxLevel=_LEVELS)
-    error = np.hypot(*(returned - start)[:, 0].T)
-    sure = (found[:, 0] > 0) & (back[:, 0] > 0) & (error <= _MAX_RETURN_ERROR * sizes)
-    return moved[:, 0].astype(np.float32), np.asarray(sure, np.bool_)
-
-
-def _similarity(
-    start: NDArray[np.float32], end: NDArray[np.float32], sure: NDArray[np.bool_], *, tolerance: float
-) -> NDArray[np.float64] | None:
-    """The 2 x 3 similarity transform that most points agree on, within `tolerance` px; None where too few of them do."""
-    least = _MIN_SHARE * len(start)
-    if sure.sum() < least:
-        return None
-    transform = _fitted(start[sure], end[sure])
-    near = sure & (np.hypot(*(_moved(start, transform) - end).T) <= tolerance)
-    if near.sum() < least:
-        return None
-    transform = _fitted(start[near], end[near])
-    growth = float(np.hypot(transform[0, 0], transform[1, 0]))
-    return transform if 1 / _MAX_SCALE <= growth <= _MAX_SCALE else None
-
-
-def _fitted(start: NDArray[np.float32], end: NDArray[np.float32]) -> NDArray[np.float64]:
-    """By least squares, with points as complex numbers, where such a transform is z -> a z + b."""
-    z, w = (points[:, 0].astype(np.float64) + 1j * points[:, 1] for points in (start, end))
-    centred = z - z.mean()
-    a = complex((centred.conj() @ (w - w.mean())) / max(float((centred.conj() @ centred).real), 1e-12))
-    b = complex(w.mean() - a * z.mean())
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
-
-
-def _moved(points: NDArray[np.float32], transform: NDArray[np.float64]) -> NDArray[np.float32]:
-    return (points @ transform[:, :2].T + transform[:, 2]).astype(np.float32)
+def _is_known(faces: Faces, others: Faces) -> NDArray[np.bool_]:
+    """Which of N faces share their place with one of `others`."""
+    if not len(others):
+        return np.zeros(len(faces), np.bool_)
+    intersection, areas, other_areas = faces.intersection(others)
+    return np.asarray((intersection / np.minimum(areas, other_areas)).max(axis=1) > _SAME_PLACE)

@@ -96,7 +96,7 @@ class TableAssembler:
                 if reading.index < 0:
                     self._timeline.write_undecodable(reading)
                 else:
-                    ids = self._tracker.update(reading.time_s, reading.faces, reading.looks, cut=reading.cut or cut)
+                    ids = self._tracker.update(reading.time_s, reading.faces, reading.embeddings, cut=reading.cut or cut)
                     cut = False
                     self._timeline.write(reading, ids, index=reading.index + index_offset)
             yield reading

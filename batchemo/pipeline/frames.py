@@ -80,11 +80,11 @@ def infer_frames(
 ) -> Iterator[FrameResult]:
     """What is seen in each frame of a film, those that cannot be decoded in their places between the others."""
     lost: list[Frame] = []
-    lookout = ReidSampler() if appearance else None
+    sampler = ReidSampler() if appearance else None
     decoded = _decoded_ahead(frames, watch) if models.waits else watch.each("decode", frames)
     seen = _faces(_decodable(decoded, lost), models, shots, search_last=search_last)
     for batch in batch_by_size(watch.each("search and follow", seen), lambda each: each.frame.nbytes):
-        for reading in _read(batch, models, lookout, watch):
+        for reading in _read(batch, models, sampler, watch):
             while lost and lost[0].time_s < reading.time_s:
                 yield _nothing(lost.pop(0), models)
             yield reading
@@ -92,8 +92,8 @@ def infer_frames(
         yield _nothing(frame, models)
 
 
-def embed_if_any(frame: Frame, faces: Faces, crops: AlignedCrops) -> NDArray[np.float32] | None:
-    """The looks of the N faces of a frame, float32 N x D; None where there are none."""
+def embed_frame(frame: Frame, faces: Faces, crops: AlignedCrops) -> NDArray[np.float32] | None:
+    """Embeddings of the N faces of a frame, float32 N x D; None without faces."""
     if not len(faces):
         return None
     # Colours of clothes need no fine picture.
@@ -207,21 +207,21 @@ def _faces(frames: Iterable[Frame], models: Models, shots: ShotFinder, *, search
             yield DetectedFrame(frame, faces, cut)
 
 
-def _read(batch: Sequence[DetectedFrame], models: Models, lookout: ReidSampler | None, watch: Stopwatch) -> Iterator[FrameResult]:
-    """Expressions and, where `lookout` wants them, looks; the faces of all frames of the batch are classified together."""
+def _read(batch: Sequence[DetectedFrame], models: Models, sampler: ReidSampler | None, watch: Stopwatch) -> Iterator[FrameResult]:
+    """Expressions and, where `sampler` needs them, embeddings; the faces of all frames of the batch are classified together."""
     with watch.stage("crop"):
         crops = [align_faces(seen.frame.grey, seen.faces) for seen in batch]
-        looks = [
-            embed_if_any(seen.frame, seen.faces, crop) if lookout is not None and lookout.wants(seen.faces, seen.frame.time_s) else None
+        embeddings = [
+            embed_frame(seen.frame, seen.faces, crop) if sampler is not None and sampler.is_needed(seen.faces, seen.frame.time_s) else None
             for seen, crop in zip(batch, crops, strict=True)
         ]
     with watch.stage("classify"):
         probabilities = models.classifier.classify(np.concatenate([crop.pixels for crop in crops]))
     start = 0
-    for seen, crop, look in zip(batch, crops, looks, strict=True):
-        own = probabilities[start : start + len(crop)]
+    for seen, crop, embedded in zip(batch, crops, embeddings, strict=True):
+        frame, own = seen.frame, probabilities[start : start + len(crop)]
         yield FrameResult(
-            seen.frame.index, seen.frame.time_s, seen.faces, crop.face_px, crop.sharpness, own, look, seen.cut, fingerprint_of(seen.frame)
+            frame.index, frame.time_s, seen.faces, crop.face_px, crop.sharpness, own, embedded, seen.cut, fingerprint_of(frame)
         )
         start += len(crop)
 

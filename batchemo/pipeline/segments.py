@@ -89,7 +89,7 @@ def segment_path(results: Path, medium: Medium, segment: Segment) -> Path:
 
 
 def save_segment(path: Path, part: SegmentResult, *, origin: dict[str, Any]) -> None:
-    """Writes all but the looks of faces, which are never stored. `origin` is what the part was made of."""
+    """Writes all but the embeddings of faces, which are never stored. `origin` is what the part was made of."""
     readings = part.readings
     empty = np.empty((1, 32, 64), np.uint8)
     facts = {
@@ -106,7 +106,7 @@ def save_segment(path: Path, part: SegmentResult, *, origin: dict[str, Any]) -> 
         "time_s": np.array([reading.time_s for reading in readings], np.float64),
         "fingerprint": np.array([reading.fingerprint for reading in readings], np.int64),
         "cut": np.array([reading.cut for reading in readings], np.bool_),
-        "followed": np.array([reading.faces.followed for reading in readings], np.bool_),
+        "followed": np.array([reading.faces.propagated for reading in readings], np.bool_),
         "count": np.array([len(reading.faces) for reading in readings], np.int32),
     }
     of_faces = {
@@ -130,7 +130,7 @@ def save_segment(path: Path, part: SegmentResult, *, origin: dict[str, Any]) -> 
 
 
 def load_segment(path: Path, segment: Segment, *, origin: dict[str, Any]) -> SegmentResult | None:
-    """The part at `path`, without looks, where it is whole and was made of the same; otherwise None."""
+    """The part at `path`, without embeddings, where it is whole and was made of the same; otherwise None."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)

@@ -26,7 +26,7 @@ from batchemo.pipeline.frames import (
     PictureBatch,
     batch_by_size,
     detect_picture,
-    embed_if_any,
+    embed_frame,
     infer_frames,
     models_of,
 )
@@ -270,7 +270,7 @@ def _part(
     path = segment_path(results, medium, segment)
     part = load_segment(path, segment, origin=origin)
     if part is not None:
-        return _with_looks(part, medium, options, watch) if options.appearance else part
+        return _with_embeddings(part, medium, options, watch) if options.appearance else part
     part = _read_segment(medium, segment, models_of(options), options, beat, watch)
     save_segment(path, part, origin=origin)
     return part
@@ -320,17 +320,17 @@ def _with_start(found: ReadReport, medium: Medium, segment: Segment) -> ReadRepo
     return dataclasses.replace(found, starts_s=read_output_clock(medium.path).starts_s)
 
 
-def _with_looks(part: SegmentResult, medium: Medium, options: RunOptions, watch: Stopwatch) -> SegmentResult:
-    """The part with the looks of its faces: they are not stored, so they are seen once more."""
+def _with_embeddings(part: SegmentResult, medium: Medium, options: RunOptions, watch: Stopwatch) -> SegmentResult:
+    """The part with embeddings of its faces: they are not stored, so they are computed again."""
     source = open_source(medium, decoder=options.decoder, segment=part.segment)
-    lookout = ReidSampler()
+    sampler = ReidSampler()
     decoded = [reading for reading in part.readings if reading.index >= 0]
-    known = {reading.index: reading.faces for reading in decoded if lookout.wants(reading.faces, reading.time_s) and len(reading.faces)}
-    looks = {}
+    known = {reading.index: reading.faces for reading in decoded if sampler.is_needed(reading.faces, reading.time_s) and len(reading.faces)}
+    embeddings = {}
     for frame in watch.each("decode", source.frames(sample_fps=options.sample_fps)):
         faces = known.get(frame.index)
         if faces is not None and frame.is_decoded:
             with watch.stage("crop"):
-                looks[frame.index] = embed_if_any(frame, faces, align_faces(frame.grey, faces))
-    readings = tuple(dataclasses.replace(reading, looks=looks.get(reading.index)) for reading in part.readings)
+                embeddings[frame.index] = embed_frame(frame, faces, align_faces(frame.grey, faces))
+    readings = tuple(dataclasses.replace(reading, embeddings=embeddings.get(reading.index)) for reading in part.readings)
     return dataclasses.replace(part, readings=readings)

@@ -112,7 +112,7 @@ class BlurCheck:
             found = found.subset(np.array([_share(area, box) < _COVERED for box in found.boxes], np.bool_))
             cut = np.array([_is_cut(box, pixels.shape[:2]) for box in found.boxes], np.bool_)
             if cut.any():
-                real = ~cut | (found.overlap(self._find(frame.pixels)).max(axis=1, initial=0) > _SAME_FACE)
+                real = ~cut | (found.iou(self._find(frame.pixels)).max(axis=1, initial=0) > _SAME_FACE)
                 found, cut = found.subset(real), cut[real]
             known = cut | np.array([_share(area, box) > 0 for box in found.boxes], np.bool_)
             new, left = found.boxes[known], found.boxes[~known]
@@ -166,7 +166,7 @@ def _spans(length: int) -> list[tuple[int, int]]:
 def _once(faces: Faces) -> Faces:
     """Of boxes of the same face the one with the best score."""
     best = faces.subset(np.argsort(-faces.scores, kind="stable"))
-    same = np.triu(best.overlap(best) > _TWICE_FOUND, k=1)
+    same = np.triu(best.iou(best) > _TWICE_FOUND, k=1)
     kept = np.ones(len(best), np.bool_)
     for index in range(len(best)):
         if kept[index]:

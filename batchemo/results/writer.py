@@ -77,7 +77,7 @@ class TimelineWriter:
             "face_index": range(count),
             "track_id": track_ids,
             "detection_score": faces.scores,
-            "box_source": ["tracked" if faces.followed else "detected"] * count,
+            "box_source": ["tracked" if faces.propagated else "detected"] * count,
             "face_px": result.face_px,
             "sharpness": result.sharpness,
             "emotion": [self._labels[i] for i in best],

@@ -1,4 +1,4 @@
-"""Probabilities: a row a crop, in order, summing to 1, whatever the batch size and however little memory there is."""
+"""Probabilities: one row per crop, in order, summing to 1, for any batch size and however little memory there is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folded network says what the network says, whatever its shape."""
+"""A fused network has the logits of the plain one, whatever its shape."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from batchemo.emotion import fused as folded
+from batchemo.emotion import fused
 from batchemo.emotion.fused import FusedNet, can_fuse
 from batchemo.emotion.model import ExpressionNet, NetworkSpec
 
@@ -17,7 +17,7 @@ CROPS = torch.from_numpy(np.random.default_rng(3).integers(0, 255, (9, 1, 48, 48
 
 needs_onednn = pytest.mark.skipif(
     platform.machine() not in {"x86_64", "AMD64"} or not torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
-    reason="no processor that networks are folded for",
+    reason="networks are fused on x86-64 with oneDNN only",
 )
 _FOUND = torch.cpu.get_capabilities()
 needs_bfloat16 = pytest.mark.skipif(
@@ -26,7 +26,7 @@ needs_bfloat16 = pytest.mark.skipif(
 
 
 def network(spec: NetworkSpec) -> ExpressionNet:
-    """One whose norms are not those of an untrained network, which change nothing."""
+    """A network with random batch norms: those of an untrained one change nothing."""
     torch.manual_seed(5)
     made = ExpressionNet(spec).eval()
     for module in made.modules():
@@ -51,7 +51,7 @@ def network(spec: NetworkSpec) -> ExpressionNet:
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), pytest.param(torch.bfloat16, 0.03, marks=needs_bfloat16)])
 @torch.inference_mode()
-def test_it_says_the_same(spec: NetworkSpec, dtype: torch.dtype, tolerance: float) -> None:
+def test_fused_logits_are_those_of_the_network(spec: NetworkSpec, dtype: torch.dtype, tolerance: float) -> None:
     plain = network(spec)
     assert can_fuse(plain)
     expected = plain(CROPS)
@@ -64,13 +64,13 @@ def test_it_says_the_same(spec: NetworkSpec, dtype: torch.dtype, tolerance: floa
 @pytest.mark.parametrize(
     "spec", [NetworkSpec(squeeze=4), NetworkSpec(architecture="vgg", drop_path=0), NetworkSpec(architecture="mini-xception")]
 )
-def test_what_it_does_not_know_is_left_alone(spec: NetworkSpec) -> None:
+def test_other_architectures_are_not_fused(spec: NetworkSpec) -> None:
     assert not can_fuse(ExpressionNet(spec))
 
 
-def test_a_torch_without_the_operators_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_are_not_fused_if_torch_lacks_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     def changed(*_: object) -> None:
         raise TypeError("takes another argument now")
 
-    monkeypatch.setattr(folded.FusedNet, "__call__", changed)
-    assert not folded._works.__wrapped__()
+    monkeypatch.setattr(fused.FusedNet, "__call__", changed)
+    assert not fused._has_operators.__wrapped__()

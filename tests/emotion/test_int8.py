@@ -1,4 +1,4 @@
-"""Integers of eight bits read what float32 reads, each face for itself, where the weights have ranges and the processor is made for it."""
+"""int8 inference agrees with float32, is independent of the batch, and is chosen if weights and processor allow it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from batchemo.emotion import int8 as integers
+from batchemo.emotion import int8
 from batchemo.emotion.classifier import Classifier, choose_precision
 from batchemo.emotion.int8 import CalibrationRanges, Int8Net, calibrate_ranges, int8_is_faster, quantization_points
 from batchemo.emotion.model import ExpressionNet, NetworkSpec
@@ -35,7 +35,7 @@ OTHERS = {
     "mini-xception": dataclasses.replace(SPEC, architecture="mini-xception"),
 }
 
-calculates_so = pytest.mark.skipif(not torch.cpu.get_capabilities().get("avx2"), reason="this processor has no AVX2")
+needs_avx2 = pytest.mark.skipif(not torch.cpu.get_capabilities().get("avx2"), reason="this processor has no AVX2")
 
 
 def crops(count: int, seed: int = 0) -> torch.Tensor:
@@ -66,33 +66,33 @@ def measured(network: ExpressionNet, pixels: torch.Tensor) -> CalibrationRanges:
     return ranges
 
 
-@calculates_so
+@needs_avx2
 @pytest.mark.parametrize("blocks", [(1, 2), (2, 1)])
 def test_logits_are_nearly_those_of_float32(blocks: tuple[int, int]) -> None:
     network = random_network(dataclasses.replace(SPEC, blocks=blocks))
-    integers = Int8Net(network, measured(network, smooth(64)))
+    quantized = Int8Net(network, measured(network, smooth(64)))
     unseen = smooth(32, seed=1)
     with torch.inference_mode():
-        expected, found = network(unseen), integers(unseen)
+        expected, found = network(unseen), quantized(unseen)
     assert found.dtype == torch.float64
     spread = expected.std(dim=0).mean()
     assert spread > 0.05
-    # A network that has learned nothing tells faces apart by little. Without one of its parts this is above 2.
+    # The logits of an untrained network differ little between faces. Without one of the network's parts the error is above 2 spreads.
     assert (found - expected).abs().mean() < 0.12 * spread
 
 
-@calculates_so
+@needs_avx2
 @pytest.mark.parametrize("size", [1, 3, 32])
-def test_a_face_is_read_for_itself(size: int) -> None:
+def test_logits_do_not_depend_on_the_batch(size: int) -> None:
     network = random_network()
-    integers = Int8Net(network, measured(network, smooth(64)))
+    quantized = Int8Net(network, measured(network, smooth(64)))
     mixed = torch.cat([smooth(16, seed=2), crops(15), torch.full((1, 1, 48, 48), 128, dtype=torch.uint8)])
     with torch.inference_mode():
-        whole, parts = integers(mixed), torch.cat([integers(part) for part in mixed.split(size)])
+        whole, parts = quantized(mixed), torch.cat([quantized(part) for part in mixed.split(size)])
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0)
 
 
-def test_ranges_are_of_what_passes_between_convolutions() -> None:
+def test_ranges_are_of_the_activations_between_convolutions() -> None:
     network = random_network()
     names = {"stem.2", "stem.5", "stages.0", "stages.0.norm1", "stages.0.shortcut", "stages.1", "stages.1.norm1", "stages.1.shortcut"}
     assert set(quantization_points(network)) == {*names, "stages.2", "stages.2.norm1"}
@@ -121,22 +121,22 @@ def test_the_processor_and_the_weights_choose_the_precision(monkeypatch: pytest.
         (False, True, ("bfloat16", "bfloat16")),
         (False, False, ("float32", "float32")),
     ):
-        monkeypatch.setattr("batchemo.emotion.classifier.integers_pay", lambda avx2=avx2: avx2)
+        monkeypatch.setattr("batchemo.emotion.classifier.int8_is_faster", lambda avx2=avx2: avx2)
         monkeypatch.setattr("batchemo.emotion.classifier.has_bfloat16", lambda bfloat16=bfloat16: bfloat16)
         assert (choose_precision(ranged, CPU), choose_precision(without, CPU)) == expected
     assert choose_precision(ranged, CUDA) == "float16"
 
 
-@calculates_so
-def test_the_classifier_calculates_in_integers_where_there_are_ranges(fitted: ExpressionNet, data: Path) -> None:
+@needs_avx2
+def test_the_classifier_runs_in_int8_if_weights_have_ranges(fitted: ExpressionNet, data: Path) -> None:
     splits = read_splits(data)
     weights = Weights(fitted, EMOTIONS, 1.0, "", {}, measured(fitted, splits["Training"].pixels))
     faces = splits["PublicTest"].pixels[:, 0].numpy()
     with torch.inference_mode():
         expected = torch.softmax(fitted(splits["PublicTest"].pixels).double(), dim=1).numpy()
-        integers = torch.softmax(Int8Net(fitted, weights.ranges or {})(splits["PublicTest"].pixels).double(), dim=1).numpy()
+        quantized = torch.softmax(Int8Net(fitted, weights.ranges or {})(splits["PublicTest"].pixels).double(), dim=1).numpy()
     found = Classifier(weights, device=CPU).classify(faces)
-    np.testing.assert_allclose(found, integers, atol=1e-5)
+    np.testing.assert_allclose(found, quantized, atol=1e-5)
     np.testing.assert_allclose(found, expected, atol=0.1)
     assert np.abs(found - expected).max() > 1e-5
 
@@ -150,7 +150,10 @@ def test_a_file_keeps_its_ranges(tmp_path: Path) -> None:
     assert load_weights(path).ranges is None
 
 
-@pytest.mark.parametrize(("text", "message"), [('{"stem.2": [0, 1]}', "its ranges are of another network"), ("[1]", "damaged weights")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"stem.2": [0, 1]}', "the calibration ranges are of another network"), ("[1]", "damaged, or not a weights file")],
+)
 def test_ranges_that_do_not_fit_are_refused(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     save_weights(path, random_network(), labels=EMOTIONS, temperature=1.0, figures={})
@@ -162,8 +165,8 @@ def test_ranges_that_do_not_fit_are_refused(text: str, message: str, tmp_path: P
         load_weights(path)
 
 
-@calculates_so
-def test_weights_that_integers_would_read_otherwise_go_without(
+@needs_avx2
+def test_weights_that_int8_would_change_too_much_get_no_ranges(
     fitted: ExpressionNet, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     splits = read_splits(data)
@@ -178,7 +181,7 @@ def test_weights_that_integers_would_read_otherwise_go_without(
     def too_small(network: ExpressionNet, pixels: torch.Tensor) -> CalibrationRanges:
         return {name: (low / 20, high / 20) for name, (low, high) in measured(network, pixels).items()}
 
-    monkeypatch.setattr(quantization, "measure_ranges", too_small)
+    monkeypatch.setattr(quantization, "calibrate_ranges", too_small)
     assert with_int8_ranges(weights, splits["Training"], splits["PublicTest"]).ranges is None
     assert "so these weights run in bfloat16 or float32" in " ".join(capsys.readouterr().err.split())
 
@@ -206,8 +209,8 @@ def test_fitting_measures_ranges_and_shipping_adds_those_that_lack(
     assert json.loads(package.with_suffix("").with_name("fer2013.figures.json").read_text())["weights_sha256"] == shipped.sha256
 
 
-@calculates_so
-def test_the_card_says_what_integers_cost(fitted: ExpressionNet, data: Path, tmp_path: Path) -> None:
+@needs_avx2
+def test_the_card_says_what_int8_costs(fitted: ExpressionNet, data: Path, tmp_path: Path) -> None:
     path, splits = tmp_path / "net.safetensors", read_splits(data)
     ranges = measured(fitted, splits["Training"].pixels)
     plain = Weights(fitted, EMOTIONS, 1.0, "", {})
@@ -222,11 +225,11 @@ def test_the_card_says_what_integers_cost(fitted: ExpressionNet, data: Path, tmp
     assert "eight bits" not in render_card(read_weights_file(path), figures | {"int8": None})
 
 
-@calculates_so
-def test_a_torch_without_the_operators_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_avx2
+def test_int8_is_not_used_if_torch_lacks_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     def changed(*_: object) -> None:
         raise RuntimeError("expected at most 14 arguments")
 
     assert int8_is_faster()
     monkeypatch.setattr(Int8Net, "__call__", changed)
-    assert not integers._works()
+    assert not int8._has_operators()

@@ -1,4 +1,4 @@
-"""Crops are framed alike wherever, however large and however turned a face is, and never aliased."""
+"""Crops are framed alike for any place, size and roll of a face, without aliasing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from batchemo.faces import align as crops
+from batchemo.faces import align
 from batchemo.faces.align import CROP_PX, align_faces, crop_placement
 from batchemo.records import Faces
 
@@ -158,7 +158,7 @@ def test_a_large_face_is_halved_before_it_is_turned_and_looks_the_same(scale: fl
     picture = np.asarray(cv2.resize(noise, (2001, 2003), interpolation=cv2.INTER_CUBIC), np.uint8)
     faces = faces_of(placed(scale, roll, 1000, 1001))
     found = align_faces(picture, faces).pixels.astype(int)
-    monkeypatch.setattr(crops, "_PIXELS_KEPT", 100)
+    monkeypatch.setattr(align, "_PIXELS_KEPT", 100)
     expected = align_faces(picture, faces).pixels.astype(int)
     assert expected.std() > 10
     assert 0 < np.abs(found - expected).mean() < 1

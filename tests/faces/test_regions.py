@@ -1,4 +1,4 @@
-"""Where a picture is searched again: all that has changed and all known faces lie in the areas, which share nothing."""
+"""Regions of interest are disjoint, and cover all that has changed and all known faces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from batchemo.faces.regions import WHOLE_EVERY, Region, RegionFinder
+from batchemo.faces.regions import FULL_SEARCH_EVERY, Region, RegionFinder
 
 NO_FACE = np.empty((0, 4))
 
@@ -23,10 +23,10 @@ def box(share: tuple[float, float, float], height: int, width: int) -> NDArray[n
     return np.array([left, top, left + side, top + side])
 
 
-def covered(areas: list[Region], shape: tuple[int, int]) -> NDArray[np.int_]:
-    """How many areas each pixel lies in."""
+def covered(regions: list[Region], shape: tuple[int, int]) -> NDArray[np.int_]:
+    """How many regions each pixel lies in."""
     counts = np.zeros(shape, int)
-    for left, top, right, bottom in areas:
+    for left, top, right, bottom in regions:
         assert 0 <= left < right <= shape[1]
         assert 0 <= top < bottom <= shape[0]
         counts[top:bottom, left:right] += 1
@@ -50,11 +50,11 @@ def test_what_has_changed_and_what_is_known_is_searched_once(
     for left, top, right, bottom in boxes.astype(int):
         wanted[top:bottom, left:right] = True
     finder = RegionFinder()
-    finder.restart(before)
-    areas = finder.areas(after, boxes)
-    if areas is None:
+    finder.reset(before)
+    regions = finder.find(after, boxes)
+    if regions is None:
         return
-    counts = covered(areas, before.shape)
+    counts = covered(regions, before.shape)
     assert counts.max(initial=0) <= 1
     assert (counts[wanted] == 1).all()
 
@@ -62,25 +62,25 @@ def test_what_has_changed_and_what_is_known_is_searched_once(
 def test_where_nothing_has_changed_nothing_is_searched_but_the_whole_now_and_then() -> None:
     picture = np.full((360, 640), 90, np.uint8)
     finder = RegionFinder()
-    searches = [finder.areas(picture, NO_FACE) for _ in range(3 * WHOLE_EVERY)]
-    assert searches == list(itertools.islice(itertools.cycle([None, *[[]] * (WHOLE_EVERY - 1)]), len(searches)))
+    searches = [finder.find(picture, NO_FACE) for _ in range(3 * FULL_SEARCH_EVERY)]
+    assert searches == list(itertools.islice(itertools.cycle([None, *[[]] * (FULL_SEARCH_EVERY - 1)]), len(searches)))
 
 
 def test_noise_is_no_change() -> None:
     noise = np.random.default_rng(0).normal(100, 5, (2, 360, 640)).clip(0, 255).astype(np.uint8)
     finder = RegionFinder()
-    finder.restart(noise[0])
-    assert finder.areas(noise[1], NO_FACE) == []
+    finder.reset(noise[0])
+    assert finder.find(noise[1], NO_FACE) == []
 
 
 def test_what_changes_slowly_is_searched_as_well() -> None:
     finder = RegionFinder()
-    finder.restart(np.full((360, 640), 90, np.uint8))
+    finder.reset(np.full((360, 640), 90, np.uint8))
     picture = np.full((360, 640), 90, np.uint8)
     found = []
     for grey in (91, 93, 96):
         picture[160:240, 80:160] = grey
-        found.append(finder.areas(picture, NO_FACE))
+        found.append(finder.find(picture, NO_FACE))
     assert found[:2] == [[], []]
     assert found[2]
     assert covered(found[2], picture.shape)[160:240, 80:160].all()
@@ -88,6 +88,6 @@ def test_what_changes_slowly_is_searched_as_well() -> None:
 
 def test_a_picture_that_changes_all_over_or_in_size_is_searched_whole() -> None:
     finder = RegionFinder()
-    finder.restart(np.full((360, 640), 90, np.uint8))
-    assert finder.areas(np.full((360, 640), 120, np.uint8), NO_FACE) is None
-    assert finder.areas(np.full((180, 320), 120, np.uint8), NO_FACE) is None
+    finder.reset(np.full((360, 640), 90, np.uint8))
+    assert finder.find(np.full((360, 640), 120, np.uint8), NO_FACE) is None
+    assert finder.find(np.full((180, 320), 120, np.uint8), NO_FACE) is None

@@ -1,4 +1,4 @@
-"""How faces look: alike in other light and size, unlike for other people, and the same in every process."""
+"""Embeddings are similar in other light and size, dissimilar for other people, and equal in every process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def faces_at(boxes: list[list[float]]) -> Faces:
     return Faces(places, landmarks.astype(np.float32), np.ones(len(places), np.float32))
 
 
-def look(pixels: Pixels, faces: Faces) -> NDArray[np.float32]:
+def embed(pixels: Pixels, faces: Faces) -> NDArray[np.float32]:
     return embed_faces(pixels, faces, align_faces(pixels, faces))
 
 
@@ -48,34 +48,34 @@ def scaled(faces: Faces, factor: float) -> Faces:
     return Faces(faces.boxes * np.float32(factor), faces.landmarks * np.float32(factor), faces.scores)
 
 
-def test_looks_are_unit_vectors_one_a_face() -> None:
+def test_embeddings_are_unit_vectors_one_per_face() -> None:
     pixels, faces = picture(PEOPLE[0])
-    found = look(pixels, Faces.joined([faces, faces_at([[300, 200, 360, 260]])]))
+    found = embed(pixels, Faces.joined([faces, faces_at([[300, 200, 360, 260]])]))
     assert found.shape == (2, EMBEDDING_SIZE)
     assert found.dtype == np.float32
     assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
-    assert look(pixels, Faces.none()).shape == (0, EMBEDDING_SIZE)
+    assert embed(pixels, Faces.none()).shape == (0, EMBEDDING_SIZE)
 
 
 @pytest.mark.parametrize("person", PEOPLE)
-def test_light_and_size_hardly_change_a_look(person: str) -> None:
+def test_light_and_size_hardly_change_an_embedding(person: str) -> None:
     pixels, faces = picture(person)
-    before = look(pixels, faces)[0]
+    before = embed(pixels, faces)[0]
     darker = np.asarray(pixels * 0.75, np.uint8)
     smaller = np.asarray(cv2.resize(pixels, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA), np.uint8)
-    assert before @ look(darker, faces)[0] > 0.85
-    assert before @ look(smaller, scaled(faces, 0.6))[0] > 0.9
+    assert before @ embed(darker, faces)[0] > 0.85
+    assert before @ embed(smaller, scaled(faces, 0.6))[0] > 0.9
 
 
-def test_two_people_do_not_look_alike() -> None:
-    first, second = (look(*picture(person))[0] for person in PEOPLE)
+def test_two_people_have_dissimilar_embeddings() -> None:
+    first, second = (embed(*picture(person))[0] for person in PEOPLE)
     assert first @ second < 0.4
 
 
 def test_where_clothes_are_out_of_the_picture_the_face_counts_alone() -> None:
     pixels, faces = picture(PEOPLE[0])
     cut_off = pixels[: int(faces.boxes[0, 3]) + 5]
-    found = look(cut_off, faces)[0]
+    found = embed(cut_off, faces)[0]
     assert not found[FACE_SIZE:].any()
     assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
 
@@ -83,68 +83,68 @@ def test_where_clothes_are_out_of_the_picture_the_face_counts_alone() -> None:
 @pytest.mark.parametrize("grey", [0, 128, 255])
 def test_flat_pictures_and_boxes_without_size_do_no_harm(grey: int) -> None:
     flat = np.full((90, 120, 3), grey, np.uint8)
-    found = look(flat, faces_at([[10, 10, 40, 40], [50, 50, 50, 50], [-300, -300, -200, -200], [100, 80, 400, 400]]))
+    found = embed(flat, faces_at([[10, 10, 40, 40], [50, 50, 50, 50], [-300, -300, -200, -200], [100, 80, 400, 400]]))
     assert np.isfinite(found).all()
 
 
-def test_a_look_is_the_same_alone_and_among_others_and_in_another_process() -> None:
+def test_an_embedding_is_equal_alone_among_others_and_in_another_process() -> None:
     pixels, faces = picture(PEOPLE[0])
-    alone = look(pixels, faces)
-    among = look(pixels, Faces.joined([faces_at([[300, 200, 360, 260]]), faces]))
+    alone = embed(pixels, faces)
+    among = embed(pixels, Faces.joined([faces_at([[300, 200, 360, 260]]), faces]))
     assert np.array_equal(alone[0], among[1])
     script = (
         "import sys; sys.path[:0] = ['tests']\n"
-        "from tests.faces.test_reid import PEOPLE, look, picture\n"
-        "print(look(*picture(PEOPLE[0])).tobytes().hex())"
+        "from tests.faces.test_reid import PEOPLE, embed, picture\n"
+        "print(embed(*picture(PEOPLE[0])).tobytes().hex())"
     )
-    told = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == alone.tobytes().hex()
+    ended = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == alone.tobytes().hex()
 
 
 LEFT, RIGHT = [10.0, 10.0, 50.0, 60.0], [100.0, 10.0, 140.0, 60.0]
 
 
-def followed(*boxes: list[float]) -> Faces:
-    return dataclasses.replace(faces_at(list(boxes)), followed=True)
+def propagated(*boxes: list[float]) -> Faces:
+    return dataclasses.replace(faces_at(list(boxes)), propagated=True)
 
 
 def moved(box: list[float], px: float) -> list[float]:
     return [box[0] + px, box[1], box[2] + px, box[3]]
 
 
-def wants(faces: Faces, before: Faces | None, *, after_s: float = 0.04) -> bool:
-    """Whether looks are wanted of `faces`, which come after those `before`, who have been there for a while and were just looked at."""
-    lookout = ReidSampler()
+def is_needed(faces: Faces, before: Faces | None, *, after_s: float = 0.04) -> bool:
+    """Whether `faces` need embeddings after those `before`, which have been there for a while and were just embedded."""
+    sampler = ReidSampler()
     if before is not None:
-        assert all(lookout.wants(before, time_s) for time_s in (0.0, 0.2, 1.0))
-    return lookout.wants(faces, 1.0 + after_s)
+        assert all(sampler.is_needed(before, time_s) for time_s in (0.0, 0.2, 1.0))
+    return sampler.is_needed(faces, 1.0 + after_s)
 
 
-def test_no_look_is_needed_of_faces_that_were_clearly_followed() -> None:
-    assert not wants(followed(moved(LEFT, 3), moved(RIGHT, -3)), followed(LEFT, RIGHT))
-    assert not wants(followed(moved(RIGHT, 3), moved(LEFT, 3)), faces_at([LEFT, RIGHT])), "in whatever order"
-    assert not wants(followed(), followed())
+def test_faces_that_were_clearly_propagated_need_no_embedding() -> None:
+    assert not is_needed(propagated(moved(LEFT, 3), moved(RIGHT, -3)), propagated(LEFT, RIGHT))
+    assert not is_needed(propagated(moved(RIGHT, 3), moved(LEFT, 3)), faces_at([LEFT, RIGHT])), "in whatever order"
+    assert not is_needed(propagated(), propagated())
 
 
 @pytest.mark.parametrize(
     ("faces", "before"),
     [
-        (faces_at([LEFT]), followed(LEFT)),
-        (followed(LEFT), None),
-        (followed(LEFT, RIGHT), followed(LEFT)),
-        (followed(LEFT), followed(LEFT, RIGHT)),
-        (followed(moved(LEFT, 25)), followed(LEFT)),
-        (followed(LEFT, moved(LEFT, 20)), followed(LEFT, moved(LEFT, 20))),
-        (followed(moved(LEFT, 8), moved(LEFT, 49)), followed(moved(LEFT, 8), moved(RIGHT, 60))),
+        (faces_at([LEFT]), propagated(LEFT)),
+        (propagated(LEFT), None),
+        (propagated(LEFT, RIGHT), propagated(LEFT)),
+        (propagated(LEFT), propagated(LEFT, RIGHT)),
+        (propagated(moved(LEFT, 25)), propagated(LEFT)),
+        (propagated(LEFT, moved(LEFT, 20)), propagated(LEFT, moved(LEFT, 20))),
+        (propagated(moved(LEFT, 8), moved(LEFT, 49)), propagated(moved(LEFT, 8), moved(RIGHT, 60))),
     ],
     ids=["searched", "the first", "one more", "one less", "far away", "one before the other", "another instead"],
 )
-def test_a_look_is_needed_where_somebody_may_be_another(faces: Faces, before: Faces | None) -> None:
-    assert wants(faces, before)
+def test_faces_that_may_be_other_people_need_embeddings(faces: Faces, before: Faces | None) -> None:
+    assert is_needed(faces, before)
 
 
-def test_people_are_looked_at_while_they_are_new_and_then_now_and_then() -> None:
-    lookout = ReidSampler()
-    looked = [frame for frame in range(26) if lookout.wants(followed(LEFT), frame / 25)]
-    assert looked == [*range(8), 12, 17, 22]
-    assert [lookout.wants(followed(LEFT, RIGHT), 1.04 + frame / 25) for frame in range(9)] == [True] * 8 + [False]
+def test_new_people_are_embedded_in_every_frame_and_later_now_and_then() -> None:
+    sampler = ReidSampler()
+    sampled = [frame for frame in range(26) if sampler.is_needed(propagated(LEFT), frame / 25)]
+    assert sampled == [*range(8), 12, 17, 22]
+    assert [sampler.is_needed(propagated(LEFT, RIGHT), 1.04 + frame / 25) for frame in range(9)] == [True] * 8 + [False]

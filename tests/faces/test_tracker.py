@@ -1,4 +1,4 @@
-"""Who is who: moving, hidden and crossing faces keep their ids, cuts and long gaps end them, and who comes back is known again."""
+"""Moving, hidden and crossing faces keep their ids; cuts and long gaps end tracks; people who return are re-identified."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ SIZE = 60
 Place = tuple[float, float]
 
 
-def look(person: int) -> NDArray[np.float32]:
-    """A look that is that person's alone."""
+def embedding(person: int) -> NDArray[np.float32]:
+    """An embedding of that person alone."""
     noise = np.random.default_rng(person).normal(size=144)
     return (noise / np.linalg.norm(noise)).astype(np.float32)
 
 
 def blend(first: int, second: int, share: float) -> NDArray[np.float32]:
-    """A look that resembles both."""
-    mixed = (1 - share) * look(first) + share * look(second)
+    """An embedding similar to both people."""
+    mixed = (1 - share) * embedding(first) + share * embedding(second)
     return np.asarray(mixed / np.linalg.norm(mixed), np.float32)
 
 
@@ -36,8 +36,8 @@ def boxed(places: Sequence[Place], size: float = SIZE) -> Faces:
 
 def update(tracker: Tracker, time_s: float, people: Sequence[tuple[int, Place]], *, cut: bool = False) -> list[int]:
     """The ids of `people`, each a person and the upper left corner of their face."""
-    looks = np.array([look(person) for person, _ in people], np.float32).reshape(-1, 144)
-    ids = tracker.update(time_s, boxed([place for _, place in people]), looks, cut=cut)
+    embeddings = np.array([embedding(person) for person, _ in people], np.float32).reshape(-1, 144)
+    ids = tracker.update(time_s, boxed([place for _, place in people]), embeddings, cut=cut)
     assert ids.dtype == np.int32
     return [int(track_id) for track_id in ids]
 
@@ -59,7 +59,7 @@ def test_ids_begin_at_1_in_the_order_of_faces(tracker: Tracker) -> None:
 
 
 @pytest.mark.parametrize(("hidden_s", "same"), [(0.2, True), (TRACK_GAP_SECONDS, True), (TRACK_GAP_SECONDS + 0.06, False), (3.0, False)])
-def test_without_looks_a_short_gap_is_bridged_and_a_long_one_not(hidden_s: float, same: bool) -> None:
+def test_without_embeddings_a_short_gap_is_bridged_and_a_long_one_not(hidden_s: float, same: bool) -> None:
     """A face seen at 0, then frames without, then again."""
     tracker = Tracker(appearance=False)
     update(tracker, 0.0, [(1, (100, 50))])
@@ -69,7 +69,7 @@ def test_without_looks_a_short_gap_is_bridged_and_a_long_one_not(hidden_s: float
 
 
 @pytest.mark.parametrize("away_s", [0.4, 2.0, 30.0])
-def test_who_comes_back_is_known_again_and_a_stranger_is_not(away_s: float) -> None:
+def test_a_person_who_returns_is_reidentified_and_a_stranger_is_not(away_s: float) -> None:
     for person, expected in ((1, 1), (2, 2)):
         tracker = Tracker()
         update(tracker, 0.0, [(1, (100, 50))])
@@ -78,30 +78,30 @@ def test_who_comes_back_is_known_again_and_a_stranger_is_not(away_s: float) -> N
         assert update(tracker, away_s, [(person, (400, 51))]) == [expected]
 
 
-def test_without_looks_a_cut_ends_all_tracks_though_faces_stand_in_the_same_place() -> None:
+def test_without_embeddings_a_cut_ends_all_tracks_though_faces_stand_in_the_same_place() -> None:
     tracker = Tracker(appearance=False)
     update(tracker, 0, [(1, (100, 50))])
     assert update(tracker, 0.04, [(1, (100, 50))], cut=True) == [2]
     assert update(tracker, 0.08, [(1, (100, 50))]) == [2]
 
 
-def test_after_a_cut_only_the_look_counts() -> None:
-    """They have changed places, and somebody else has come."""
+def test_after_a_cut_only_embeddings_count() -> None:
+    """The people change places, and a third one comes."""
     tracker = Tracker()
     update(tracker, 0, [(1, (100, 50)), (2, (300, 50))])
     assert update(tracker, 0.04, [(2, (100, 50)), (1, (300, 50)), (3, (200, 50))], cut=True) == [2, 1, 3]
     assert update(tracker, 0.08, [(3, (100, 50))], cut=True) == [3]
 
 
-def test_where_nobody_has_looked_motion_decides() -> None:
+def test_motion_decides_in_frames_without_embeddings() -> None:
     tracker = Tracker()
     update(tracker, 0, [(1, (100, 50)), (2, (300, 50))])
     for step in range(1, 6):
         assert tracker.update(step / 25, boxed([(100 + 4 * step, 50), (300 - 4 * step, 50)]), None, cut=False).tolist() == [1, 2]
-    assert update(tracker, 0.24, [(2, (100, 50)), (1, (300, 50))], cut=True) == [2, 1], "looks are known as before"
+    assert update(tracker, 0.24, [(2, (100, 50)), (1, (300, 50))], cut=True) == [2, 1], "embeddings are kept"
 
 
-def test_a_track_that_nobody_had_looked_at_is_known_once_somebody_has() -> None:
+def test_a_track_is_reidentified_by_embeddings_that_came_later() -> None:
     tracker = Tracker()
     assert tracker.update(0, boxed([(100, 50)]), None, cut=False).tolist() == [1]
     assert update(tracker, 0.04, [(1, (101, 50))]) == [1]
@@ -109,7 +109,7 @@ def test_a_track_that_nobody_had_looked_at_is_known_once_somebody_has() -> None:
     assert update(tracker, 0.12, [(1, (300, 50))], cut=True) == [1]
 
 
-def test_a_look_between_two_people_is_not_sure() -> None:
+def test_an_embedding_between_two_people_starts_a_track() -> None:
     tracker = Tracker()
     update(tracker, 0, [(1, (100, 50)), (2, (300, 50))])
     between, nearer = blend(1, 2, 0.5), blend(1, 2, 0.2)
@@ -119,8 +119,8 @@ def test_a_look_between_two_people_is_not_sure() -> None:
     assert tracker.update(0.04, boxed([(100, 50)]), nearer[None], cut=True).tolist() == [1]
 
 
-def test_a_face_that_covers_another_does_not_teach_its_look() -> None:
-    """Somebody passes before a person: what is seen of the two there is a mixture, and afterwards each is known as before."""
+def test_embeddings_of_occluded_faces_are_not_kept() -> None:
+    """A person passes before another: the embeddings of both are mixtures, and afterwards both are re-identified."""
     tracker = Tracker()
     update(tracker, 0, [(1, (100, 50)), (2, (300, 50))])
     for step in range(1, 40):
@@ -140,7 +140,7 @@ def test_another_face_in_a_far_place_is_another_person(tracker: Tracker) -> None
     assert update(tracker, 0.04, [(2, (200, 100))]) == [2]
 
 
-def test_a_quick_move_is_followed_only_so_far() -> None:
+def test_a_fast_move_is_tracked_up_to_a_limit() -> None:
     for shift, expected in ((0.3, 1), (1.1, 2)):
         tracker = Tracker(appearance=False)
         update(tracker, 0, [(1, (100, 50))])
@@ -156,14 +156,14 @@ def test_sparse_sampling_keeps_ids(tracker: Tracker, fps: float) -> None:
         assert update(tracker, step / fps, people) == [1, 2]
 
 
-def test_empty_boxes_and_looks_without_length_do_no_harm(tracker: Tracker) -> None:
+def test_empty_boxes_and_zero_embeddings_do_no_harm(tracker: Tracker) -> None:
     faces = Faces(np.zeros((2, 4), np.float32), np.zeros((2, 5, 2), np.float32), np.ones(2, np.float32))
     for step in range(3):
         assert len(set(tracker.update(step / 25, faces, np.zeros((2, 144), np.float32), cut=False).tolist())) == 2
 
 
 def test_memory_does_not_grow_with_the_medium() -> None:
-    """Somebody new every frame, each after a cut."""
+    """A new person in every frame, each after a cut."""
     tracker = Tracker()
     for person in range(3 * GALLERY_SIZE):
         assert update(tracker, person / 25, [(person, (100, 50))], cut=True) == [person + 1]

@@ -254,7 +254,7 @@ def test_a_face_is_one_track_across_seams_and_the_cut(uninterrupted: Path) -> No
 
 def test_without_looks_a_track_ends_at_the_cut_and_at_no_seam(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "SEGMENT_SECONDS", 1.0)
-    monkeypatch.setattr(reading, "describe", None)
+    monkeypatch.setattr(reading, "embed_faces", None)
     assert analysed(tmp_path, film, InProcessEngine(), appearance=False, annotate=False).n_tracks == 2
     assert tracks_of(tmp_path) == [[0, 2 * FPS - 1], [2 * FPS, FRAMES - 1]]
 
@@ -349,4 +349,4 @@ def test_no_template_of_a_face_is_stored(film: Medium, tmp_path: Path, monkeypat
         origin = json.loads(stored["facts"].tobytes())["origin"]
     part = load_segment(path, segment, origin=origin)
     assert part is not None
-    assert all(reading.looks is None for reading in part.readings)
+    assert all(reading.embeddings is None for reading in part.readings)

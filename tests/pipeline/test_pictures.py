@@ -142,4 +142,4 @@ def test_a_film_that_is_decoded_ahead_gives_the_same_readings(decoder: str) -> N
         assert (before.index, before.time_s, before.cut) == (after.index, after.time_s, after.cut)
         np.testing.assert_array_equal(before.faces.boxes, after.faces.boxes)
         np.testing.assert_array_equal(before.probabilities, after.probabilities)
-        assert (before.looks is None) == (after.looks is None)
+        assert (before.embeddings is None) == (after.embeddings is None)

@@ -242,7 +242,7 @@ def test_large_pictures_are_searched_in_tiles(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(blur_check, "_TILE_OVERLAP_PX", 90)
     tiled = blur_check._detect(detector, pixels, lambda: None)
     assert len(whole) == len(tiled) == len(places)
-    assert (tiled.overlap(whole).max(axis=1) > 0.7).all()
+    assert (tiled.iou(whole).max(axis=1) > 0.7).all()
 
 
 # The words

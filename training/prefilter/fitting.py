@@ -14,8 +14,7 @@ from torch.nn import functional
 
 from batchemo.atomic import replacing
 from batchemo.errors import DataError
-from batchemo.faces.convolution import normalize_pixels
-from batchemo.faces.mtcnn import ProposalNet, load_networks
+from batchemo.faces.mtcnn import ProposalNet, load_networks, normalize_pixels
 from batchemo.faces.prefilter import BLOCK_CELLS, PrefilterNet
 from training.prefilter.composites import Images, compose_scene
 

@@ -69,8 +69,8 @@ def test_the_teacher_is_the_proposal_network_that_searches(cascade: Cascade) -> 
     features = proposal_features(network, pixels)
     logits = proposal_logits(network, features)
     with torch.inference_mode():
-        torch.testing.assert_close(cascade._first(pixels), features, rtol=0, atol=1e-5)
-        _, places = cascade._promising(cascade._first(pixels))
+        torch.testing.assert_close(cascade._stem(pixels), features, rtol=0, atol=1e-5)
+        _, places = cascade._select_cells(cascade._stem(pixels))
     sure = (logits - np.log(4)).abs() > 1e-2  # a score of .8
     seen = torch.zeros_like(logits, dtype=torch.bool)
     seen[tuple(places.T)] = True
