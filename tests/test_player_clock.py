@@ -214,4 +214,4 @@ def test_a_click_shows_the_frame_that_it_is_about(browser: Browser, results: Pat
     browser.click("details .link")
     assert_shows(browser, 0, tmp_path)
     assert browser.run("return document.querySelector('video').currentTime") == pytest.approx(row["starts_s"], abs=0.005)
-    assert ("from where the tables count" in browser.run("return document.querySelector('.facts').textContent")) == (row["starts_s"] > 1)
+    assert ("(time 0 in the tables)" in browser.run("return document.querySelector('.facts').textContent")) == (row["starts_s"] > 1)
