@@ -48,7 +48,7 @@ def check(file: File, as_json: JobsJson = False) -> None:
             raise typer.Exit(EXIT_USAGE)
 
 
-@jobs_app.command(epilog=examples("batchemo jobs run jobs/nightly.toml", "batchemo jobs run jobs/nightly.toml --shard 2/8"))
+@jobs_app.command("run", epilog=examples("batchemo jobs run jobs/nightly.toml", "batchemo jobs run jobs/nightly.toml --shard 2/8"))
 def run_job_command(
     file: File,
     shard: Annotated[
@@ -105,6 +105,7 @@ def status(
 
 
 @jobs_app.command(
+    "install",
     epilog=examples("batchemo jobs install jobs/nightly.toml --systemd", "batchemo jobs install jobs/nightly.toml --cron --write"),
 )
 def install_command(
@@ -145,7 +146,7 @@ def install_command(
                 say('units of users run while they are logged in; to let them run always: loginctl enable-linger "$USER"')
 
 
-@jobs_app.command(epilog=examples("batchemo jobs uninstall jobs/nightly.toml"))
+@jobs_app.command("uninstall", epilog=examples("batchemo jobs uninstall jobs/nightly.toml"))
 def uninstall_command(file: File, folder: Folder = None) -> None:
     """Take away what `install --write` wrote for FILE, which itself need not exist any more. Results stay."""
     with exits():

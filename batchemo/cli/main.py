@@ -60,6 +60,7 @@ def _welcome(program: str) -> str:
 
 
 main_app.command(
+    "run",
     rich_help_panel=_RUNS,
     epilog=_examples(
         "batchemo run ./videos --out results",
@@ -115,6 +116,7 @@ def summary(
 
 
 @main_app.command(
+    "export",
     rich_help_panel=_RESULTS,
     epilog=_examples("batchemo export results --to csv", "batchemo export results --to webvtt", "batchemo export results --to notebook"),
 )
@@ -148,6 +150,7 @@ def export_command(
 
 
 @main_app.command(
+    "verify",
     rich_help_panel=_RESULTS,
     epilog=_examples("batchemo verify results", "batchemo verify results --deep", "batchemo verify results --reader ffmpeg"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from batchemo.verify.audit import verify
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("run", "summary", "export", "verify", "bench", "doctor")
+JOB_COMMANDS = {"check", "run", "status", "install", "uninstall"}
 
 
 def call(*arguments: str | Path, home: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
@@ -42,6 +44,12 @@ def test_alone_it_shows_what_to_type() -> None:
     for line, command in zip(lines, ("run", "summary", "doctor"), strict=True):
         assert f"batchemo {command}" in line
     assert "--help" in ended.stdout
+
+
+def test_commands_have_their_names() -> None:
+    for group, names in (((), {"run", "jobs", "report", "summary", "export", "verify", "bench", "doctor"}), (("jobs",), JOB_COMMANDS)):
+        panels = call(*group, "--help", COLUMNS="100").stdout.split("Examples")[0].split("╭─ ")[2:]
+        assert set(re.findall(r"^│ ([a-z-]+)", "".join(panels), re.MULTILINE)) == names
 
 
 def test_help_is_grouped() -> None:
