@@ -120,7 +120,7 @@ def _holder_of(lock: Path) -> str:
 
 
 def _told(out: Path, lock: Path) -> str:
-    return f"another run is writing to {out} ({_holder_of(lock)}); wait for it with --wait SECONDS, or give another folder with --out"
+    return f"another run is writing to {out} ({_holder_of(lock)}); wait for it with --wait-s SECONDS, or give another folder with --out"
 
 
 def _holder_path(path: Path) -> Path:

@@ -43,7 +43,7 @@ def facts(number: int = 0, **changes: Any) -> dict[str, Any]:
     return {
         "run_id": f"{number:04d}",
         "how": "done",
-        "options": RunOptions().model_dump(mode="json"),
+        "options": RunOptions().as_dict(),
         "weights": {"sha256": "abc"},
         "figures": figures,
     }

@@ -61,7 +61,7 @@ def test_only_the_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("[retention]\nnights = 3", "unknown key 'retention.nights'; choose from runs"),
         ("[notification]\ncommand = ['x']\ntimeout = 3", "did you mean 'timeout_seconds'?"),
         ("[options]\nsampel_fps = 3", "unknown option 'sampel_fps'; did you mean 'sample_fps'?"),
-        ("sample_fps = 3", "unknown key 'sample_fps'; it is an option; put it below [options]"),
+        ("sample_fps = 3", "unknown key 'sample_fps'; it is an option; move it below [options]"),
         ("options = 3", "write [options]"),
         ("[options]\nsample_fps = -1", "--sample-fps -1 "),
         ("[options]\nshard = '0/3'", "must be part I of N"),
@@ -102,7 +102,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_names_are_those_of_units(tmp_path: Path) -> None:
     assert job(tmp_path, "", name="every night!.toml").name == "every-night"
     assert job(tmp_path, "name = 'study-7'").name == "study-7"
-    with pytest.raises(UsageError, match="no name can be made"):
+    with pytest.raises(UsageError, match="gives no name for the job"):
         job(tmp_path, "", name="夜.toml")
 
 
