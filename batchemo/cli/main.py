@@ -13,7 +13,7 @@ from batchemo.cli.exit_codes import EXIT_DEFECT, EXIT_FAILED_MEDIA, exits, progr
 from batchemo.cli.help import App, examples
 from batchemo.cli.jobs import jobs_app
 from batchemo.cli.run import RunJson, run_command
-from batchemo.cli.streams import prepare_streams, print_json, say
+from batchemo.cli.streams import ensure_utf8_paths, prepare_streams, print_json, say
 from batchemo.errors import typed
 
 main_app = App(
@@ -32,6 +32,7 @@ Results = Annotated[Path, typer.Argument(metavar="DIR", help="A results folder."
 
 def main() -> None:
     """Entry point of the command. Its name is given here, because shells complete no other."""
+    ensure_utf8_paths()
     prepare_streams()
     main_app(prog_name="batchemo")
 

@@ -1,14 +1,26 @@
-"""What commands print: messages on stderr, JSON on stdout, and nothing that the console cannot encode."""
+"""What commands print, in the encoding of the console: messages on stderr, JSON on stdout."""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
+import os
 import sys
 from typing import Any, TextIO
 
 import typer
+
+
+def ensure_utf8_paths() -> None:
+    """Restarts this process in Python's UTF-8 mode where the locale has another encoding for names of files, such as the C locale.
+
+    Names in tables are UTF-8, and Arrow takes no other paths. The console keeps its encoding.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode:
+        return
+    environment = {"PYTHONIOENCODING": sys.stdout.encoding if sys.stdout else "ascii", **os.environ, "PYTHONUTF8": "1"}
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606 (the same command)
 
 
 def prepare_streams() -> None:
