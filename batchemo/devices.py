@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import getpass
 import itertools
 import os
 import re
@@ -76,7 +77,8 @@ def claim(count: int, *, folder: Path) -> int:
 
 @functools.cache
 def _claimed_index(count: int) -> int:
-    return claim(count, folder=Path(tempfile.gettempdir()) / f"batchemo-gpus-{os.getuid()}")
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    return claim(count, folder=Path(tempfile.gettempdir()) / f"batchemo-gpus-{user}")
 
 
 _locks: list[FileLock] = []
