@@ -17,6 +17,7 @@ from batchemo import atomic, lock
 from batchemo.lock import is_held, lock_path, locked
 from batchemo.media import output_names
 from batchemo.media.output_names import decode_output_name, output_name
+from tests.test_lock import HOLD
 
 ROOT = Path(__file__).parents[1]
 HIDE = """
@@ -112,12 +113,8 @@ def test_a_lock_is_seen_without_fcntl(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(lock, "fcntl", None)
     assert not is_held(tmp_path)
     assert not list(tmp_path.iterdir()), "asking leaves no trace"
-    script = (
-        "import sys, pathlib\nfrom batchemo.lock import locked\nwith locked(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script + "    input()", tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
-    ) as other:
+    command = [sys.executable, "-c", HOLD + "    input()", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         assert is_held(tmp_path)
