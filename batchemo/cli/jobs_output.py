@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.markup import escape
 from rich.table import Table
@@ -15,11 +15,20 @@ from batchemo.jobs.forecast import Forecast
 from batchemo.jobs.history import RunRecord
 from batchemo.jobs.job_run import JobRun
 from batchemo.jobs.status import Status
+from batchemo.run.run import RunResult
 
 
 def print_forecast(job: JobFile, found: Forecast) -> None:
     """Prints on stdout what the job would do."""
     console = line_console()
+    todo = {"new": found.new, "changed": found.changed, "again": found.again, "failed before": found.retried}
+    for line in (*_planned_lines(job, found), _total_line(job, found, todo), *_duration_lines(found, any(todo.values()))):
+        console.print(line)
+    for problem in found.problems:
+        console.print(f"[yellow]{escape_markup(problem)}[/yellow]")
+
+
+def _planned_lines(job: JobFile, found: Forecast) -> Iterable[str]:
     meanings = {
         "new": found.new,
         "changed": found.changed,
@@ -31,44 +40,38 @@ def print_forecast(job: JobFile, found: Forecast) -> None:
     }
     for meaning, names in meanings.items():
         for name in names[:MAX_LINES]:
-            console.print(f"[cyan]{meaning}[/cyan]  {escape_markup(name)}")
+            yield f"[cyan]{meaning}[/cyan]  {escape_markup(name)}"
         if len(names) > MAX_LINES:
-            console.print(f"[cyan]{meaning}[/cyan]  and {len(names) - MAX_LINES} more")
-    todo = sum(map(len, (found.new, found.changed, found.again, found.retried)))
-    counts = {"new": found.new, "changed": found.changed, "again": found.again, "failed before": found.retried}
-    parts = ", ".join(f"{len(names)} {word}" for word, names in counts.items() if names)
-    drawn = f"{len(found.redrawn)} would be drawn again, " if found.redrawn else ""
+            yield f"[cyan]{meaning}[/cyan]  and {len(names) - MAX_LINES} more"
+
+
+def _total_line(job: JobFile, found: Forecast, todo: Mapping[str, Sequence[str]]) -> str:
+    parts = ", ".join(f"{len(names)} {word}" for word, names in todo.items() if names)
+    media = f"{sum(map(len, todo.values()))} media{f' ({parts})' if parts else ''}"
+    redrawn = f"{len(found.redrawn)} would be drawn again, " if found.redrawn else ""
+    failed = f", {len(found.failed_before)} failed before" if found.failed_before else ""
     into = escape_markup(str(job.out))
-    console.print(
-        f"[bold]{escape(job.name)}[/bold] would analyse {todo} media{f' ({parts})' if parts else ''} into {into}; {drawn}"
-        f"{len(found.done)} are done{f', {len(found.failed_before)} failed before' if found.failed_before else ''}."
-    )
-    if todo and found.seconds is not None:
-        # A start takes some seconds, however short the media are.
-        long = "less than a minute" if found.seconds < 30 else _duration(found.seconds)
-        more = "; drawing again comes on top of that" if found.redrawn else ""
-        console.print(f"That may take {long}, by the speed of {_count(found.runs, 'earlier run')}{more}.")
-    elif todo:
-        console.print("The duration is not known: no earlier run of this job had media like these.")
-    for problem in found.problems:
-        console.print(f"[yellow]{escape_markup(problem)}[/yellow]")
+    return f"[bold]{escape(job.name)}[/bold] would analyse {media} into {into}; {redrawn}{len(found.done)} are done{failed}."
+
+
+def _duration_lines(found: Forecast, is_something_to_do: bool) -> Iterable[str]:
+    if not is_something_to_do:
+        return
+    if found.seconds is None:
+        yield "The duration is not known: no earlier run of this job had media like these."
+        return
+    # A start takes some seconds, however short the media are.
+    duration = "less than a minute" if found.seconds < 30 else _duration(found.seconds)
+    more = "; drawing again comes on top of that" if found.redrawn else ""
+    yield f"That may take {duration}, by the speed of {_count(found.runs, 'earlier run')}{more}."
 
 
 def print_job_run(job: JobFile, job_run: JobRun, *, program: str, file: str) -> None:
     """Prints on stderr what a job run did, and what was unusual."""
-    console, result = line_console(stderr=True), job_run.result
-    figures = job_run.record.facts["figures"]
+    console, result, figures = line_console(stderr=True), job_run.result, job_run.record.facts["figures"]
     failed = f", {figures['failed']} failed" if figures["failed"] else ""
-    redrawn = len(result.redrawn)
-    earlier = len(result.rows) - len(result.analysed) - redrawn
-    before = sum(row.run_id != result.run_id for row in result.failed)
-    kept = f"; {redrawn} drawn again" if redrawn else ""
-    kept += f"; {earlier} done before" if earlier else ""
-    kept += f" ({before} of them failed)" if before else ""
-    kept += f"; {len(result.pruned)} vanished, and their results with them" if result.pruned else ""
-    kept += f"; {len(result.vanished)} vanished, whose results are kept (options.prune)" if result.vanished else ""
     console.print(
-        f"[bold]{escape(job.name)}[/bold]: {figures['media']} media analysed{failed}{kept}, in {_duration(result.seconds)}. "
+        f"[bold]{escape(job.name)}[/bold]: {figures['media']} media analysed{failed}{_others(result)}, in {_duration(result.seconds)}. "
         f"{figures['faces']} faces in {figures['frames']} frames."
     )
     for line in _drift_lines(job_run.record):
@@ -77,9 +80,21 @@ def print_job_run(job: JobFile, job_run: JobRun, *, program: str, file: str) -> 
         console.print(f"[red]the notification failed[/red]: {escape_markup(job_run.notification_problem)}")
     if result.page is not None:
         console.print(f"A page to look at: {escape(result.page.resolve().as_uri())}")
-    console.print(
-        f"Run record: {escape_markup(str(job_run.record.folder / 'run.json'))}; earlier ones: {escape(f'{program} jobs status {file}')}"
-    )
+    record = escape_markup(str(job_run.record.folder / "run.json"))
+    console.print(f"Run record: {record}; earlier ones: {escape(f'{program} jobs status {file}')}")
+
+
+def _others(result: RunResult) -> str:
+    """Media that were not analysed in this run."""
+    earlier = len(result.rows) - len(result.analysed) - len(result.redrawn)
+    failed = sum(row.run_id != result.run_id for row in result.failed)
+    counts = {
+        "drawn again": len(result.redrawn),
+        f"done before{f' ({failed} of them failed)' if failed else ''}": earlier,
+        "vanished, and their results with them": len(result.pruned),
+        "vanished, whose results are kept (options.prune)": len(result.vanished),
+    }
+    return "".join(f"; {count} {what}" for what, count in counts.items() if count)
 
 
 def print_status(found: Status) -> None:
