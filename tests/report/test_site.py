@@ -297,7 +297,7 @@ def test_runs_that_end_at_once_write_one_after_the_other(tmp_path: Path) -> None
 def test_the_command_needs_neither_torch_nor_a_decoder(results: Path) -> None:
     script = (
         "import sys\nfrom batchemo.cli.main import main_app\n"
-        f"try:\n    app(['report', {str(results)!r}, '--json'])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        f"try:\n    main_app(['report', {str(results)!r}, '--json'])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "print(*[name for name in ('torch', 'cv2', 'av', 'decord') if name in sys.modules], file=sys.stderr)"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
