@@ -87,7 +87,7 @@ def remove_temporaries_of(paths: Iterable[Path]) -> None:
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows syncs no file that is open for reading only
     try:
         os.fsync(handle)
     finally:

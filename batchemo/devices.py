@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import getpass
 import itertools
 import os
 import re
@@ -69,7 +70,8 @@ def claim_gpu() -> None:
 @functools.cache
 def _claimed_index(count: int) -> int:
     """The index of the GPU that this process holds a lock of."""
-    return _lock_device(count, folder=Path(tempfile.gettempdir()) / f"batchemo-gpus-{os.getuid()}")
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    return _lock_device(count, folder=Path(tempfile.gettempdir()) / f"batchemo-gpus-{user}")
 
 
 def _lock_device(count: int, *, folder: Path) -> int:

@@ -11,48 +11,48 @@ from pathlib import Path
 
 
 def typed(path: Path) -> str:
-    """`path` as it is typed in a shell: for the commands that messages suggest."""
+    """`path` quoted for a shell, for the commands that messages suggest."""
     return shlex.quote(str(path))
 
 
 def suggestion(name: str, choices: Sequence[str]) -> str:
-    """What the writer of an unknown `name` may have meant: the nearest of `choices`, or all of them."""
+    """A hint for an unknown `name`: the most similar of `choices`, or all of them."""
     close = difflib.get_close_matches(name, choices, n=2)
     if close:
         return f"did you mean {' or '.join(map(repr, close))}?"
-    return f"choose from {', '.join(choices)}" if choices else "there is none"
+    return f"choose from {', '.join(choices)}" if choices else "there are none"
 
 
 class BatchemoError(Exception):
-    """Anything that batchemo raises on purpose; its message is meant for people."""
+    """An error that batchemo raises on purpose; its message is meant for users."""
 
 
 class UsageError(BatchemoError):
-    """The command, its options or a file of options is wrong: the caller must change what they typed (exit 2)."""
+    """The command, its options or a file of options is wrong: the user must change them (exit 2)."""
 
 
-_A_TYPO = 0.8
-"""How alike, from 0 to 1, names of folders are that one meant the other."""
+_SIMILAR = 0.8
+"""Similarity of two names of folders, from 0 to 1, from which on one is taken for a typing error of the other."""
 
 
 def no_results(place: Path) -> UsageError:
-    """For a `place` that is no results folder; names the one that was perhaps meant."""
-    told = f"{place} holds no results" if place.exists() else f"{place} does not exist, so that it holds no results"
+    """The error for a `place` that is no results folder; suggests a similar one."""
+    problem = f"{place} holds no results" if place.exists() else f"{place} does not exist, so that it holds no results"
     near = _results_near(place)
     return UsageError(
-        f"{told}; did you mean {typed(near)}?" if near else f"{told}; make some with: batchemo run INPUT --out {typed(place)}"
+        f"{problem}; did you mean {typed(near)}?" if near else f"{problem}; make some with: batchemo run INPUT --out {typed(place)}"
     )
 
 
 def _results_near(place: Path) -> Path | None:
-    """A results folder that `place` is a part of, that lies in it, or whose name is much like its own."""
+    """A results folder above `place`, in it, or beside it under a similar name."""
     with contextlib.suppress(OSError):
         for above in place.parents:
             if _has_results(above):
                 return above
         inside = sorted(path for path in place.iterdir() if _has_results(path)) if place.is_dir() else []
         beside = {path.name: path for path in place.parent.iterdir() if _has_results(path)} if place.name else {}
-        close = [beside[name] for name in difflib.get_close_matches(place.name, beside, n=1, cutoff=_A_TYPO)]
+        close = [beside[name] for name in difflib.get_close_matches(place.name, beside, n=1, cutoff=_SIMILAR)]
         return next(iter([*inside, *close]), None)
     return None
 
@@ -62,7 +62,7 @@ def _has_results(path: Path) -> bool:
 
 
 class MediaError(BatchemoError):
-    """One medium cannot be analysed: its owner must repair it. In a run this is a row of `media.parquet` (exit 3).
+    """One medium cannot be analysed: the user must repair it. In a run it is a row of `media.parquet` (exit 3).
 
     `kind` is a stable word for scripts, such as `empty`, `unreadable`, `no_video` or `too_large`.
     """
@@ -76,7 +76,7 @@ class MediaError(BatchemoError):
 
 
 def defect(path: Path, error: Exception) -> MediaError:
-    """For what must not happen: it costs the medium at `path`, not the run."""
+    """The error for a defect of batchemo: the medium at `path` fails, and the run goes on."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     message = f"{path}: a defect of batchemo ({type(error).__name__}: {error}{place}); report it, and leave the file out with --exclude"
@@ -84,13 +84,13 @@ def defect(path: Path, error: Exception) -> MediaError:
 
 
 def too_greedy(path: Path) -> MediaError:
-    """For a medium that there is not enough memory for."""
-    return MediaError("memory", f"{path}: there is not enough memory for it; use fewer --workers, or leave it out with --exclude")
+    """The error for a medium that needs more memory than there is."""
+    return MediaError("memory", f"{path}: not enough memory; use fewer --workers, or leave the file out with --exclude")
 
 
 @contextlib.contextmanager
 def blaming(path: Path) -> Iterator[None]:
-    """What goes wrong in it is a MediaError of the medium at `path`, but for what the results folder refuses."""
+    """Turns errors of the block into a MediaError of the medium at `path`, except OSError, which comes from the results folder."""
     try:
         yield
     except (MediaError, OSError):
@@ -102,32 +102,32 @@ def blaming(path: Path) -> Iterator[None]:
 
 
 def unreadable(path: Path, error: OSError) -> MediaError:
-    """What is said of a medium whose file cannot be opened."""
+    """The error for a medium whose file cannot be opened."""
     if isinstance(error, FileNotFoundError):
         return MediaError(
-            "unreadable", f"{path} is not there any more; was it moved, or a drive taken away? Look with: ls {typed(path.parent)}"
+            "unreadable", f"{path} is not there any more; was it moved, or its drive removed? Look with: ls {typed(path.parent)}"
         )
     return MediaError("unreadable", f"{path} cannot be read: {error.strerror}; check its permissions with: ls -l {typed(path)}")
 
 
 class WeightsError(BatchemoError):
-    """A weights file is missing, damaged or not one of ours (exit 2)."""
+    """A weights file is missing, damaged or of another network (exit 2)."""
 
 
 class DeviceError(BatchemoError):
-    """The asked device cannot be used on this machine (exit 2)."""
+    """The device cannot be used on this machine (exit 2)."""
 
 
 class LockedError(BatchemoError):
-    """Another run holds the results folder (exit 75)."""
+    """Another run is writing to the results folder (exit 75)."""
 
 
 class StorageError(BatchemoError):
-    """The results folder cannot be written any more: disk full, permissions changed, device gone (exit 74)."""
+    """The results folder cannot be written any more: disk full, permissions changed, device removed (exit 74)."""
 
 
 class ClusterError(BatchemoError):
-    """Scheduler or workers of a cluster cannot do the work; what is done is kept (exit 1)."""
+    """The scheduler or the workers of a cluster failed; finished media are kept (exit 1)."""
 
 
 class DataError(BatchemoError):
@@ -135,5 +135,5 @@ class DataError(BatchemoError):
 
 
 def cause(error: Exception) -> str:
-    """What FFmpeg or the system says of it, in a few words."""
+    """The cause of `error` in a few words, as FFmpeg or the system gives it."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

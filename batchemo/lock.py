@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -19,6 +18,11 @@ from filelock import FileLock, Timeout
 
 from batchemo.errors import LockedError, UsageError, typed
 from batchemo.options import Shard
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _LOG = logging.getLogger("batchemo")
 
@@ -102,13 +106,26 @@ def _rivals(out: Path, shard: Shard | None) -> list[Path]:
 
 
 def _is_taken(lock: Path) -> bool:
-    """Asks by a shared lock, so that several may ask at once without seeing each other."""
+    """Asks by a shared lock, so that several may ask at once without seeing each other. Windows has no such lock: there the asker takes it
+    for a moment, and others that ask or `_acquire` wait for it."""
+    if fcntl is None:
+        return lock.exists() and not _is_free(lock)
     try:
         with lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno == errno.EAGAIN  # whoever may not read it cannot ask
     return False
+
+
+def _is_free(lock: Path) -> bool:
+    try:
+        with FileLock(lock, timeout=_ASKED_SECONDS):
+            return True
+    except Timeout:
+        return False
+    except OSError:  # without the right to open it one cannot ask
+        return True
 
 
 def _holder_of(lock: Path) -> str:
@@ -120,7 +137,7 @@ def _holder_of(lock: Path) -> str:
 
 
 def _told(out: Path, lock: Path) -> str:
-    return f"another run is writing to {out} ({_holder_of(lock)}); wait for it with --wait SECONDS, or give another folder with --out"
+    return f"another run is writing to {out} ({_holder_of(lock)}); wait for it with --wait-s SECONDS, or give another folder with --out"
 
 
 def _holder_path(path: Path) -> Path:

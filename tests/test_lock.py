@@ -42,7 +42,7 @@ def test_a_second_one_is_told_who_holds_the_folder(tmp_path: Path, other: subpro
         pass
     told = rf"{re.escape(str(tmp_path))} \(process {other.pid} on {re.escape(socket.gethostname())} since 20\d\d-\d\d-\d\dT\S+\)"
     assert re.search(told, str(caught.value))
-    assert "--wait SECONDS" in str(caught.value)
+    assert "--wait-s SECONDS" in str(caught.value)
 
 
 def test_a_dead_one_holds_nothing(tmp_path: Path, other: subprocess.Popen[str]) -> None:

@@ -10,7 +10,7 @@ import pydantic
 import pytest
 
 from batchemo.errors import UsageError
-from batchemo.options import RunOptions, merge_options
+from batchemo.options import RunOptions, merge_options, named_options
 
 SOURCES = ("flag", "environment", "config", "default file")
 BATCH_SIZES = {"flag": 11, "environment": 12, "config": 13, "default file": 14}
@@ -141,3 +141,45 @@ def test_a_misspelt_variable_is_named() -> None:
     with pytest.raises(UsageError, match=r"BATCHEMO_SAMPEL_FPS.*sample_fps"):
         merge_options({}, environment={"BATCHEMO_SAMPEL_FPS": "3"}, default_file=Path("no such file"))
     merge_options({}, environment={"BATCHEMO_OUT": "results", "OTHER_SAMPEL_FPS": "3"}, default_file=Path("no such file"))
+
+
+# Names of the state before units stood in names: (old name, new name, a value, another value)
+RENAMED = [("timeout", "timeout_s", 9.5, 8.0), ("max_memory", "max_memory_mb", 900, 800), ("wait", "wait_s", 60.0, 30.0)]
+
+
+@pytest.mark.parametrize(("old", "new", "value", "other"), RENAMED)
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_earlier_name_still_works(tmp_path: Path, source: str, old: str, new: str, value: float, other: float) -> None:
+    for name in (old, new, new.replace("_", "-") if source != "environment" else new):
+        assert getattr(merge(tmp_path, {source: {name: value}}), new) == value
+    assert getattr(merge(tmp_path, {source: {old: value, new: value}}), new) == value
+    with pytest.raises(UsageError, match="are the same option; give") as caught:
+        merge(tmp_path, {source: {old: value, new: other}})
+    spelled = {"flag": "--{}", "environment": "BATCHEMO_{}"}.get(source, "{}")
+    for name, given in ((old, value), (new, other)):
+        shown = {"flag": name.replace("_", "-"), "environment": name.upper()}.get(source, name)
+        assert f"{spelled.format(shown)} {given}" in str(caught.value)
+
+
+@pytest.mark.parametrize(("old", "new", "value", "other"), RENAMED)
+def test_earlier_names_obey_the_order_of_the_sources(tmp_path: Path, old: str, new: str, value: float, other: float) -> None:
+    assert getattr(merge(tmp_path, {"flag": {new: value}, "environment": {old: other}}), new) == value
+    assert getattr(merge(tmp_path, {"environment": {old: value}, "default file": {new: other}}), new) == value
+
+
+def test_two_spellings_of_a_key_in_a_file_must_agree(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"job.toml: batch-size 3 and batch_size 4 are the same option"):
+        named_options({"batch-size": 3, "batch_size": 4}, file=tmp_path / "job.toml")
+
+
+def test_results_keep_the_options_that_they_had() -> None:
+    """What tables and run.json of earlier versions hold: results are resumed, and runs of jobs compared, by it."""
+    shaping = {"sample_fps": None, "min_face_px": 40, "detector": "fast", "appearance": True, "uncertain_below": 0.5}
+    assert list(RunOptions().shaping().items()) == list(shaping.items())
+    others = {
+        **{"include": [], "exclude": [], "follow_symlinks": False, "decoder": "auto", "weights": None, "device": "auto", "workers": None},
+        **{"engine": "local", "scheduler": None, "batch_size": 64, "timeout": 300.0, "max_memory": None, "shard": "2/8", "wait": 0.0},
+        **{"annotate": True, "report": True, "blur_faces": None, "blur_style": None, "timeline": False, "codec": "h264"},
+        **{"quality": "medium", "hardware": False, "force": False, "retry_failed": False, "prune": False, "dry_run": False},
+    }
+    assert RunOptions(shard="2/8").as_dict() == shaping | others  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""How quick the analysis is on this machine, stage by stage, and what limits it."""
+"""The throughput of the analysis on this machine, stage by stage."""
 
 from __future__ import annotations
 
@@ -40,14 +40,17 @@ PICTURE_WIDTH, PICTURE_HEIGHT = 1152, 864
 """A megapixel."""
 
 _MEGABYTE = 2**20
-_LOOK_SECONDS, _LOOK_AROUND_SECONDS = 0.05, 0.5
-"""Between looks; the second once all cores are at work, as to find the workers among the processes of the machine takes 3 ms of one."""
+_POLL_SECONDS, _BUSY_POLL_SECONDS = 0.05, 0.5
+"""Between two measurements of memory; the second once all cores are busy, as finding the workers costs time of one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Throughput:
-    """One line of the table, a picture being a frame: `frames_per_second` by the clock, without the start; processor milliseconds a frame
-    by stage; the most memory that a process took."""
+    """One line of the table; a picture counts as a frame.
+
+    `frames_per_second` by the clock, without the start; `stages_ms`: CPU milliseconds per frame by stage; `peak_mb`: peak memory of a
+    process.
+    """
 
     what: str
     frames: int
@@ -59,23 +62,26 @@ class Throughput:
 
     @property
     def limit(self) -> str:
-        """The stage that takes most."""
+        """The slowest stage."""
         return max(self.stages_ms, key=lambda stage: self.stages_ms[stage], default="")
 
 
 def measure(given: Path | None, *, seconds: float, min_face_px: int, workers: int | None = None) -> Iterator[Throughput]:
-    """Speeds for a file or a folder, or for clips of `seconds` of 1280 x 720 with one and with five faces and for pictures of a megapixel:
-    decoding alone, tables, and annotated copies, in as many processes as `workers` says, or in one and in one a core. What cannot be
-    decoded is left out, and named. Raises UsageError where `given` holds nothing else."""
+    """Speeds of decoding alone, of tables, and of tables with annotated copies.
+
+    The media are those of `given`, a file or a folder, or generated: clips of `seconds` with one and with five faces, 1280 x 720, and
+    pictures of a megapixel. Analysed in `workers` processes, or in one and then in one per core. Media that cannot be decoded are left
+    out, with a warning. Raises UsageError where there are no others.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        for name, path in [("", given)] if given is not None else list(_made(Path(folder), seconds)):
+        for name, path in [("", given)] if given is not None else list(_generated(Path(folder), seconds)):
             media = find_media([path], out=Path(folder) / "results")
             if not media:
-                raise UsageError(f"{path} holds no pictures or videos; give one that does, or nothing for made ones")
+                raise UsageError(f"{path} holds no pictures or videos; give a folder that does, or none for generated media")
             prefix = f"{name}, " if name else ""
             speed, media = _decoding(media, f"{prefix}decoding alone")
             if not media:
-                raise UsageError(f"nothing of {path} can be decoded; give a video, a folder, or nothing for made ones")
+                raise UsageError(f"nothing of {path} can be decoded; give a video, a folder, or none for generated media")
             yield speed
             for processes in sorted({1, usable_cores()} if workers is None else {workers}):
                 for annotate in (False, True):
@@ -85,7 +91,7 @@ def measure(given: Path | None, *, seconds: float, min_face_px: int, workers: in
 
 
 def fixed_seconds() -> dict[str, float]:
-    """What a run costs before its first frame: seconds to the help text, and to loaded networks, each in a process of its own."""
+    """Seconds that a run takes before its first frame: to print the help, and to load the networks, each in a process of its own."""
     commands = {
         "help": [sys.executable, "-m", "batchemo", "--help"],
         "start": [sys.executable, "-c", _START],
@@ -107,7 +113,7 @@ models_of(RunOptions()).detector.detect([np.zeros((720, 1280, 3), np.uint8)])
 
 
 def make_clip(path: Path, *, faces: int, seconds: float) -> Path:
-    """Writes `faces` faces of 240 px (at most five) that move a little before a wall of noise, 1280 x 720, 30 frames a second."""
+    """Writes a clip of `faces` (at most five) faces of 240 px that move before blurred noise, 1280 x 720, 30 frames a second."""
     face = np.asarray(Image.open(FACE).convert("RGB"), np.uint8)
     wall = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8), (0, 0), 6)
     with av.open(str(path), "w") as container:
@@ -120,7 +126,7 @@ def make_clip(path: Path, *, faces: int, seconds: float) -> Path:
 
 
 def make_pictures(folder: Path, count: int) -> Path:
-    """Writes `count` JPEG pictures of a megapixel into a new `folder`: a face of 240 px somewhere before walls of noise."""
+    """Writes `count` JPEG pictures of a megapixel into a new `folder`: a face of 240 px somewhere on noise."""
     folder.mkdir()
     random = np.random.default_rng(0)
     face = np.asarray(Image.open(FACE).convert("RGB"), np.uint8)
@@ -134,7 +140,7 @@ def make_pictures(folder: Path, count: int) -> Path:
     return folder
 
 
-def _made(folder: Path, seconds: float) -> Iterator[tuple[str, Path]]:
+def _generated(folder: Path, seconds: float) -> Iterator[tuple[str, Path]]:
     for count, name in ((1, "one face"), (5, "five faces")):
         yield name, make_clip(folder / f"{count}.mp4", faces=count, seconds=seconds)
     yield "pictures", make_pictures(folder / "pictures", PICTURES)
@@ -169,17 +175,17 @@ def _decoding(media: Sequence[Medium], what: str) -> tuple[Throughput, list[Medi
 def _analysis(media: Sequence[Medium], what: str, options: RunOptions, processes: int) -> Throughput:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder)
-        pulses = results / "pulses"
-        pulses.mkdir()
+        heartbeats = results / "heartbeats"
+        heartbeats.mkdir()
         weights = read_weights_file(SHIPPED)
-        task = Analysis(results, options, "bench", pulses, weights.labels, weights.sha256)
-        engine = InProcessEngine() if processes == 1 else ProcessEngine(processes, timeout_s=options.timeout, max_memory_mb=None)
-        with _Watcher(pulses, here=processes == 1) as watcher:
-            outcomes = [watcher.timed(outcome) for outcome in engine.run(task, media)]
-    return _speed(outcomes, what, processes, watcher)
+        task = Analysis(results, options, "bench", heartbeats, weights.labels, weights.sha256)
+        engine = InProcessEngine() if processes == 1 else ProcessEngine(processes, timeout_s=options.timeout_s, max_memory_mb=None)
+        with _Monitor(heartbeats, here=processes == 1) as monitor:
+            outcomes = [monitor.timed(outcome) for outcome in engine.run(task, media)]
+    return _speed(outcomes, what, processes, monitor)
 
 
-def _speed(outcomes: Sequence[MediumOutcome], what: str, processes: int, watcher: _Watcher) -> Throughput:
+def _speed(outcomes: Sequence[MediumOutcome], what: str, processes: int, monitor: _Monitor) -> Throughput:
     for outcome in outcomes:
         if outcome.row.status == "failed":
             raise UsageError(outcome.row.message)
@@ -189,24 +195,24 @@ def _speed(outcomes: Sequence[MediumOutcome], what: str, processes: int, watcher
     for outcome in outcomes:
         spent.update(outcome.seconds)
     stages = {stage: seconds / count * 1000 for stage, seconds in spent.items() if stage != "start"}
-    return Throughput(what, frames, faces, processes, count / watcher.seconds, stages, watcher.most_mb)
+    return Throughput(what, frames, faces, processes, count / monitor.seconds, stages, monitor.peak_mb)
 
 
-class _Watcher:
-    """Watches an analysis from beside: `seconds` from its first frame to its last outcome, which leaves out the start of the first
-    worker and the end of all, and the most memory of one process that analyses: this one, if it is done `here`."""
+class _Monitor:
+    """Measures a running analysis: `seconds` from its first frame to its last outcome, without the start and end of workers, and
+    `peak_mb` of one process that analyses: this one, if it works `here`."""
 
-    def __init__(self, pulses: Path, *, here: bool) -> None:
-        self._pulses = pulses
+    def __init__(self, heartbeats: Path, *, here: bool) -> None:
+        self._heartbeats = heartbeats
         self._here = here
         self._begun = False
         self._began = time.perf_counter()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._poll, daemon=True)
         self.seconds = 0.0
-        self.most_mb = 0
+        self.peak_mb = 0
 
-    def __enter__(self) -> _Watcher:
+    def __enter__(self) -> _Monitor:
         self._thread.start()
         return self
 
@@ -218,13 +224,13 @@ class _Watcher:
         self._stop.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         me = psutil.Process()
         ended = False
         while not ended:
-            ended = self._stop.wait(_LOOK_AROUND_SECONDS if self._begun and not self._here else _LOOK_SECONDS)
-            if not self._begun and any(beat.beats for beat in read_heartbeats(self._pulses)):
+            ended = self._stop.wait(_BUSY_POLL_SECONDS if self._begun and not self._here else _POLL_SECONDS)
+            if not self._begun and any(beat.beats for beat in read_heartbeats(self._heartbeats)):
                 self._begun, self._began = True, time.perf_counter()
             for process in [me] if self._here else me.children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    self.most_mb = max(self.most_mb, process.memory_info().rss // _MEGABYTE)
+                    self.peak_mb = max(self.peak_mb, process.memory_info().rss // _MEGABYTE)

@@ -1,4 +1,4 @@
-"""Can this machine do the work? Each part that a run needs, whether it is there, and how to get it if not."""
+"""Checks of this machine: each part that a run needs, whether it is there, and how to get it if not."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from batchemo.errors import BatchemoError
 
 _AGAIN = "install batchemo again: pip install --force-reinstall batchemo"
 _EXTRA = 'get it with: pip install "batchemo[{}]"'
-_NO_GPU = "none that torch can use, so runs use the CPU; an NVIDIA GPU needs its driver and a torch for it, see pytorch.org/get-started"
 _PICTURE_READERS = ("opencv-python-headless", "pi-heif", "pillow", "simplejpeg")
-_WITHOUT_DECORD = "PyAV reads short clips as well, if more slowly; where there are wheels (x86-64 Linux): pip install decord"
+_WITHOUT_DECORD = "PyAV reads short clips as well, but more slowly; where there are wheels (x86-64 Linux): pip install decord"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DoctorCheck:
-    """One checked part; where `ok` is false, `detail` says what to do. Parts that are not `needed` may be missing."""
+    """One checked part. Where `ok` is false, `detail` says what to do. A run works without parts that are not `needed`."""
 
     part: str
     ok: bool
@@ -30,32 +29,30 @@ class DoctorCheck:
 
 
 def examine() -> list[DoctorCheck]:
-    """All findings, most basic first."""
+    """All checks, the most basic first."""
     return list(_examine())
 
 
 def _examine() -> Iterator[DoctorCheck]:
     yield DoctorCheck("batchemo", True, f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
-    yield _finding("weights", _weights)
-    yield _finding("torch", _torch)
-    yield _finding("GPU", _gpu, needed=False)
-    yield _finding("precision", _precision)
-    yield _finding("face detector", _detector)
-    yield _finding("pictures", lambda: ", ".join(f"{name} {_version(name)}" for name in _PICTURE_READERS))
-    yield _finding("videos", _pyav)
-    yield _finding("short clips", lambda: f"decord {_version('decord')}", needed=False, hint=_WITHOUT_DECORD)
-    yield _finding("annotated videos", _encoder)
-    yield _finding("video hardware", _hardware, needed=False)
-    yield _finding("tables", lambda: f"pyarrow {_version('pyarrow')}, pandas {_version('pandas')}")
-    yield _finding("plots", lambda: f"matplotlib {_version('matplotlib')}", needed=False, hint=_EXTRA.format("plot"))
-    yield _finding(
-        "export to ELAN", lambda: f"pympi-ling {_version('pympi-ling')}", needed=False, hint='get it with: pip install "batchemo[eaf]"'
-    )
+    yield _check("weights", _weights)
+    yield _check("torch", _torch)
+    yield _check("GPU", _gpu, needed=False)
+    yield _check("precision", _precision)
+    yield _check("face detector", _detector)
+    yield _check("pictures", lambda: ", ".join(f"{name} {_version(name)}" for name in _PICTURE_READERS))
+    yield _check("videos", _pyav)
+    yield _check("short clips", lambda: f"decord {_version('decord')}", needed=False, hint=_WITHOUT_DECORD)
+    yield _check("annotated videos", _encoder)
+    yield _check("video hardware", _hardware, needed=False)
+    yield _check("tables", lambda: f"pyarrow {_version('pyarrow')}, pandas {_version('pandas')}")
+    yield _check("plots", lambda: f"matplotlib {_version('matplotlib')}", needed=False, hint=_EXTRA.format("plot"))
+    yield _check("export to ELAN", lambda: f"pympi-ling {_version('pympi-ling')}", needed=False, hint=_EXTRA.format("eaf"))
 
 
-def _finding(part: str, look: Callable[[], str], *, needed: bool = True, hint: str = _AGAIN) -> DoctorCheck:
+def _check(part: str, find: Callable[[], str], *, needed: bool = True, hint: str = _AGAIN) -> DoctorCheck:
     try:
-        return DoctorCheck(part, True, look(), needed)
+        return DoctorCheck(part, True, find(), needed)
     except BatchemoError as error:
         return DoctorCheck(part, False, str(error), needed)
     except importlib.metadata.PackageNotFoundError as error:
@@ -68,13 +65,13 @@ def _weights() -> str:
     from batchemo.emotion.weights import read_weights_file
 
     weights = read_weights_file()
-    told = [weights.path.name, f"SHA-256 {weights.sha256}", *_figures(weights.figures), f"labels {', '.join(weights.labels)}"]
+    facts = [weights.path.name, f"SHA-256 {weights.sha256}", *_figures(weights.figures), f"labels {', '.join(weights.labels)}"]
     card = weights.path.with_name("MODEL_CARD.md")
-    return "; ".join([*told, f"model card {card}"] if card.exists() else told)
+    return "; ".join([*facts, f"model card {card}"] if card.exists() else facts)
 
 
 def _figures(figures: dict[str, Any]) -> Iterator[str]:
-    """What the weights file says of itself."""
+    """Figures that the weights file holds."""
     if {"accuracy", "split", "n"} <= figures.keys():
         unseen = f" (about {figures['accuracy_clean']:.0%} of those unseen in training)" if "accuracy_clean" in figures else ""
         yield f"accuracy {figures['accuracy']:.1%}{unseen} of the {figures['n']:,} pictures of {figures['split']}"
@@ -108,7 +105,7 @@ def _precision() -> str:
 
     device = choose_device("auto")
     place = "this CPU" if device.type == "cpu" else "the GPU"
-    return f"expressions are read in {choose_precision(read_weights_file(), device)} on {place}"
+    return f"emotions are classified in {choose_precision(read_weights_file(), device)} on {place}"
 
 
 def _detector() -> str:
@@ -143,7 +140,7 @@ def _hardware() -> str:
 
     found = [f"{CODEC_NAMES[codec]} by {encoder.name}" for codec in CODEC_NAMES if (encoder := find_hardware(codec)) is not None]
     if not found:
-        raise BatchemoError("none that works (NVENC, Quick Sync, AMF, VideoToolbox), so videos are encoded by software")
+        raise BatchemoError("none that works (NVENC, Quick Sync, AMF, VideoToolbox), so videos are encoded in software")
     return ", ".join(found)
 
 

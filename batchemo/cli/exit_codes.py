@@ -1,9 +1,8 @@
-"""How commands end: errors as messages on stderr and exit codes, and what users can type to call us again."""
+"""How commands end: errors as messages on stderr and exit codes, and what users can type to call batchemo again."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shlex
 import shutil
@@ -16,18 +15,22 @@ from types import FrameType
 
 import typer
 
+from batchemo.cli.streams import say
 from batchemo.errors import BatchemoError, ClusterError, LockedError, StorageError, typed
 
 EXIT_DEFECT, EXIT_USAGE, EXIT_FAILED_MEDIA, EXIT_STORAGE, EXIT_LOCKED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 3, 74, 75, 130, 143
 
+_CODES: dict[type[BatchemoError], int] = {LockedError: EXIT_LOCKED, StorageError: EXIT_STORAGE, ClusterError: EXIT_DEFECT}
+"""Other errors of ours are errors of usage."""
+
 
 class Terminated(BaseException):
-    """SIGTERM has come."""
+    """Raised where SIGTERM arrives."""
 
 
 @contextlib.contextmanager
 def exits(*, verbose: bool = False) -> Iterator[None]:
-    """Turns errors into messages on stderr and exit codes."""
+    """Turns errors into messages on stderr and exit codes; `verbose` prints the traceback of a defect."""
 
     def terminate(_signal: int, _frame: FrameType | None) -> None:
         raise Terminated
@@ -36,22 +39,13 @@ def exits(*, verbose: bool = False) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Terminated) as error:
-        say("Ended before its time; the same command goes on where it stopped.")
+        say("Stopped before the end; the same command continues where it stopped.")
         raise typer.Exit(EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else EXIT_TERMINATED) from None
-    except LockedError as error:
-        say(str(error))
-        raise typer.Exit(EXIT_LOCKED) from error
-    except StorageError as error:
-        say(str(error))
-        raise typer.Exit(EXIT_STORAGE) from error
-    except ClusterError as error:
-        say(str(error))
-        raise typer.Exit(EXIT_DEFECT) from error
     except BatchemoError as error:
         say(str(error))
-        raise typer.Exit(EXIT_USAGE) from error
+        raise typer.Exit(_CODES.get(type(error), EXIT_USAGE)) from error
     except BrokenPipeError:
-        # Whoever read our output has gone; Python must not try to flush it once more.
+        # The reader of our output is gone: Python must not fail when it flushes the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_DEFECT) from None
     except typer.Exit:
@@ -65,18 +59,8 @@ def exits(*, verbose: bool = False) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def say(message: str) -> None:
-    typer.echo(f"batchemo: {message}", err=True)
-
-
-def set_up_logging(*, quiet: bool, verbose: bool) -> None:
-    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
-    logging.basicConfig(format="batchemo: %(message)s", stream=sys.stderr)
-    logging.getLogger("batchemo").setLevel(level)
-
-
 def python() -> str:
-    """How the user can call the Python that batchemo is installed for."""
+    """What the user can type to call the Python that batchemo is installed for."""
     found = shutil.which("python")
     if found and Path(found).samefile(sys.executable) and sys.prefix == sys.base_prefix:
         return "python"
@@ -85,7 +69,7 @@ def python() -> str:
 
 
 def program() -> str:
-    """How the user can call batchemo again: its name where that is found, otherwise the path that was typed."""
+    """What the user can type to call batchemo again: its name where the shell finds it, otherwise its path."""
     called = Path(sys.argv[0])
     found = shutil.which("batchemo")
     if found and Path(found).resolve() == called.resolve():

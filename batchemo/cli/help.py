@@ -1,4 +1,4 @@
-"""How commands explain themselves: their examples, and what Typer's help and errors say in the words of programmers alone."""
+"""The help of commands: their examples, without words that only programmers know."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typer.core import TyperCommand, TyperGroup
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _PYDANTIC = "Value error, "
-"""What Typer's errors take over from the library that checks its values."""
+"""A prefix that Typer's errors take over from the library that checks its values."""
 
 
 def examples(*lines: str) -> str:
-    """An epilog; the help would run single lines together."""
+    """An epilog of examples, each on a line of its own."""
     return "\n\n".join(["[bold]Examples[/bold]", *(f"[cyan]{line.replace('[', chr(92) + '[')}[/cyan]" for line in lines)])
 
 
 class App(typer.Typer):
-    """A Typer all of whose commands explain themselves like this."""
+    """A Typer whose commands have this help."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(cls=_Group, **settings)
@@ -30,7 +30,7 @@ class App(typer.Typer):
 
 
 class _Command(TyperCommand):
-    """Without types at options that take no value, and with errors that begin with what is wrong."""
+    """Shows no type for options without a value, and errors that begin with what is wrong."""
 
     def get_params(self, ctx: Any) -> Any:
         return _without_types(super().get_params(ctx))

@@ -1,20 +1,21 @@
-"""`batchemo jobs ...`: parses, calls the library and prints."""
+"""The commands `batchemo jobs ...`: parse, call the library and print."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from batchemo.cli.exit_codes import EXIT_FAILED_MEDIA, EXIT_USAGE, exits, program, say, set_up_logging
+from batchemo.cli.exit_codes import EXIT_FAILED_MEDIA, EXIT_USAGE, exits, program
 from batchemo.cli.help import App, examples
+from batchemo.cli.run import option_help
+from batchemo.cli.streams import print_json, say, set_up_logging
 from batchemo.errors import UsageError, typed
 
 jobs_app = App(
-    help="Nightly jobs: what a file says, run, looked after and scheduled.",
+    help="Scheduled jobs: check, run and install what a job file says.",
     no_args_is_help=True,
     epilog=examples(
         "batchemo jobs check jobs/nightly.toml",
@@ -26,13 +27,13 @@ jobs_app = App(
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A job file; see jobs/nightly.toml.")]
 JobsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Folder = Annotated[
-    Path | None, typer.Option(help="Where the units of systemd are (default: those of this user).", metavar="DIR", show_default=False)
+    Path | None, typer.Option(help="Folder of systemd units (default: that of this user).", metavar="DIR", show_default=False)
 ]
 
 
 @jobs_app.command(epilog=examples("batchemo jobs check jobs/nightly.toml"))
 def check(file: File, as_json: JobsJson = False) -> None:
-    """What would be done: new, changed and failed media, and how long it may take. Exit 2 where the file would fail at night."""
+    """Print what a run would do: new, changed and failed media, and how long it may take. Exit 2 where the file has problems."""
     with exits():
         from batchemo.cli.jobs_output import print_forecast
         from batchemo.jobs.file import read_job
@@ -41,27 +42,26 @@ def check(file: File, as_json: JobsJson = False) -> None:
         job = read_job(file)
         found = forecast(job)
         if as_json:
-            typer.echo(json.dumps(found.as_dict()))
+            print_json(found.as_dict())
         else:
             print_forecast(job, found)
         if found.problems:
             raise typer.Exit(EXIT_USAGE)
 
 
-@jobs_app.command(epilog=examples("batchemo jobs run jobs/nightly.toml", "batchemo jobs run jobs/nightly.toml --shard 2/8"))
+@jobs_app.command("run", epilog=examples("batchemo jobs run jobs/nightly.toml", "batchemo jobs run jobs/nightly.toml --shard 2/8"))
 def run_job_command(
     file: File,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Of N machines that share the folders this is number I, which takes its part.")
-    ] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help=option_help("shard"))] = None,
     as_json: JobsJson = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="A line a medium; tracebacks.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="A line per medium; tracebacks.")] = False,
 ) -> None:
-    """Analyse what is new or has changed, as FILE says; keep the account, compare it with earlier ones, and tell whoever is to be told."""
+    """Analyse new and changed media as FILE says; keep a run record, compare it with earlier ones, and notify."""
     with exits(verbose=verbose):
-        from batchemo.cli.jobs_output import print_night
-        from batchemo.cli.messages import Display
+        from batchemo.cli.jobs_output import print_job_run
+        from batchemo.cli.messages import print_faces_left
+        from batchemo.cli.progress import RunProgress
         from batchemo.jobs.file import read_job
         from batchemo.jobs.job_run import run_job
         from batchemo.options import validate_options
@@ -69,17 +69,16 @@ def run_job_command(
         part = validate_options({"shard": shard}, {"shard": "the command line"}).shard
         job = read_job(file)
         set_up_logging(quiet=quiet, verbose=verbose)
-        display = Display(quiet=quiet, verbose=verbose)
-        with display:
-            night = run_job(job, display.watch, shard=part)
+        with RunProgress(quiet=quiet, verbose=verbose) as progress:
+            job_run = run_job(job, progress.callbacks, shard=part)
         if as_json:
-            typer.echo(json.dumps(night.account.facts))
+            print_json(job_run.record.facts)
         if not quiet:
-            display.say_where_faces_are_left(night.report)
-            print_night(job, night, program=program(), file=typed(file))
-        elif night.trouble:
-            say(f"nobody was told: {night.trouble}")
-        if night.report.failed or night.report.faces_left:
+            print_faces_left(job_run.result)
+            print_job_run(job, job_run, program=program(), file=typed(file))
+        elif job_run.notification_problem:
+            say(f"the notification failed: {job_run.notification_problem}")
+        if job_run.result.failed or job_run.result.faces_left:
             raise typer.Exit(EXIT_FAILED_MEDIA)
 
 
@@ -88,15 +87,15 @@ def status(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Job files.")],
     as_json: JobsJson = False,
 ) -> None:
-    """The last runs, what failed or was unusual, and when the next is due."""
+    """Print the last runs, what failed or was unusual, and when the next run is due."""
     with exits():
         from batchemo.cli.jobs_output import print_status
         from batchemo.jobs.file import read_job
-        from batchemo.jobs.status import status_of
+        from batchemo.jobs.status import read_status
 
-        found = [status_of(read_job(file)) for file in files]
+        found = [read_status(read_job(file)) for file in files]
         if as_json:
-            typer.echo(json.dumps([each.as_dict() for each in found]))
+            print_json([each.as_dict() for each in found])
             return
         for number, each in enumerate(found):
             if number:
@@ -105,13 +104,14 @@ def status(
 
 
 @jobs_app.command(
+    "install",
     epilog=examples("batchemo jobs install jobs/nightly.toml --systemd", "batchemo jobs install jobs/nightly.toml --cron --write"),
 )
 def install_command(
     file: File,
-    systemd: Annotated[bool, typer.Option("--systemd", help="A service and a timer of this user.")] = False,
+    systemd: Annotated[bool, typer.Option("--systemd", help="A systemd service and timer of this user.")] = False,
     cron: Annotated[bool, typer.Option("--cron", help="A line in this user's crontab.")] = False,
-    write: Annotated[bool, typer.Option("--write", help="Write it, instead of printing what would be written.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Install it; without --write, only print it.")] = False,
     folder: Folder = None,
 ) -> None:
     """Print the units or the crontab line that start the job when it is due; with --write, install them."""
@@ -122,32 +122,32 @@ def install_command(
         from batchemo.jobs.systemd import enable, units_of, user_folder, write_units
 
         if systemd == cron:
-            raise UsageError("say which scheduler: --systemd or --cron")
+            raise UsageError("give one scheduler: --systemd or --cron")
         if cron and folder is not None:
-            raise UsageError("--folder is for --systemd; cron has one crontab a user")
+            raise UsageError("--folder is for --systemd alone: a user has one crontab; leave --folder out")
         job = read_job(file)
         place = folder or user_folder()
         if not write:
             if cron:
-                typer.echo("\n".join(lines_of(job, _called())))
+                typer.echo("\n".join(lines_of(job, _own_command())))
             else:
-                typer.echo("\n".join(f"# {place / name}\n{text}" for name, text in units_of(job, _called()).items()), nl=False)
-            say("nothing was written; to install it, add --write")
+                typer.echo("\n".join(f"# {place / name}\n{text}" for name, text in units_of(job, _own_command()).items()), nl=False)
+            say("nothing was installed; to install it, add --write")
         elif cron:
-            install_lines(job, _called())
-            say(f"the crontab has it; see: crontab -l, and {program()} jobs status {typed(file)}")
+            install_lines(job, _own_command())
+            say(f"the crontab has the job; see: crontab -l, and {program()} jobs status {typed(file)}")
         else:
-            for path in write_units(job, _called(), folder=place):
+            for path in write_units(job, _own_command(), folder=place):
                 say(f"wrote {path}")
             for command in enable(job, folder=place):
                 say(f"now type: {command}")
             if folder is None:
-                say('units of users run while they are logged in; to let them run always: loginctl enable-linger "$USER"')
+                say('units of a user run while the user is logged in; to let them run always: loginctl enable-linger "$USER"')
 
 
-@jobs_app.command(epilog=examples("batchemo jobs uninstall jobs/nightly.toml"))
+@jobs_app.command("uninstall", epilog=examples("batchemo jobs uninstall jobs/nightly.toml"))
 def uninstall_command(file: File, folder: Folder = None) -> None:
-    """Take away what `install --write` wrote for FILE, which itself need not exist any more. Results stay."""
+    """Remove what `install --write` wrote for FILE, which need not exist any more. Results stay."""
     with exits():
         from batchemo.jobs.crontab import uninstall_cron as remove_lines
         from batchemo.jobs.systemd import remove_units, user_folder
@@ -159,10 +159,10 @@ def uninstall_command(file: File, folder: Folder = None) -> None:
         if lines:
             say(f"removed {len(lines)} lines from the crontab")
         if not units and not lines:
-            raise UsageError(f"nothing of {file} is installed for this user; units elsewhere: --folder DIR")
+            raise UsageError(f"nothing of {file} is installed for this user; for units elsewhere give --folder DIR")
 
 
-def _called() -> list[str]:
-    """How a scheduler can call this very batchemo, from any folder."""
+def _own_command() -> list[str]:
+    """The command by which a scheduler calls this installation, from any folder."""
     script = Path(sys.executable).with_name("batchemo")
     return [str(script)] if script.is_file() else [sys.executable, "-m", "batchemo"]

@@ -1,7 +1,8 @@
-"""The summary in the terminal: a line a medium, with a small chart of its emotions over time."""
+"""The summary in the terminal: a line per medium, with a small chart of its emotions over time."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -10,27 +11,32 @@ from rich.markup import escape
 from rich.table import Table
 
 from batchemo.cli.messages import escape_control, escape_markup
+from batchemo.cli.streams import is_unicode
 from batchemo.palette import as_ansi, as_hex, colours
 from batchemo.report.summary import EmotionTimeline, FaceCounts, MediumSummary, Summary
 
 _FEW = 0.1
-"""Share of faces at or below which a mix of emotions stands for too few of them to go without saying so."""
+"""Share of certain faces up to which the number of them is printed beside their emotions."""
 _COLUMNS = ("media", "status", "frames", "faces", "tracks", "uncertain", "timeline", "emotions")
 _NUMBERS = ("frames", "faces", "tracks", "uncertain")
 _WIDE_ONLY = ("status", "frames", "tracks", "uncertain")
 _WIDE = 120
 """Width of a terminal that shows the whole table."""
-_MOST = 200
-"""Media that a terminal shows unasked: who wants more sorts, searches or asks for them."""
-_BLOCKS = "▁▂▃▄▅▆▇█"
-_NOBODY = "·"
+_MAX_MEDIA = 200
+"""Media that a terminal shows without --top."""
+_BLOCKS, _NO_FACE = "▁▂▃▄▅▆▇█", "·"
+_ASCII_BLOCKS, _ASCII_NO_FACE = ".:-=+*#@", "_"
+"""For consoles that have no block characters."""
 
 
 def print_summary(found: Summary, *, top: int | None = None) -> None:
-    """A table on stdout. Where that is no terminal, one line a medium, so that `grep` finds whole names. `top` media only, if given."""
+    """Prints a table on stdout, of `top` media if given.
+
+    Where stdout is no terminal, it is one line per medium, so that `grep` finds whole names.
+    """
     console = Console()
-    if top is None and console.is_terminal and len(found.media) > _MOST:
-        top = _MOST
+    if top is None and console.is_terminal and len(found.media) > _MAX_MEDIA:
+        top = _MAX_MEDIA
     written = as_ansi if console.color_system == "standard" else as_hex
     labels = tuple(found.total.shares)
     colour_of = {name: written(colour) for name, colour in zip(labels, colours(labels), strict=True)}
@@ -41,8 +47,8 @@ def print_summary(found: Summary, *, top: int | None = None) -> None:
     else:
         _print_lines(rows)
     if top is not None and top < len(found.media) and console.is_terminal:
-        typed_more = f"--top {len(found.media)} shows all, --sort orders them"
-        console.print(f"and {len(found.media) - top} media more: {typed_more}", highlight=False, soft_wrap=True)
+        hint = f"--top {len(found.media)} shows all, --sort orders them"
+        console.print(f"and {len(found.media) - top} more media: {hint}", highlight=False, soft_wrap=True)
     for medium in found.media[:top]:
         if medium.message:
             name = "" if medium.status == "failed" else f"{medium.media}: "  # failures name their file
@@ -59,10 +65,9 @@ def _print_table(console: Console, rows: Sequence[dict[str, str]], colour_of: di
         cells = row | {"status": "[red]failed[/red]", "emotions": row["emotions"] or "[red]failed[/red]"} if failed else row
         table.add_row(*(cells[name] for name in names), style="bold" if row is rows[-1] else None)
     console.print(table, highlight=False)
-    named = " ".join(f"[{colour}]{_BLOCKS[-1]}[/] {escape(emotion)}" for emotion, colour in colour_of.items())
-    console.print(
-        f"\n{named}; high where probable, {_NOBODY} where nobody is in view. Emotions are those of certain faces.", highlight=False
-    )
+    blocks, no_face = _symbols()
+    legend = " ".join(f"[{colour}]{blocks[-1]}[/] {escape(emotion)}" for emotion, colour in colour_of.items())
+    console.print(f"\n{legend}; high where probable, {no_face} without a face. Emotions are those of certain faces.", highlight=False)
 
 
 def _print_lines(rows: Sequence[dict[str, str]]) -> None:
@@ -81,7 +86,7 @@ def _count_cells(count: FaceCounts) -> dict[str, str]:
     uncertain = f"{count.uncertain / count.faces:.0%}" if count.faces else ""
     certain = count.faces - count.uncertain
     if 0 < certain <= _FEW * count.faces:
-        mix += f" (of {certain} alone)"
+        mix += f" (of only {certain})"
     if not certain:
         mix = "all uncertain" if count.faces else "no face" if count.frames else ""
     numbers = {"frames": str(count.frames), "faces": str(count.faces), "tracks": str(count.tracks)}
@@ -89,16 +94,22 @@ def _count_cells(count: FaceCounts) -> dict[str, str]:
 
 
 def _summary_cells(medium: MediumSummary, colour_of: dict[str, str]) -> dict[str, str]:
-    """With the markup of rich where there are colours."""
+    """The cells of a row, with the markup of rich where there are colours."""
     name = escape_control(medium.media)
     cells = {"media": escape(name) if colour_of else name, "status": medium.status}
     return _count_cells(medium.count) | cells | {"timeline": _sparkline(medium.course, colour_of)}
 
 
 def _sparkline(course: EmotionTimeline, colour_of: dict[str, str]) -> str:
-    """A block for each step: as high as its emotion is probable, in the emotion's colour if there are any."""
+    """A block for each step: as high as its emotion is probable, in the emotion's colour if there are colours."""
+    blocks, no_face = _symbols()
     parts = []
     for emotion, probability in zip(course.emotions, course.probabilities, strict=True):
-        block = _BLOCKS[min(int(probability * len(_BLOCKS)), len(_BLOCKS) - 1)] if emotion else _NOBODY
+        block = blocks[min(int(probability * len(blocks)), len(blocks) - 1)] if emotion else no_face
         parts.append(f"[{colour_of[emotion]}]{block}[/]" if emotion in colour_of else block)
     return "".join(parts)
+
+
+def _symbols() -> tuple[str, str]:
+    """Blocks of rising height, and the symbol of a step without faces."""
+    return (_BLOCKS, _NO_FACE) if is_unicode(sys.stdout) else (_ASCII_BLOCKS, _ASCII_NO_FACE)

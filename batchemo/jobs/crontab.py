@@ -1,4 +1,4 @@
-"""A job as lines of the user's crontab, between two marks, so that they can be taken out again and nothing else is touched."""
+"""A job as lines of the user's crontab, between two marks, so that they can be removed and nothing else is touched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NO_CRONTAB = ("no crontab for", "no such file or directory")
 def lines_of(job: JobFile, program: Sequence[str]) -> list[str]:
     """The marks, and between them a line for each time of day.
 
-    Raises UsageError where the job has no schedule that cron understands, or a path that no line of a crontab can hold.
+    Raises UsageError where the job has no schedule for cron, or a path that no line of a crontab can hold.
     """
     times = job.schedule.cron_times() if job.schedule else []
     if not times:
@@ -30,23 +30,23 @@ def lines_of(job: JobFile, program: Sequence[str]) -> list[str]:
 
 
 def quote_for_cron(text: str) -> str:
-    r"""One argument of a command in a crontab: for the shell, and with `%`, which cron takes for the end of a line, as `\%`.
+    r"""Quotes one argument of a command in a crontab for the shell, and `%`, which ends a line there, as `\%`.
 
-    It stands outside of quotes: some crons leave the backslash to the shell, others take it away themselves.
+    `\%` stands outside of quotes, as some crons leave the backslash to the shell, and others remove it.
     """
     if not text.isprintable():
-        raise UsageError(f"{text!r} has signs that no crontab can hold; rename it, or use --systemd")
+        raise UsageError(f"{text!r} has characters that no crontab can hold; rename it, or use --systemd")
     return "\\%".join(shlex.quote(part) if part else "" for part in text.split("%"))
 
 
 def install_cron(job: JobFile, program: Sequence[str]) -> None:
-    """Puts the lines into the crontab, in the place of earlier ones of the same file. Raises UsageError where that is refused."""
+    """Writes the job's lines to the crontab, in the place of earlier ones of the same file. Raises UsageError where that is refused."""
     before, _, after = _split(read_crontab(), job.file)
     _write([*before, *lines_of(job, program), *after])
 
 
 def uninstall_cron(file: Path) -> list[str]:
-    """Takes the lines of the job `file` out, which itself need not be there any more; returns them."""
+    """Removes the lines of the job `file`, which need not exist any more, from the crontab; returns them."""
     if shutil.which("crontab") is None:
         return []
     before, ours, after = _split(read_crontab(), file.absolute())
@@ -61,16 +61,16 @@ def installed_lines(file: Path) -> list[str]:
 
 
 def read_crontab() -> list[str]:
-    """The lines of the user's crontab. Raises UsageError where it is not certain what stands in it."""
+    """The lines of the user's crontab. Raises UsageError where it cannot be read."""
     ended = _crontab("-l")
     if ended.returncode == 0:
         text = os.fsdecode(ended.stdout)
         return text.removesuffix("\n").split("\n") if text else []
-    told = os.fsdecode(ended.stderr).strip()
-    if any(words in told.lower() for words in _NO_CRONTAB):
+    message = os.fsdecode(ended.stderr).strip()
+    if any(words in message.lower() for words in _NO_CRONTAB):
         return []
-    # Writing now would lose whatever is in it.
-    raise UsageError(f"the crontab cannot be read ({told or 'crontab -l failed'}); look at it with: crontab -l")
+    # A new crontab would replace lines that we cannot see.
+    raise UsageError(f"the crontab cannot be read ({message or 'crontab -l failed'}); look at it with: crontab -l")
 
 
 def _split(lines: list[str], file: Path) -> tuple[list[str], list[str], list[str]]:

@@ -1,11 +1,12 @@
-"""Is tonight like other nights: each figure of a run against its range in the past runs of the same job.
+"""Drift: each metric of a run against its range in the past runs of the same job.
 
-The range is the median of the past runs, give or take 3.5 robust standard deviations (1.4826 times the median absolute deviation):
-Iglewicz and Hoaglin (1993), How to Detect and Handle Outliers, chapter 3.3, call a value beyond that an outlier. Few values tell their
-own deviation badly, so that below 20 runs it is more of them: as many as leave one in a hundred ordinary values outside. Nights that
-were odd themselves hardly widen the range. Each figure has a floor below which a difference means nothing, however alike the nights
-were, and is left out where a run has too little of it to tell. What is said of people needs many of them: one long film of a sad man
-makes half of a small night sad. So the range has three standard errors of tonight's value, too, as if the people were drawn by lot.
+- The range is the median of the past runs, plus and minus 3.5 robust standard deviations (1.4826 times the median absolute deviation):
+  Iglewicz and Hoaglin (1993), How to Detect and Handle Outliers, chapter 3.3, call a value beyond that an outlier. Unusual runs
+  hardly widen it.
+- Few values estimate their deviation badly. So below 20 runs the range is wider: one in a hundred ordinary values lies outside.
+- Each metric has a floor, below which a difference is ignored. It is left out where a run has too few media, faces or seconds.
+- Metrics of people need many people: one long video of a sad man makes half of a small run sad. So their range is at least three standard
+  errors of a sample of independent people wide.
 """
 
 from __future__ import annotations
@@ -22,18 +23,17 @@ from batchemo.options import RunOptions
 
 _DEVIATIONS = 3.5
 _DEVIATIONS_OF_FEW = (14.5, 8.1, 7.8, 5.9, 5.8, 5.0, 4.9, 4.4, 4.3, 4.1, 4.0, 3.9, 3.8, 3.7, 3.6)
-"""For 5, 6, ... 19 runs: the 99th percentile of |value - median| / deviation in 800,000 draws of normal values each, which
-`tests/jobs/test_drift.py` repeats with fewer."""
+"""For 5, 6, ... 19 runs: the 99th percentile of |value - median| / deviation of normal values, as in `tests/jobs/test_drift.py`."""
 
 _LEAST_RUNS = 5
 _RHYTHM = 2, 12
-"""Nights as far out before, and one in how many, from which on a figure with a rhythm is usual: Sundays are one in seven."""
+"""A metric with a rhythm is usual from so many past runs as far out, if they are at least one in so many: Sundays are one in seven."""
 _MOST_RUNS = 30
-"""A change that stays is the usual after half of them."""
+"""Past runs that are compared. A lasting change is usual after half of them."""
 
 _ERRORS = 3.0
 _CONFIDENCE_SPREAD = 0.2
-"""Standard deviation of the mean confidence of a track, in the real clips at hand."""
+"""Standard deviation of the mean confidence of a track; see docs/benchmarks.md."""
 
 _LEAST_TRACKS, _LEAST_MEDIA, _LEAST_PICTURES, _LEAST_HOURS, _LEAST_WORK_SECONDS = 4, 10, 10, 1 / 60, 5.0
 
@@ -42,9 +42,13 @@ Figures = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DriftMetric:
-    """A figure that nights are compared by. `value` of a run's figures is None where they have too little to tell; `floor` is the
-    least difference that counts, as it stands or, where `relative`, as a share of the median. One with a `rhythm` has another level on
-    some days of the week; `spread` is the standard deviation between people where their mean has a value."""
+    """A metric that runs are compared by.
+
+    - `value`: takes a run's figures; None where they hold too little.
+    - `floor`: the least difference that counts; a share of the median where `relative`.
+    - `rhythm`: the metric differs between days of the week.
+    - `spread`: the standard deviation between people, as a function of their mean.
+    """
 
     name: str
     text: str
@@ -63,7 +67,7 @@ class DriftMetric:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DriftFinding:
-    """A figure beyond its range `low` to `high` around the `usual` value in `runs` past runs; `text` says so in a line."""
+    """A metric outside its range from `low` to `high` in `runs` past runs, whose median is `usual`; `text` says so in a line."""
 
     figure: str
     value: float
@@ -76,7 +80,7 @@ class DriftFinding:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Drift:
-    """What moved, compared with `runs` past runs; `note` says why there was nothing to compare with."""
+    """Findings of the comparison with `runs` past runs; `note` says why there was no comparison."""
 
     runs: int
     findings: tuple[DriftFinding, ...] = ()
@@ -88,17 +92,17 @@ class Drift:
 
 
 def find_drift(facts: RunFacts, past: Iterable[RunRecord]) -> Drift:
-    """Compares a run with those of `past` that ended well and were of the same shard, weights, and options that shape results."""
-    alike = [account.facts["figures"] for account in past if _is_comparable(account.facts, facts)][-_MOST_RUNS:]
+    """Compares a run with those of `past` that ended well and have the same shard, weights, and options that shape the tables."""
+    alike = [record.facts["figures"] for record in past if _is_comparable(record.facts, facts)][-_MOST_RUNS:]
     if len(alike) < _LEAST_RUNS:
-        note = f"not compared with other runs yet: {len(alike)} of the {_LEAST_RUNS} it takes, with these weights and options, are there"
+        note = f"not compared with other runs yet: {len(alike)} of the {_LEAST_RUNS} runs needed, with these weights and options, are there"
         return Drift(len(alike), note=note)
-    found = (_finding(measure, facts["figures"], alike) for measure in _measures(facts["figures"], alike))
+    found = (_finding(metric, facts["figures"], alike) for metric in _metrics(facts["figures"], alike))
     return Drift(len(alike), tuple(finding for finding in found if finding is not None))
 
 
 def usual_range(values: Sequence[float], *, floor: float) -> tuple[float, float, float]:
-    """Median, and the least and greatest value that are not out of the ordinary, of at least five."""
+    """Median, least and greatest usual value, of at least five `values`."""
     median = statistics.median(values)
     deviation = 1.4826 * statistics.median(abs(value - median) for value in values)
     few = len(values) - _LEAST_RUNS
@@ -107,30 +111,30 @@ def usual_range(values: Sequence[float], *, floor: float) -> tuple[float, float,
     return median, median - width, median + width
 
 
-def _finding(measure: DriftMetric, figures: Figures, past: Sequence[Figures]) -> DriftFinding | None:
-    value = measure.value(figures)
-    values = [found for found in map(measure.value, past) if found is not None]
+def _finding(metric: DriftMetric, figures: Figures, past: Sequence[Figures]) -> DriftFinding | None:
+    value = metric.value(figures)
+    values = [found for found in map(metric.value, past) if found is not None]
     if value is None or len(values) < _LEAST_RUNS:
         return None
     middle = statistics.median(values)
-    floor = measure.floor * abs(middle) if measure.relative else measure.floor
-    if measure.spread is not None:
-        floor = max(floor, _ERRORS * max(map(measure.spread, (value, middle))) / math.sqrt(figures["effective_tracks"]))
+    floor = metric.floor * abs(middle) if metric.relative else metric.floor
+    if metric.spread is not None:
+        floor = max(floor, _ERRORS * max(map(metric.spread, (value, middle))) / math.sqrt(figures["effective_tracks"]))
     usual, low, high = usual_range(values, floor=floor)
-    if low <= value <= high or (measure.rhythm and _is_rhythm(value, usual, values)):
+    if low <= value <= high or (metric.rhythm and _is_rhythm(value, usual, values)):
         return None
-    low, high = max(low, 0.0), min(high, 1.0) if measure.style == "share" else high
-    # Just beyond the range it must not look as if it were within.
+    low, high = max(low, 0.0), min(high, 1.0) if metric.style == "share" else high
+    # A value just outside must not be rounded to the limit.
     for digits in range(3):
-        told, begin, end, typical = (measure.shown(each, more_digits=digits) for each in (value, low, high, usual))
-        if told not in (begin, end):
+        shown, begin, end, typical = (metric.shown(each, more_digits=digits) for each in (value, low, high, usual))
+        if shown not in (begin, end):
             break
-    text = f"{measure.text}: {told}, usually {typical} ({begin} to {end} in {len(values)} runs)"
-    return DriftFinding(measure.name, value, usual, low, high, len(values), text)
+    text = f"{metric.text}: {shown}, usually {typical} ({begin} to {end} in {len(values)} runs)"
+    return DriftFinding(metric.name, value, usual, low, high, len(values), text)
 
 
 def _is_rhythm(value: float, usual: float, past: Sequence[float]) -> bool:
-    """Whether values as far from the usual one, on the same side, come back every so often."""
+    """Whether values as far from the usual one, on the same side, recur."""
     alike = sum(other <= value if value < usual else other >= value for other in past)
     least, of = _RHYTHM
     return alike >= least and alike * of >= len(past)
@@ -147,7 +151,7 @@ def _made_by(facts: RunFacts) -> tuple[Any, ...]:
     return (facts["weights"]["sha256"], options.get("shard"), *(options.get(name) for name in RunOptions().shaping()))
 
 
-def _measures(figures: Figures, past: Sequence[Figures]) -> list[DriftMetric]:
+def _metrics(figures: Figures, past: Sequence[Figures]) -> list[DriftMetric]:
     labels = {label: None for each in (figures, *past) for label in each["emotions"] or ()}
     of_people = functools.partial(DriftMetric, floor=0.05, spread=_of_share, style="share")
     return [
@@ -159,9 +163,9 @@ def _measures(figures: Figures, past: Sequence[Figures]) -> list[DriftMetric]:
             "confidence", "mean confidence", _of_faces("confidence"), floor=0.03, spread=lambda _: _CONFIDENCE_SPREAD, style="share"
         ),
         of_people("uncertain", "share of uncertain faces", _of_faces("uncertain")),
-        # One that fails is named; it is no drift.
+        # A single failure is reported by name; it is no drift.
         DriftMetric("failed", "share of failed media", _failed, floor=0.1, style="share"),
-        # Times of the same work differ by 30 % on machines that others use too.
+        # The same work takes up to 30 % longer on shared machines; see docs/benchmarks.md.
         DriftMetric("frames_per_second", "frames a second and process", _speed, floor=0.3, relative=True),
     ]
 
@@ -191,7 +195,7 @@ def _share(label: str) -> Callable[[Figures], float | None]:
 
 
 def _of_share(share: float) -> float:
-    """Where each person is all one or all the other."""
+    """The standard deviation where each person either shows the emotion in all frames or in none."""
     return math.sqrt(share * (1 - share))
 
 

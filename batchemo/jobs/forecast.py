@@ -1,4 +1,4 @@
-"""What a job would do if it ran now, and how long that may take by what it took before."""
+"""What a job would do now, and how long it may take, by the speed of its earlier runs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ _RUNS = 10
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Forecast:
-    """Names of media by what would become of them. `again`: their content is the same, but options, weights or lost files ask for it;
-    `retried` failed before; of those `redrawn` only the annotated copies are made again. Those that are `done` or
-    `failed_before` are left alone; of those that have `vanished` results are there.
+    """Names of media by what a run would do with them.
 
-    `seconds` of analysis are None where no past run tells; otherwise they are from the speed of `runs` runs. What is only redrawn is not
-    among them. `problems` are those of the file that would only show at night.
+    - `new`, `changed`, `again` (unchanged, but options, weights or lost files need it) and `retried` (failed before) are analysed.
+    - `redrawn`: only their annotated copies are made again.
+    - `done` and `failed_before` are left alone; `vanished` media have results and are no longer there.
+
+    `seconds` of analysis, without the redrawn media, follow from the speed of the last `runs` runs; None where none had such media.
+    `problems` of the job file are those that stop or spoil a scheduled run.
     """
 
     new: tuple[str, ...]
@@ -51,15 +53,15 @@ def forecast(job: JobFile) -> Forecast:
     sorted_in: dict[str, list[str]] = {name: [] for name in ("new", "changed", "again", "retried", "redrawn")}
     for medium in planned.todo:
         sorted_in["redrawn" if medium.name in planned.redrawn else _reason(job, medium)].append(medium.name)
-    accounts = [account for account in read_run_records(job.out, job.name) if _tells_speed(account)][-_RUNS:]
+    records = [record for record in read_run_records(job.out, job.name) if _has_speed(record)][-_RUNS:]
     analysed = [medium for medium in planned.todo if medium.name not in planned.redrawn]
     return Forecast(
         **{name: tuple(found) for name, found in sorted_in.items()},
         failed_before=_names(row for row in planned.done if row.status == "failed"),
         done=_names(row for row in planned.done if row.status == "done"),
         vanished=_names(planned.vanished),
-        seconds=_seconds(analysed, [account.facts["figures"] for account in accounts]),
-        runs=len(accounts),
+        seconds=_seconds(analysed, [record.facts["figures"] for record in records]),
+        runs=len(records),
         problems=tuple(_problems(job)),
     )
 
@@ -77,14 +79,14 @@ def _reason(job: JobFile, medium: Medium) -> str:
     return "retried" if entry.row.status == "failed" and job.options.retry_failed else "again"
 
 
-def _tells_speed(account: RunRecord) -> bool:
-    """Nights that drew as well tell no speed of analysis: their time is that of both."""
-    analysed = account.facts.get("figures", {}).get("media", 0) > 0
-    return account.facts.get("how") == "done" and analysed and not account.facts.get("media", {}).get("redrawn", 0)
+def _has_speed(record: RunRecord) -> bool:
+    """Whether the time of the run went to analysis alone, and not to rendering copies again as well."""
+    analysed = record.facts.get("figures", {}).get("media", 0) > 0
+    return record.facts.get("how") == "done" and analysed and not record.facts.get("media", {}).get("redrawn", 0)
 
 
 def _seconds(media: Sequence[Medium], figures: Sequence[dict[str, Any]]) -> float | None:
-    """Time goes by bytes, for each kind of medium its own; and by how many processes shared it."""
+    """Process seconds by bytes, for each kind of medium; wall seconds by the share of both in earlier runs."""
     if not media:
         return 0.0
     work = 0.0
@@ -101,10 +103,11 @@ def _seconds(media: Sequence[Medium], figures: Sequence[dict[str, Any]]) -> floa
 
 def _problems(job: JobFile) -> list[str]:
     found = []
-    if job.notification is not None and shutil.which(job.notification.command[0]) is None:
-        found.append(f"notification.command: {job.notification.command[0]} is no program that can be started")
+    program = job.notification.command[0] if job.notification is not None else ""
+    if program and shutil.which(program) is None:
+        found.append(f"notification.command: {program} is no program that can be started; install it, or correct its path")
     if job.schedule is not None:
         found += [f"schedule.on_calendar: {problem}" for event in job.schedule.calendar_events() if (problem := calendar_problem(event))]
     if job.retention.runs <= 5:
-        found.append(f"retention.runs = {job.retention.runs}: nights are compared with five earlier ones at least; keep 6 or more")
+        found.append(f"retention.runs = {job.retention.runs}: runs are compared with at least five earlier ones; keep 6 or more")
     return found

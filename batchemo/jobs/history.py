@@ -1,4 +1,4 @@
-"""The accounts of a job's runs, `runs/<id>/run.json` and `log.jsonl`: read, completed, and not kept for ever."""
+"""The run records of a job, `runs/<id>/run.json` and `log.jsonl`: read, completed, and removed when they are old."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 from batchemo.atomic import write_text
 
 RunFacts = dict[str, Any]
-"""What stands in a run.json."""
+"""The content of a run.json."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunRecord:
-    """The account of one run in its `folder`; `facts` are those of run.json and may be added to."""
+    """The record of one run in its `folder`. `facts` are those of run.json; callers may add to them and `save`."""
 
     folder: Path
     facts: RunFacts
@@ -28,13 +28,13 @@ class RunRecord:
 
     @property
     def has_ended(self) -> bool:
-        """False for a run that goes on, or that was killed before it could say a word."""
+        """False for a run that is still running, or that was killed."""
         return "how" in self.facts
 
     def save(self) -> None:
-        """Raises OSError."""
+        """Writes run.json. Raises OSError."""
         text = json.dumps(self.facts, indent=2, ensure_ascii=False) + "\n"
-        # Names of files may hold what is no text; escaped like this it is JSON all the same.
+        # Names of files may be invalid Unicode; such escapes keep the JSON valid.
         write_text(self.folder / "run.json", text.encode(errors="backslashreplace").decode())
 
     def log(self, event: str, **facts: Any) -> None:
@@ -45,7 +45,7 @@ class RunRecord:
 
 
 def read_run_record(folder: Path) -> RunRecord | None:
-    """The account in `folder`; None where there is none that is whole."""
+    """The run record in `folder`; None where there is none, or a damaged one."""
     try:
         facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -54,21 +54,21 @@ def read_run_record(folder: Path) -> RunRecord | None:
 
 
 def read_run_records(out: Path, job: str) -> list[RunRecord]:
-    """Accounts of all runs of `job` in the results folder `out`, the oldest first."""
+    """Records of all runs of `job` in the results folder `out`, the oldest first."""
     runs = out / "runs"
     found = [read_run_record(folder) for folder in runs.iterdir()] if runs.is_dir() else []
-    ours = [account for account in found if account is not None and account.facts.get("job") == job]
-    # Names of folders tell the second alone.
-    return sorted(ours, key=lambda account: (account.facts.get("started", ""), account.folder.name))
+    ours = [record for record in found if record is not None and record.facts.get("job") == job]
+    # Names of folders are exact to the second only.
+    return sorted(ours, key=lambda record: (record.facts.get("started", ""), record.folder.name))
 
 
 def remove_old_runs(out: Path, job: str, *, runs: int, shard: str = "") -> list[Path]:
-    """Removes the folders of all but the last `runs` runs of `job` (and of this shard, which knows nothing of the others).
+    """Removes the folders of all but the last `runs` runs of `job` and `shard`; returns those folders.
 
-    Runs of other jobs, those started by hand, and results are left alone. What cannot be removed stays. Returns what was removed.
+    Runs of other jobs and shards, runs started by hand, and results are left alone. Folders that cannot be removed stay.
     """
-    accounts = [account for account in read_run_records(out, job) if account.shard == shard]
-    old = [account.folder for account in accounts[:-runs] if not account.folder.is_symlink()]
+    records = [record for record in read_run_records(out, job) if record.shard == shard]
+    old = [record.folder for record in records[:-runs] if not record.folder.is_symlink()]
     for folder in old:
         shutil.rmtree(folder, ignore_errors=True)
     return old

@@ -1,4 +1,4 @@
-"""One run of a job: the analysis, its figures and drift, the old accounts removed, and whoever wants to know told."""
+"""One run of a job: the analysis, its metrics and drift, the removal of old run records, and the notification."""
 
 from __future__ import annotations
 
@@ -20,65 +20,65 @@ from batchemo.run.run import RunCallbacks, RunPlan, RunResult, new_run_id, run_m
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JobRun:
-    """What became of a run of a job. `trouble` is what went wrong with the notification, or nothing."""
+    """A job run that ended well. `notification_problem` is what went wrong with the notification, or empty."""
 
-    report: RunResult
-    account: RunRecord
-    trouble: str
+    result: RunResult
+    record: RunRecord
+    notification_problem: str
 
 
-def run_job(job: JobFile, watch: RunCallbacks, *, shard: Shard | None = None) -> JobRun:
-    """Runs `job`, or the part of it that `shard` names, and completes its account by `figures` and `drift`.
+def run_job(job: JobFile, callbacks: RunCallbacks, *, shard: Shard | None = None) -> JobRun:
+    """Runs `job`, or the part of it in `shard`, and adds `figures` and `drift` to its run record.
 
-    Raises what `batchemo.run.run` raises, after the account says so and whoever is to be told of failures has been: for a job that
-    cannot start as well, unless another run holds the folder; that one keeps the account.
+    Raises what `run_media` raises, once the run record holds the error and the notification is sent. A job that cannot start gets a record
+    and a notification as well. Where another run holds the folder, that run keeps the record, and only the notification is sent.
     """
     options = job.options if shard is None else job.options.model_copy(update={"shard": shard})
-    seen = _Seen(watch)
+    observer = _RunObserver(callbacks)
     try:
-        report = run_media(job.inputs, job.out, options, seen.watch, job=job.name)
-        account = _completed(job, options, report, seen)
+        result = run_media(job.inputs, job.out, options, observer.callbacks, job=job.name)
+        record = _complete_record(job, options, result, observer)
         page = write_page(job.out) if options.report else None
     except BaseException as error:
-        account = _broken(job, options, seen.folder, error)
-        _tell(job, account, failed=True)
+        record = _failed_record(job, options, observer.folder, error)
+        _notify(job, record, failed=True)
         raise
-    worked_on = {*report.analysed, *report.redrawn}
-    left = any(row.media in worked_on for row in report.faces_left)
-    failed = left or bool(account.facts["figures"]["failed"])
-    return JobRun(dataclasses.replace(report, page=page), account, _tell(job, account, failed=failed))
+    worked_on = {*result.analysed, *result.redrawn}
+    faces_left = any(row.media in worked_on for row in result.faces_left)
+    failed = faces_left or bool(record.facts["figures"]["failed"])
+    return JobRun(dataclasses.replace(result, page=page), record, _notify(job, record, failed=failed))
 
 
-class _Seen:
-    """Looks over the shoulder of a run's watch: which media it takes, and where its account is."""
+class _RunObserver:
+    """Passes a run's callbacks on, and keeps the media of the run and the folder of its record."""
 
-    def __init__(self, watch: RunCallbacks) -> None:
+    def __init__(self, callbacks: RunCallbacks) -> None:
         self.media: tuple[Medium, ...] = ()
         self.folder: Path | None = None
-        self._told = watch
-        self.watch = RunCallbacks(started=self._started, finished=watch.finished)
+        self._inner = callbacks
+        self.callbacks = RunCallbacks(started=self._on_started, finished=callbacks.finished)
 
-    def _started(self, planned: RunPlan, pulses: Path) -> None:
-        self.media, self.folder = planned.todo, pulses.parent
-        self._told.started(planned, pulses)
+    def _on_started(self, plan: RunPlan, heartbeats: Path) -> None:
+        self.media, self.folder = plan.todo, heartbeats.parent
+        self._inner.started(plan, heartbeats)
 
 
-def _completed(job: JobFile, options: RunOptions, report: RunResult, seen: _Seen) -> RunRecord:
-    account = read_run_record(job.out / "runs" / report.run_id)
-    if account is None:
-        raise OSError(f"{job.out / 'runs' / report.run_id / 'run.json'} has vanished")
-    rows = {row.media: row for row in report.rows if row.run_id == report.run_id}
-    account.facts["figures"] = run_metrics(job.out, seen.media, rows, seconds=report.seconds)
-    account.facts["drift"] = find_drift(account.facts, read_run_records(job.out, job.name)).as_dict()
-    account.save()
+def _complete_record(job: JobFile, options: RunOptions, result: RunResult, observer: _RunObserver) -> RunRecord:
+    record = read_run_record(job.out / "runs" / result.run_id)
+    if record is None:
+        raise OSError(f"{job.out / 'runs' / result.run_id / 'run.json'} has vanished")
+    rows = {row.media: row for row in result.rows if row.run_id == result.run_id}
+    record.facts["figures"] = run_metrics(job.out, observer.media, rows, seconds=result.seconds)
+    record.facts["drift"] = find_drift(record.facts, read_run_records(job.out, job.name)).as_dict()
+    record.save()
     remove_old_runs(job.out, job.name, runs=job.retention.runs, shard=str(options.shard or ""))
-    return account
+    return record
 
 
-def _broken(job: JobFile, options: RunOptions, folder: Path | None, error: BaseException) -> RunRecord:
-    """The account of a run that did not end well, and one for a run that never began."""
-    account = read_run_record(folder) if folder is not None else None
-    if account is None:
+def _failed_record(job: JobFile, options: RunOptions, folder: Path | None, error: BaseException) -> RunRecord:
+    """The record of a run that raised `error`, a new one where the run never started."""
+    record = read_run_record(folder) if folder is not None else None
+    if record is None:
         now = datetime.datetime.now(datetime.UTC)
         run_id = new_run_id()
         facts = {
@@ -86,26 +86,26 @@ def _broken(job: JobFile, options: RunOptions, folder: Path | None, error: BaseE
             "job": job.name,
             "started": now.isoformat(timespec="milliseconds"),
             "inputs": [str(path) for path in job.inputs],
-            "options": options.model_dump(mode="json"),
+            "options": options.as_dict(),
             "ended": now.isoformat(timespec="milliseconds"),
             "how": type(error).__name__,
         }
-        account = RunRecord(job.out / "runs" / run_id, facts)
-    account.facts["message"] = str(error)
+        record = RunRecord(job.out / "runs" / run_id, facts)
+    record.facts["message"] = str(error)
     if not isinstance(error, LockedError):
-        with contextlib.suppress(OSError):  # perhaps that is why
-            account.save()
-            remove_old_runs(job.out, job.name, runs=job.retention.runs, shard=account.shard)
-    return account
+        with contextlib.suppress(OSError):  # a full disk may be why the run failed
+            record.save()
+            remove_old_runs(job.out, job.name, runs=job.retention.runs, shard=record.shard)
+    return record
 
 
-def _tell(job: JobFile, account: RunRecord, *, failed: bool) -> str:
-    """Media that had failed in an earlier run are in the account, but nobody is told of them every night."""
-    wanted = job.notification
-    if wanted is None or wanted.when == "never" or (wanted.when == "failure" and not failed):
+def _notify(job: JobFile, record: RunRecord, *, failed: bool) -> str:
+    """Sends the notification that the job asks for; returns what went wrong. Media that failed in an earlier run are no new failure."""
+    notification = job.notification
+    if notification is None or notification.when == "never" or (notification.when == "failure" and not failed):
         return ""
-    trouble = notify(wanted, account.facts, folder=job.file.parent)
+    problem = notify(notification, record.facts, folder=job.file.parent)
     with contextlib.suppress(OSError):
-        if account.folder.is_dir():
-            account.log("notified", problem=trouble)
-    return trouble
+        if record.folder.is_dir():
+            record.log("notified", problem=problem)
+    return problem

@@ -1,4 +1,4 @@
-"""What a run found, in few numbers that nights can be compared by: of the media analysed in that run alone."""
+"""Metrics of the media that one run analysed, by which runs of a job are compared."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from batchemo.results.paths import table_path
 def run_metrics(out: Path, media: Sequence[Medium], rows: Mapping[str, MediaRow], *, seconds: float) -> dict[str, Any]:
     """Counts, shares and times of `media`, whose `rows` by name the run made in `seconds` of wall time.
 
-    `emotions` are shares of the faces that are certain, `uncertain` that of all faces, `confidence` their mean; all three are None
-    without faces. `effective_tracks` says how many tracks of equal length would tell as much about them: faces of one are alike. `work`
-    has the media, bytes, faces, and seconds of one process for each kind of medium, `hours` the length of videos.
+    - `emotions`: shares among the certain faces; `uncertain`: share among all faces; `confidence`: mean of all faces. None without faces.
+    - `effective_tracks`: the number of tracks of equal length that would carry as much information, as faces of one track are alike.
+    - `work`: media, bytes, faces and process seconds for each kind of medium; `hours`: length of the videos.
     """
     done = [(medium, rows[medium.name]) for medium in media if medium.name in rows]
     work = {kind: {"media": 0, "bytes": 0, "faces": 0, "seconds": 0.0} for kind in ("image", "video")}
@@ -66,7 +66,7 @@ def _expressions(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def _effective_tracks(files: Sequence[Path]) -> float:
-    """Kish's effective size of a sample whose members weigh as much as they have faces."""
+    """Kish's effective sample size: each track weighs as much as it has faces."""
     lengths = [length for file in files for length in pq.read_table(file, columns=["n_frames"])["n_frames"].to_pylist()]
     return round(sum(lengths) ** 2 / sum(length**2 for length in lengths), 2) if lengths else 0.0
 

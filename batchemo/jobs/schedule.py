@@ -1,4 +1,4 @@
-"""When a job is due: said once, and put into the words of systemd and of cron."""
+"""When a job is due, in the notations of systemd and of cron."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ _CRON_FIELD = r"[0-9A-Za-z*/,-]+"
 
 
 class Schedule(BaseModel):
-    """`at` and `days` (none: every day), in local time, are put into both notations. `on_calendar` (systemd's) and `cron` (five
-    fields) stand for themselves, where those two are not enough."""
+    """`at` and `days` (none: every day), in local time, are translated into both notations. Schedules that these two cannot express are
+    given as `on_calendar` (of systemd) or `cron` (five fields), or both."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,23 +61,23 @@ class Schedule(BaseModel):
         return self
 
     def calendar_events(self) -> list[str]:
-        """For systemd's OnCalendar=, one an element; none where the schedule is cron's alone."""
+        """Values of systemd's OnCalendar=; none where the schedule is given for cron alone."""
         if not self.at:
             return [self.on_calendar] if self.on_calendar else []
         days = ",".join(day.capitalize() for day in self._days()) + " " if self.days else ""
         return [f"{days}*-*-* {time}:00" for time in self._times()]
 
     def cron_times(self) -> list[str]:
-        """The five fields in front of a command, one an element; none where the schedule is systemd's alone."""
+        """The five fields of each crontab line; none where the schedule is given for systemd alone."""
         if not self.at:
             return [self.cron] if self.cron else []
-        # Sunday is 0: not every cron takes 7, or a list of names.
+        # Sunday is 0: not every cron takes 7, or names of days.
         days = ",".join(str((DAYS.index(day) + 1) % 7) for day in self._days()) if self.days else "*"
         return [f"{int(time[3:])} {int(time[:2])} * * {days}" for time in self._times()]
 
     def next_after(self, now: datetime.datetime) -> datetime.datetime | None:
-        """The next local time after the local time `now`, both without a zone; None where only cron or a systemd that is not there
-        could tell."""
+        """The next local time after the local time `now`, both without a zone; None where it is given for cron alone, or systemd is
+        not installed."""
         if not self.at:
             return _next_event(self.on_calendar) if self.on_calendar else None
         days = self._days() or DAYS
@@ -104,7 +104,7 @@ class Schedule(BaseModel):
 
 
 def calendar_problem(event: str) -> str:
-    """What systemd has against a calendar event; empty where it takes it, or is not there to be asked."""
+    """Why systemd refuses a calendar event; empty where it takes it, or is not installed."""
     ended = _systemd_calendar(event)
     return ended.stderr.strip() if ended is not None and ended.returncode else ""
 

@@ -1,4 +1,4 @@
-"""How a job stands: its last runs, whether one goes on, and when the next is due."""
+"""The status of a job: its last runs, whether one is running, and when the next is due."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _SHOWN_RUNS = 7
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Status:
-    """`runs` are the last ones, the newest first. `due` is local time, None where nobody can tell; `installed` names the schedulers
-    that know the job, or says why that is not known."""
+    """`runs` are the last ones, the newest first. `due` is local time, None where it is not known; `installed` names the schedulers
+    that have the job, or says why that is not known."""
 
     job: JobFile
     runs: tuple[RunRecord, ...]
@@ -37,16 +37,16 @@ class Status:
             "installed": list(self.installed),
             "next": self.due.astimezone().isoformat() if self.due else None,
             "running": self.is_running,
-            "runs": [account.facts for account in self.runs],
+            "runs": [record.facts for record in self.runs],
         }
 
 
-def status_of(job: JobFile, *, now: datetime.datetime | None = None) -> Status:
-    """`now` is local time without a zone."""
-    accounts = read_run_records(job.out, job.name)
+def read_status(job: JobFile, *, now: datetime.datetime | None = None) -> Status:
+    """The status of `job` at `now`, a local time without a zone (default: the present)."""
+    records = read_run_records(job.out, job.name)
     return Status(
         job=job,
-        runs=tuple(reversed(accounts[-_SHOWN_RUNS:])),
+        runs=tuple(reversed(records[-_SHOWN_RUNS:])),
         is_running=is_held(job.out),
         due=job.schedule.next_after(now or datetime.datetime.now()) if job.schedule else None,
         installed=tuple(_installed(job)),

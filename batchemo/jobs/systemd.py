@@ -1,4 +1,4 @@
-"""A job as a service and a timer of systemd: their text, and where they are put and taken away."""
+"""A job as a service and a timer of systemd: written, enabled, found again and removed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from batchemo.errors import UsageError
 from batchemo.jobs.file import JobFile
 
 _MARK = "X-BatchemoJob="
-"""systemd passes over keys that begin with X-; this one says which file a unit was made from."""
+"""systemd ignores keys that begin with X-; this one holds the job file that a unit was made from."""
 
 
 def user_folder() -> Path:
-    """Where systemd looks for the units of this user."""
+    """The folder of this user's units."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user"
 
 
 def units_of(job: JobFile, program: Sequence[str]) -> dict[str, str]:
-    """The names and texts of the job's two units; `program` is the absolute path of batchemo, and arguments before ours.
+    """The texts of the job's two units by their names. `program` is the absolute path of batchemo, and arguments that precede ours.
 
-    Raises UsageError where the job has no schedule that systemd understands.
+    Raises UsageError where the job has no schedule for systemd.
     """
     events = job.schedule.calendar_events() if job.schedule else []
     if not events:
         raise UsageError(f"{job.file}: no schedule for systemd; add to [schedule]: at = '02:30', or on_calendar = 'Mon..Fri 02:30'")
-    # The colon: no $VARIABLES in the arguments.
+    # The colon keeps systemd from expanding $VARIABLES in the arguments.
     command = (
         ":" + _executable(program[0]) + "".join(f" {quote_for_systemd(each)}" for each in (*program[1:], "jobs", "run", str(job.file)))
     )
@@ -60,7 +60,7 @@ WantedBy=timers.target
 
 
 def unit_name(job: JobFile) -> str:
-    """Without the ending."""
+    """The name of the job's units, without the suffix."""
     return f"batchemo-{job.name}"
 
 
@@ -70,23 +70,23 @@ def write_units(job: JobFile, program: Sequence[str], *, folder: Path) -> list[P
     for name in units:
         path = folder / name
         if path.exists() and _mark_in(path) != _marked(job.file):
-            raise UsageError(f"{path} is of another job; give this one another name, in {job.file}: name = '...'")
+            raise UsageError(f"{path} is of another job; give this job another name in {job.file}: name = '...'")
     try:
         for name, text in units.items():
             write_text(folder / name, text)
     except OSError as error:
-        raise UsageError(f"{folder}: cannot write there ({error.strerror}); give another with --folder") from error
+        raise UsageError(f"{folder}: cannot write there ({error.strerror}); give another folder with --folder") from error
     return [folder / name for name in units]
 
 
 def installed_units(file: Path, *, folder: Path) -> list[Path]:
-    """The units in `folder` that were made from the job `file`, timers first; the file itself need not be there."""
-    found = [path for ending in ("timer", "service") for path in sorted(folder.glob(f"batchemo-*.{ending}"))]
+    """The units in `folder` that were made from the job `file`, which need not exist any more; timers first."""
+    found = [path for suffix in ("timer", "service") for path in sorted(folder.glob(f"batchemo-*.{suffix}"))]
     return [path for path in found if _mark_in(path) == _marked(file.absolute())]
 
 
 def remove_units(file: Path, *, folder: Path) -> list[Path]:
-    """Stops and removes them; returns what there was."""
+    """Stops and removes the units of the job `file` in `folder`; returns their paths."""
     units = installed_units(file, folder=folder)
     if units and folder == user_folder():
         for path in units:
@@ -100,7 +100,7 @@ def remove_units(file: Path, *, folder: Path) -> list[Path]:
 
 
 def enable(job: JobFile, *, folder: Path) -> list[str]:
-    """Tells systemd about units in the user's own folder. Returns the commands that are left to be typed."""
+    """Enables the timer, if `folder` is the user's own. Returns the commands that the user must still type."""
     timer = f"{unit_name(job)}.timer"
     if folder != user_folder():
         return ["systemctl daemon-reload", f"systemctl enable --now {shlex.quote(timer)}"]
@@ -110,7 +110,7 @@ def enable(job: JobFile, *, folder: Path) -> list[str]:
 
 
 def quote_for_systemd(text: str) -> str:
-    """One argument of a command in a unit, whatever is in it. See systemd.service(5), COMMAND LINES, and systemd.syntax(7)."""
+    """Quotes one argument of a command in a unit. See systemd.service(5), COMMAND LINES, and systemd.syntax(7)."""
     return '"' + _literal("".join(_escaped(character) for character in text)) + '"'
 
 
@@ -128,7 +128,9 @@ def _literal(text: str) -> str:
 
 def _executable(program: str) -> str:
     if any(character in "\"'\\" or not character.isprintable() for character in program):
-        raise UsageError(f"{program!r}: systemd starts no program whose path has quotes in it; install batchemo elsewhere, or use --cron")
+        raise UsageError(
+            f"{program!r}: systemd starts no program with quotes or backslashes in its path; install batchemo elsewhere, or use --cron"
+        )
     return quote_for_systemd(program)
 
 
@@ -145,7 +147,7 @@ def _mark_in(path: Path) -> str | None:
 
 
 def _systemctl(*arguments: str) -> bool:
-    """Whether systemd did what it was told. There may be none of the user's own: in a container, or under sudo."""
+    """Whether systemctl succeeded. Containers and sudo have no systemd of the user."""
     program = shutil.which("systemctl")
     if program is None:
         return False

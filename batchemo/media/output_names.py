@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import unicodedata
 from pathlib import PurePosixPath
 from urllib.parse import unquote_to_bytes
 
 _UNSAFE = frozenset('%~\\<>:"|?*=')
 """Always encoded: our own escape characters, what Windows forbids, and `=` (pandas reads a folder `a=b` as a partition)."""
+
+_IS_WINDOWS = os.name == "nt"
+_PORTS = (f"{port}{number}" for port in ("COM", "LPT") for number in "123456789¹²³")
+_DEVICE_NAMES = frozenset(("CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *_PORTS))
+"""Windows opens a device by these names, whatever their case and suffixes. Elsewhere they are ordinary names, and stay as they are."""
 
 _COMPONENT_BYTES = 180
 """File systems allow 255 bytes; the rest is for suffixes and temporary names."""
@@ -23,7 +29,7 @@ def output_name(name: str) -> str:
 
     - Percent-encoded (upper-case hexadecimal of the UTF-8 or raw bytes): `%` and `~`, control characters, bytes that are not UTF-8, what
       Windows forbids, `=`, a leading `.` or `_` and a trailing space or dot of a component, and the last dot of a folder that ends like an
-      output (`.parquet`).
+      output (`.parquet`); on Windows also the first character of a device name, such as `aux.jpg`.
     - A component of more than 180 bytes is cut, and gets `~`, 12 digits of the SHA-256 of the original, and its extension.
 
     Raises ValueError for an absolute path or one with an empty component.
@@ -44,7 +50,7 @@ def decode_output_name(output: str) -> str:
 def _output_component(component: str, *, is_folder: bool) -> str:
     suffix = PurePosixPath(component).suffix
     tokens = [_percent(char) if _is_unsafe(char) else char for char in component]
-    if component[0] in "._":
+    if component[0] in "._" or (_IS_WINDOWS and component.partition(".")[0].rstrip(" ").upper() in _DEVICE_NAMES):
         tokens[0] = _percent(component[0])
     if component[-1] in " .":
         tokens[-1] = _percent(component[-1])

@@ -21,13 +21,15 @@ def check_engine(options: RunOptions) -> None:
 
 def make_engine(options: RunOptions, media: Sequence[Medium]) -> Engine:
     if options.engine == "local":
-        return choose_engine(options.workers, media, device=options.device, timeout_s=options.timeout, max_memory_mb=options.max_memory)
+        return choose_engine(
+            options.workers, media, device=options.device, timeout_s=options.timeout_s, max_memory_mb=options.max_memory_mb
+        )
     from batchemo.run.dask import DaskEngine  # noqa: PLC0415 (may be missing)
 
     return DaskEngine(
         options.scheduler,
         workers=options.workers,
         device=options.device,
-        timeout_s=options.timeout,
-        max_memory_mb=options.max_memory,
+        timeout_s=options.timeout_s,
+        max_memory_mb=options.max_memory_mb,
     )

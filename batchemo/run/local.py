@@ -174,7 +174,7 @@ class Watchdog:
 
     def _reason(self, beat: Heartbeat, path: Path, *, idle_s: float) -> MediaError | None:
         if idle_s > self._timeout_s:
-            return MediaError("timeout", f"{path}: no progress within {self._timeout_s:g} s, at each try; allow more with --timeout")
+            return MediaError("timeout", f"{path}: no progress within {self._timeout_s:g} s, at each try; allow more with --timeout-s")
         if self._max_memory_mb is None or beat.host != HOST:
             return None
         try:
@@ -184,7 +184,7 @@ class Watchdog:
         if used_mb <= self._max_memory_mb:
             return None
         return MediaError(
-            "memory", f"{path}: takes more than {self._max_memory_mb} MB of memory, at each try; allow more with --max-memory"
+            "memory", f"{path}: takes more than {self._max_memory_mb} MB of memory, at each try; allow more with --max-memory-mb"
         )
 
 

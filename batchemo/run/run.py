@@ -177,7 +177,7 @@ def run_media(inputs: Sequence[Path], out: Path, options: RunOptions, watch: Run
     of; it writes the page itself, when the account is complete."""
     began = time.monotonic()
     plan_run(inputs, out, options)
-    with locked(out, shard=options.shard, wait_seconds=options.wait), storage(out):
+    with locked(out, shard=options.shard, wait_seconds=options.wait_s), storage(out):
         planned = plan_run(inputs, out, options)
         options = _with_look(out, options, planned)
         _clean_up(out, options.shard, planned.todo)
@@ -332,7 +332,7 @@ class _Account:
             **({"job": job} if job else {}),
             "started": _now(),
             "inputs": [_text(path.absolute()) for path in inputs],
-            "options": options.model_dump(mode="json"),
+            "options": options.as_dict(),
             "weights": {"path": _text(weights.path), "sha256": weights.sha256, "labels": list(weights.labels)},
             "versions": {"batchemo": __version__, "python": platform.python_version(), **_versions()},
             "machine": {"platform": platform.platform(), "cores": os.cpu_count(), **_processes(options, planned.todo)},

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from batchemo.cli.benchmark import _Watcher, make_clip, make_pictures, measure
+from batchemo.cli.benchmark import _Monitor, make_clip, make_pictures, measure
 from batchemo.errors import UsageError
 from batchemo.media.open_source import open_source
 from batchemo.records import Medium
@@ -89,9 +89,9 @@ def test_memory_is_that_of_workers_not_of_what_watches_them(tmp_path: Path) -> N
     try:
         found = {}
         for here in (True, False):
-            with _Watcher(tmp_path, here=here) as watcher:
+            with _Monitor(tmp_path, here=here) as monitor:
                 time.sleep(1)
-            found[here] = watcher.most_mb
+            found[here] = monitor.peak_mb
     finally:
         child.kill()
         child.wait()

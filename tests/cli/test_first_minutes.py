@@ -1,31 +1,30 @@
-"""What somebody meets who types batchemo for the first time: what to type, help with examples, suggestions, reasons."""
+"""The first minutes with batchemo: what to type, help with examples, suggestions, reasons."""
 
 from __future__ import annotations
 
-import io
 import os
+import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from batchemo.analysis.export.formats import export_results
-from batchemo.cli import messages as display
+from batchemo.cli import messages
 from batchemo.cli.doctor import DoctorCheck, examine
-from batchemo.cli.messages import Display, print_findings
+from batchemo.cli.messages import print_checks, print_run_result
 from batchemo.errors import UsageError
-from batchemo.records import MediaRow, Medium
+from batchemo.records import MediaRow
 from batchemo.report.site import write_site
-from batchemo.report.summary import summarise
-from batchemo.run.run import RunPlan, RunResult
+from batchemo.report.summary import FaceCounts, Summary, summarise
+from batchemo.run.run import RunResult
 from batchemo.verify.audit import verify
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("run", "summary", "export", "verify", "bench", "doctor")
+JOB_COMMANDS = {"check", "run", "status", "install", "uninstall"}
 
 
 def call(*arguments: str | Path, home: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
@@ -44,9 +43,15 @@ def test_alone_it_shows_what_to_type() -> None:
     assert "--help" in ended.stdout
 
 
+def test_commands_have_their_names() -> None:
+    for group, names in (((), {"run", "jobs", "report", "summary", "export", "verify", "bench", "doctor"}), (("jobs",), JOB_COMMANDS)):
+        panels = call(*group, "--help", COLUMNS="100").stdout.split("Examples")[0].split("╭─ ")[2:]
+        assert set(re.findall(r"^│ ([a-z-]+)", "".join(panels), re.MULTILINE)) == names
+
+
 def test_help_is_grouped() -> None:
     told = call("--help").stdout
-    for group in ("Analyse", "Look at results", "Look after this machine", "Examples"):
+    for group in ("Analysis", "Results", "This machine", "Examples"):
         assert group in told
     for command in COMMANDS:
         assert f" {command} " in told
@@ -115,7 +120,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     ended = call("run", tmp_path, "--out", tmp_path / "out")
     assert ended.returncode == 0
-    assert "No pictures or videos were found there: nothing that is JPEG" in ended.stderr
+    assert "No pictures or videos were found: nothing that is JPEG" in ended.stderr
 
 
 def test_completion_can_be_installed_and_completes(tmp_path: Path) -> None:
@@ -141,42 +146,31 @@ def report_of(*faces: int) -> RunResult:
     return RunResult("id", tuple(rows), tuple(row.media for row in rows), 1.0)
 
 
-def concluded(report: RunResult, monkeypatch: pytest.MonkeyPatch, *, min_face_px: int = 40) -> str:
-    console = Console(width=300, record=True, file=io.StringIO())
-    monkeypatch.setattr(display, "Console", lambda **_: console)
-    Display(quiet=False, verbose=False)._say_where_no_face_is(report, min_face_px)
-    return console.export_text()
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Prints a result whose folder holds nothing, and gives back the text."""
+    monkeypatch.setattr(messages, "summarise", lambda _: Summary((), FaceCounts(0, 0, 0, 0.0, 0, {})))
+
+    def printed(result: RunResult, *, min_face_px: int = 40) -> str:
+        print_run_result(result, Path("results"), reported=(), program="batchemo", python="python", min_face_px=min_face_px)
+        return capsys.readouterr().err
+
+    return printed
 
 
-def test_a_run_without_any_face_says_why_that_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = concluded(report_of(0, 0), monkeypatch)
+def test_a_run_without_any_face_says_why_that_may_be(printed: Callable[..., str]) -> None:
+    told = printed(report_of(0, 0))
     assert "in 2 of 2 media: 0.mp4; 1.mp4" in told
     for reason in ("40 px", "320 x 240", "--min-face-px 20", "from the side", "upside down"):
         assert reason in told
-    assert "--min-face-px 20" not in concluded(report_of(0), monkeypatch, min_face_px=20)
+    assert "--min-face-px 20" not in printed(report_of(0), min_face_px=20)
 
 
-def test_a_few_media_without_faces_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = concluded(report_of(0, 5, *[0] * 9), monkeypatch)
+def test_a_few_media_without_faces_are_named(printed: Callable[..., str]) -> None:
+    told = printed(report_of(0, 5, *[0] * 9))
     assert "in 10 of 11 media: 0.mp4; 2.mp4; 3.mp4; 4.mp4; 5.mp4; ..." in told
-    assert "Why" not in told
-    assert concluded(report_of(3), monkeypatch) == ""
-
-
-def test_where_no_bar_is_shown_a_run_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    console = Console(width=300, record=True, file=io.StringIO())
-    monkeypatch.setattr(display, "Console", lambda **_: console)
-    monkeypatch.setattr(display, "_SAY_EVERY_SECONDS", 0)
-    monkeypatch.setattr(display, "_REFRESH_SECONDS", 0.01)
-    media = [Medium(tmp_path / name, name, name, "video") for name in ("a.mp4", "b.mp4")]
-    for medium in media:
-        medium.path.write_bytes(b"12345")
-    shown = Display(quiet=False, verbose=False)
-    with shown:
-        shown.watch.started(RunPlan(tuple(media), ()), tmp_path)
-        shown.watch.finished(MediaRow("a.mp4", "/a.mp4", "video", "done"))
-        time.sleep(0.2)
-    assert "1 of 2 media, 50%, 0 frames a second" in console.export_text()
+    assert "Possible reasons" not in told
+    assert "No face" not in printed(report_of(3))
 
 
 # The doctor
@@ -198,10 +192,10 @@ def test_the_doctor_says_how_to_get_what_is_missing(monkeypatch: pytest.MonkeyPa
     assert 'pip install "batchemo[eaf]"' in found["export to ELAN"].detail
     assert not found["export to ELAN"].needed
     assert (found["tables"].ok, found["tables"].needed) == (False, True)
-    print_findings(list(found.values()))
+    print_checks(list(found.values()))
     assert "A run cannot work without: tables." in capsys.readouterr().out
 
 
 def test_the_doctor_is_content(capsys: pytest.CaptureFixture[str]) -> None:
-    print_findings([DoctorCheck("GPU", False, "none", needed=False)])
+    print_checks([DoctorCheck("GPU", False, "none", needed=False)])
     assert capsys.readouterr().out.endswith("All that a run needs is here.\n")

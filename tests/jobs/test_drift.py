@@ -1,4 +1,4 @@
-"""What is said to be unusual: what stands out of the nights before, and little else."""
+"""Drift: what differs from past runs is reported, and little else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def work(*, faces: int, seconds: float, in_pictures: int = 25) -> dict[str, Any]
 
 
 def facts(number: int = 0, **changes: Any) -> dict[str, Any]:
-    """The account of a night of 20 videos and 20 pictures, a little different from each other one."""
+    """The run record of 20 videos and 20 pictures, a little different from each other one."""
     chance = random.Random(number)
     happy = 0.3 + chance.uniform(-0.02, 0.02)
     figures = {
@@ -43,7 +43,7 @@ def facts(number: int = 0, **changes: Any) -> dict[str, Any]:
     return {
         "run_id": f"{number:04d}",
         "how": "done",
-        "options": RunOptions().model_dump(mode="json"),
+        "options": RunOptions().as_dict(),
         "weights": {"sha256": "abc"},
         "figures": figures,
     }
@@ -58,7 +58,7 @@ def names(drift: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("count", [5, 8, 15, 40])
-def test_an_ordinary_night_has_nothing_unusual(count: int) -> None:
+def test_an_ordinary_run_has_nothing_unusual(count: int) -> None:
     found = find_drift(facts(1000), past(count))
     assert found.findings == ()
     assert found.note == ""
@@ -115,7 +115,7 @@ def test_what_stands_out_is_named(what: str) -> None:
         assert "in 20 runs" in finding.text
 
 
-def test_an_odd_night_in_the_past_does_not_hide_the_next() -> None:
+def test_an_unusual_run_in_the_past_does_not_hide_the_next() -> None:
     nights = [*past(8), *(RunRecord(Path(), facts(50 + n, uncertain=0.9)) for n in range(2))]
     assert "uncertain" in names(find_drift(facts(1000, uncertain=0.9), nights))
 
@@ -142,7 +142,7 @@ def test_only_runs_that_can_be_compared_are() -> None:
     assert find_drift(facts(1000, uncertain=0.9), others(lambda f: f["options"].update(workers=3))).findings
 
 
-def test_too_little_to_tell_tells_nothing() -> None:
+def test_metrics_of_too_little_are_left_out() -> None:
     few = {"effective_tracks": 3, "emotions": {"happy": 1.0}, "confidence": 0.3, "uncertain": 0.9, "hours": 0.001}
     assert names(find_drift(facts(1000, **few), past(20))) == set()
     mostly_uncertain = {"effective_tracks": 15, "uncertain": 0.9, "emotions": {"happy": 1.0}}
@@ -153,13 +153,13 @@ def test_too_little_to_tell_tells_nothing() -> None:
     )
 
 
-def test_one_long_film_of_a_sad_man_is_no_drift() -> None:
+def test_one_long_video_of_a_sad_man_is_no_drift() -> None:
     sad = {"emotions": {"happy": 0.1, "sad": 0.6, "neutral": 0.3}}
     assert names(find_drift(facts(1000, **sad, effective_tracks=5), past(20))) == set()
     assert "emotions.sad" in names(find_drift(facts(1000, **sad), past(20))), "of 60 people it is"
 
 
-def test_small_differences_mean_nothing_however_alike_the_nights_were() -> None:
+def test_small_differences_are_ignored_however_alike_the_runs_were() -> None:
     same = [RunRecord(Path(), facts(7) | {"run_id": str(n)}) for n in range(10)]
     tonight = facts(7, uncertain=facts(7)["figures"]["uncertain"] + 0.04)
     assert names(find_drift(tonight | {"run_id": "1000"}, same)) == set()
@@ -188,7 +188,7 @@ def test_quiet_sundays_are_usual_after_two_of_them_but_a_quiet_weekday_is_not() 
     assert "media" in names(find_drift(facts(1000, media=0), lonely)), "it has happened once"
 
 
-def test_what_is_just_beyond_its_range_looks_so() -> None:
+def test_a_value_just_outside_its_range_is_not_rounded_to_the_limit() -> None:
     nights = past(10)
     (finding,) = find_drift(facts(1000, failed=5, media=41), nights).findings
     assert finding.text.startswith("share of failed media: 12%, usually 0% (0% to 10%")

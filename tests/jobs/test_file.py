@@ -1,4 +1,4 @@
-"""Job files: what is wrong with one is said in a line, before anything starts; and schedules in three languages."""
+"""Job files: errors in one line, before anything starts; and schedules in three notations."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_only_the_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("[retention]\nnights = 3", "unknown key 'retention.nights'; choose from runs"),
         ("[notification]\ncommand = ['x']\ntimeout = 3", "did you mean 'timeout_seconds'?"),
         ("[options]\nsampel_fps = 3", "unknown option 'sampel_fps'; did you mean 'sample_fps'?"),
-        ("sample_fps = 3", "unknown key 'sample_fps'; it is an option; put it below [options]"),
+        ("sample_fps = 3", "unknown key 'sample_fps'; it is an option; move it below [options]"),
         ("options = 3", "write [options]"),
         ("[options]\nsample_fps = -1", "--sample-fps -1 "),
         ("[options]\nshard = '0/3'", "must be part I of N"),
@@ -94,6 +94,13 @@ def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, text: str, words: str) 
     assert "\n" not in message
 
 
+def test_earlier_names_of_options_still_work(tmp_path: Path) -> None:
+    options = job(tmp_path, "[options]\ntimeout = 5\nmax-memory = 300\nwait-s = 7").options
+    assert (options.timeout_s, options.max_memory_mb, options.wait_s) == (5.0, 300, 7.0)
+    with pytest.raises(UsageError, match=r"nightly.toml: timeout 5 and timeout-s 6 are the same option; give timeout_s alone"):
+        job(tmp_path, "[options]\ntimeout = 5\ntimeout-s = 6")
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.toml: cannot read the job"):
         read_job(tmp_path / "none.toml")
@@ -102,7 +109,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_names_are_those_of_units(tmp_path: Path) -> None:
     assert job(tmp_path, "", name="every night!.toml").name == "every-night"
     assert job(tmp_path, "name = 'study-7'").name == "study-7"
-    with pytest.raises(UsageError, match="no name can be made"):
+    with pytest.raises(UsageError, match="gives no name for the job"):
         job(tmp_path, "", name="夜.toml")
 
 
@@ -119,7 +126,7 @@ def test_names_are_those_of_units(tmp_path: Path) -> None:
         ({"cron": "@daily", "on_calendar": "daily"}, ["daily"], ["@daily"]),
     ],
 )
-def test_a_schedule_in_the_words_of_both(given: dict[str, object], calendar: list[str], cron: list[str]) -> None:
+def test_a_schedule_in_both_notations(given: dict[str, object], calendar: list[str], cron: list[str]) -> None:
     schedule = Schedule.model_validate(given)
     assert schedule.calendar_events() == calendar
     assert schedule.cron_times() == cron

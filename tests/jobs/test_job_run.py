@@ -1,4 +1,4 @@
-"""Nights of a job from its file to its account: a week of them, one that fails, who is told, what is kept, how it is installed."""
+"""Job runs from the job file to the run record: a week of them, failures, notifications, retention, installation."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ command = [{json.dumps(sys.executable)}, "tell.py"]
         return jobs("run", self.file, *arguments)
 
     @property
-    def accounts(self) -> list[dict[str, Any]]:
-        return [account.facts for account in read_run_records(self.out, "nightly")]
+    def records(self) -> list[dict[str, Any]]:
+        return [record.facts for record in read_run_records(self.out, "nightly")]
 
     @property
     def told(self) -> list[dict[str, Any]]:
@@ -87,7 +87,7 @@ command = [{json.dumps(sys.executable)}, "tell.py"]
 
 
 def run_on_page(out: Path) -> dict[str, Any]:
-    """What the page of results knows of the last run."""
+    """What the page of results says of the last run."""
     packed = re.search(r'id="index">([^<]*)<', (out / "report" / "index.html").read_text())
     assert packed
     plain = zlib.decompress(base64.b64decode(packed[1]))
@@ -95,7 +95,7 @@ def run_on_page(out: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_week_of_nights(tmp_path: Path) -> None:
+def test_a_week_of_runs(tmp_path: Path) -> None:
     study = Study(tmp_path)
     done: dict[str, Result] = {}
     for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun"):
@@ -114,19 +114,19 @@ def test_a_week_of_nights(tmp_path: Path) -> None:
 
     codes = {day: result.exit_code for day, result in done.items()}
     assert codes == {"mon": 0, "tue": 0, "wed": 2, "thu": 0, "fri": 3, "sat": 3, "sun": 3}, {d: r.stderr for d, r in done.items()}
-    assert [account["how"] for account in study.accounts] == ["done", "done", "UsageError", *["done"] * 4]
-    analysed = [account.get("figures", {}).get("media") for account in study.accounts]
+    assert [record["how"] for record in study.records] == ["done", "done", "UsageError", *["done"] * 4]
+    analysed = [record.get("figures", {}).get("media") for record in study.records]
     assert analysed == [12, 13, None, 24, 13, 12, 36]
 
-    # Told of what failed, in the night in which it did, and of nothing else.
+    # One notification for each failure, in the run in which it happened.
     assert [facts["how"] for facts in study.told] == ["UsageError", "done"]
     assert "media does not exist" in study.told[0]["message"]
     assert [failure["media"] for failure in study.told[1]["failures"]] == ["broken.jpg"]
 
-    # Only the last night can be compared with five, and it was dark.
-    notes = [account["drift"]["note"] for account in study.accounts if "drift" in account]
+    # Only the last run can be compared with five others, and its pictures are dark.
+    notes = [record["drift"]["note"] for record in study.records if "drift" in record]
     assert [re.findall(r"\d of the 5", note) for note in notes] == [*([f"{before} of the 5"] for before in range(5)), []]
-    drift = study.accounts[-1]["drift"]
+    drift = study.records[-1]["drift"]
     assert drift["runs"] == 5
     assert "confidence" in {finding["figure"] for finding in drift["findings"]}
     for finding in drift["findings"]:
@@ -134,10 +134,10 @@ def test_a_week_of_nights(tmp_path: Path) -> None:
     assert "unusual" not in done["sat"].stderr
     assert "1 vanished, whose results are kept (options.prune)" in done["fri"].stderr
 
-    # The page says the same, and compares with the night before.
+    # The page says the same, and compares with the run before.
     run = run_on_page(study.out)
     assert run["drift"] == [finding["text"] for finding in drift["findings"]]
-    assert (run["job"], run["how"], run["before"]) == ("nightly", "done", study.accounts[-2]["started"])
+    assert (run["job"], run["how"], run["before"]) == ("nightly", "done", study.records[-2]["started"])
     assert (run["failing"], run["vanished"]) == ([], ["thu-03.jpg"])
 
     shown = jobs("status", study.file)
@@ -146,7 +146,7 @@ def test_a_week_of_nights(tmp_path: Path) -> None:
     assert "(02:30 every day); but neither systemd nor cron" in shown.stdout
     assert drift["findings"][0]["text"] in shown.stdout
     (found,) = json.loads(jobs("status", study.file, "--json").stdout)
-    assert [run["run_id"] for run in found["runs"]] == [account["run_id"] for account in reversed(study.accounts)]
+    assert [run["run_id"] for run in found["runs"]] == [record["run_id"] for record in reversed(study.records)]
     assert found["next"][11:16] == "02:30"
     assert not found["running"]
 
@@ -158,7 +158,7 @@ def test_check_says_what_would_be_done_and_how_long_it_takes(tmp_path: Path) -> 
     first = jobs("check", study.file)
     assert first.exit_code == 0
     assert "5 media (5 new)" in first.stdout
-    assert "nobody knows" in first.stdout
+    assert "The duration is not known" in first.stdout
     assert not study.out.exists(), "checking writes nothing"
     study.run()
     study.add("tue", 2)
@@ -173,8 +173,8 @@ def test_check_says_what_would_be_done_and_how_long_it_takes(tmp_path: Path) -> 
         "failed_before": ["broken.jpg"],
         "done": ["mon-00.jpg", "mon-03.jpg"],
     }
-    (account,) = study.accounts
-    took = account["figures"]["seconds"]
+    (record,) = study.records
+    took = record["figures"]["seconds"]
     assert 0 < found["seconds"] < took * 2
     assert found["runs"] == 1
     assert "by the speed of 1 earlier run" in jobs("check", study.file).stdout
@@ -182,7 +182,7 @@ def test_check_says_what_would_be_done_and_how_long_it_takes(tmp_path: Path) -> 
     assert json.loads(jobs("check", study.file, "--json").stdout)["retried"] == ["broken.jpg"]
 
 
-def test_a_night_tells_what_it_only_draws_again(tmp_path: Path) -> None:
+def test_media_that_are_only_drawn_again_are_named(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.add("mon", 2)
     study.file.write_text(study.file.read_text().replace("annotate = false", "annotate = true"))
@@ -194,10 +194,10 @@ def test_a_night_tells_what_it_only_draws_again(tmp_path: Path) -> None:
     assert "1 would be drawn again, 1 are done" in " ".join(told.split())
     ended = jobs("run", study.file)
     assert "0 media analysed; 1 drawn again; 1 done before" in ended.stderr
-    assert study.accounts[-1]["media"]["redrawn"] == 1
+    assert study.records[-1]["media"]["redrawn"] == 1
 
 
-def test_drawing_again_is_no_time_of_analysis(tmp_path: Path) -> None:
+def test_the_time_of_drawing_again_is_not_that_of_analysis(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.file.write_text(study.file.read_text().replace("annotate = false", "annotate = true"))
     study.add("mon", 2)
@@ -209,12 +209,12 @@ def test_drawing_again_is_no_time_of_analysis(tmp_path: Path) -> None:
     told = " ".join(jobs("check", study.file).stdout.split())
     assert "by the speed of 1 earlier run; drawing again comes on top of that." in told
     study.run()
-    assert (study.accounts[-1]["media"]["analysed"], study.accounts[-1]["media"]["redrawn"]) == (1, 1)
+    assert (study.records[-1]["media"]["analysed"], study.records[-1]["media"]["redrawn"]) == (1, 1)
     study.add("wed", 1)
     assert "by the speed of 1 earlier run." in " ".join(jobs("check", study.file).stdout.split()), "last night's time is that of both"
 
 
-def test_check_finds_what_would_only_show_at_night(tmp_path: Path) -> None:
+def test_check_finds_problems_of_a_scheduled_run(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.file.write_text('inputs = ["media"]\nout = "r"\n[notification]\ncommand = ["no-such-program"]\n[retention]\nruns = 3\n')
     found = jobs("check", study.file)
@@ -230,7 +230,7 @@ def test_the_last_runs_are_kept_and_those_of_others(tmp_path: Path) -> None:
     (other / "run.json").write_text('{"run_id": "by hand"}')
     (study.out / "runs" / "notes").mkdir()
     ids = [json.loads(study.run("--json").stdout)["run_id"] for _ in range(4)]
-    kept = [account["run_id"] for account in study.accounts]
+    kept = [record["run_id"] for record in study.records]
     assert kept == ids[-2:]
     assert {path.name for path in (study.out / "runs").iterdir()} == {other.name, "notes", *kept}
 
@@ -244,7 +244,7 @@ def test_a_held_folder_is_left_alone(tmp_path: Path) -> None:
         (status,) = json.loads(jobs("status", study.file, "--json").stdout)
     assert ended.exit_code == 75
     assert status["running"]
-    assert study.accounts == [], "the run that holds the folder keeps the account"
+    assert study.records == [], "the run that holds the folder keeps the record"
     assert [facts["how"] for facts in study.told] == ["LockedError"]
 
 
@@ -268,15 +268,15 @@ def test_a_run_that_was_killed_is_said_to_be(tmp_path: Path) -> None:
     (study.out / "runs" / "damaged" / "run.json").write_text("{")
     assert "killed, or the machine went down" in jobs("status", study.file).stdout
     with FileLock(study.out / ".batchemo.lock"):
-        assert "goes on" in jobs("status", study.file).stdout
+        assert "running" in jobs("status", study.file).stdout
 
 
-def test_where_the_time_went_is_said_where_the_account_has_it(tmp_path: Path) -> None:
+def test_status_names_the_stages_that_took_most_time(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.run()
-    (account,) = read_run_records(study.out, "nightly")
-    account.facts["seconds_by_stage"] = {"decode": 1.0, "detect": 3.0, "hash": 0.001}
-    account.save()
+    (record,) = read_run_records(study.out, "nightly")
+    record.facts["seconds_by_stage"] = {"decode": 1.0, "detect": 3.0, "hash": 0.001}
+    record.save()
     assert "Time went to detect 75%, decode 25%." in jobs("status", study.file).stdout
 
 
@@ -287,7 +287,7 @@ def tell(script: str, folder: Path, *, timeout: float = 20.0, facts: dict[str, A
     return notify(Notification(command=("sh", "-c", script), timeout_seconds=timeout), facts or {"how": "done"}, folder=folder)
 
 
-def test_a_notifier_gets_the_account_and_its_trouble_is_told(tmp_path: Path) -> None:
+def test_a_notifier_gets_the_run_record_and_its_problem_is_reported(tmp_path: Path) -> None:
     assert tell("cat > got", tmp_path, facts={"name": "é\udce9"}) == ""
     assert json.loads((tmp_path / "got").read_text()) == {"name": "é\udce9"}
     assert tell("echo no route to host >&2; exit 7", tmp_path) == "sh: exit code 7: no route to host"
@@ -316,7 +316,7 @@ def test_a_notifier_that_fails_fails_no_run(tmp_path: Path, when: str, times: in
     study.file.write_text(study.file.read_text() + f'when = "{when}"\n')
     ended = study.run("--quiet")
     assert ended.exit_code == 0
-    assert ended.stderr.count("nobody was told") == times
+    assert ended.stderr.count("the notification failed") == times
     assert ended.stderr.count("no mail today") == times
     (log,) = study.out.glob("runs/*/log.jsonl")
     notified = [json.loads(line) for line in log.read_text().splitlines() if '"notified"' in line]
@@ -446,7 +446,7 @@ def test_a_crontab_that_cannot_be_read_is_not_replaced(tmp_path: Path, home: Pat
     assert (home / "asked").exists()
 
 
-def test_marks_that_were_torn_are_left_to_people(tmp_path: Path, home: Path) -> None:
+def test_a_crontab_with_a_lost_mark_is_left_alone(tmp_path: Path, home: Path) -> None:
     file = job_called("nightly", tmp_path / "jobs")
     jobs("install", file, "--cron", "--write")
     lines = (home / "tab").read_text().splitlines()

@@ -177,7 +177,7 @@ def test_a_medium_that_kills_its_workers_costs_that_medium_alone(cluster: str, t
 def test_a_medium_that_hangs_is_given_up_after_its_time(cluster: str, tmp_path: Path) -> None:
     rows = rows_of(tmp_path, ["a", "slow", "b"], dask(cluster, timeout_s=0.5))
     assert {name: row.error for name, row in rows.items()} == {"a": "", "b": "", "slow": "timeout"}
-    assert "no progress within 0.5 s, at each try; allow more with --timeout, or leave it out with --exclude" in rows["slow"].message
+    assert "no progress within 0.5 s, at each try; allow more with --timeout-s, or leave it out with --exclude" in rows["slow"].message
 
 
 CLIENT = """

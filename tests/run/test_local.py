@@ -149,7 +149,7 @@ def test_a_medium_that_hangs_is_given_up_after_its_time(tmp_path: Path) -> None:
         "b": ("done", ""),
         "slow": ("failed", "timeout"),
     }
-    assert "no progress within 2 s, at each try; allow more with --timeout, or leave it out with --exclude" in rows["slow"].message
+    assert "no progress within 2 s, at each try; allow more with --timeout-s, or leave it out with --exclude" in rows["slow"].message
 
 
 def test_a_medium_that_takes_too_much_memory_is_given_up(tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ def test_pictures_that_are_not_read_here_are_named_once(videos: Path, tmp_path: 
     out = tmp_path / "results"
     ended = run_command("run", videos, "--out", out, "--json", "--no-annotate")
     assert ended.returncode == 0
-    told = "Passed over: 3 JPEG XL (.jxl), 1 raw photograph (.cr2); convert them to JPEG or PNG first, for example with: djxl a.jxl a.png."
+    told = "Skipped: 3 JPEG XL (.jxl), 1 raw photograph (.cr2); convert them to JPEG or PNG first, for example with: djxl a.jxl a.png."
     assert ended.stderr.count(told) == 1
     expected = [
         {"kind": "JPEG XL", "extension": ".jxl", "count": 3, "example": "djxl a.jxl a.png"},
