@@ -339,7 +339,9 @@ def failed_row(row: MediaRow, error: MediaError) -> MediaRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MediumOutcome:
-    """What an engine gives back for each medium: its `row`, and the `seconds` of processor time that each stage took."""
+    """What an engine gives back for each medium: its `row`, the `seconds` of processor time that each stage took, and the `processors` that
+    its probabilities were computed on."""
 
     row: MediaRow
     seconds: Mapping[str, float]
+    processors: tuple[str, ...] = ()

@@ -51,7 +51,7 @@ def test_from_data_to_a_network_that_has_learnt(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("names", [("grace_hopper.jpg", "two_people_and_a_cut.mp4"), ("eileen_collins.jpg",)])
 def test_an_analysis_opens_on_the_users_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: tuple[str, ...]) -> None:
     results = tmp_path / 'the user\'s "results"'
-    silent = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+    silent = RunCallbacks(started=lambda _plan, _heartbeats: None, finished=lambda _row: None)
     media = [SAMPLES / name for name in names]
     run_media(media, results, merge_options({"workers": 1, "sample_fps": 4.0, "annotate": False}, environment={}), silent)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))

@@ -68,7 +68,10 @@ def shown_at(path: Path) -> float:
 
 def run_here(inputs: list[Path], out: Path, **flags: Any) -> Path:
     run_media(
-        inputs, out, merge_options({"workers": 1, **flags}, environment={}), RunCallbacks(lambda _plan, _pulses: None, lambda _row: None)
+        inputs,
+        out,
+        merge_options({"workers": 1, **flags}, environment={}),
+        RunCallbacks(lambda _plan, _heartbeats: None, lambda _row: None),
     )
     return out
 

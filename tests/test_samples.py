@@ -30,7 +30,7 @@ DEMANDED_VISIBLE, DEMANDED_PX, SAME_FACE = 0.7, 40, 0.6
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("samples") / "results"
-    silent = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+    silent = RunCallbacks(started=lambda _plan, _heartbeats: None, finished=lambda _row: None)
     report: RunResult = run_media([SAMPLES], out, merge_options({"workers": 1}, environment={}), silent)
     assert not report.failed
     assert {row.media for row in report.rows} == set(TRUTHS)

@@ -24,7 +24,8 @@ from batchemo.records import MediaRow
 from batchemo.report.summary import summarise
 from batchemo.results.faces_left import FACES_LEFT
 from batchemo.run.heartbeat import read_heartbeats
-from batchemo.run.run import STAYS_BLURRED, RunCallbacks, RunPlan, RunResult, count_kinds
+from batchemo.run.plan import STAYS_BLURRED, RunPlan, count_kinds
+from batchemo.run.run import RunCallbacks, RunResult
 from batchemo.verify.audit import Verification
 
 if TYPE_CHECKING:

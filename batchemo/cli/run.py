@@ -158,7 +158,8 @@ def run_command(
     """Analyse pictures and videos: tables, annotated copies, a page and an account of the run go to --out."""
     with exits(verbose=verbose):
         from batchemo.options import merge_options
-        from batchemo.run.run import plan_run, run_media
+        from batchemo.run.plan import plan_run
+        from batchemo.run.run import run_media
 
         if force and resume:
             raise UsageError("--force and --resume exclude each other")
@@ -214,7 +215,7 @@ def run_command(
 
 def _print_plan(planned: Any, *, as_json: bool) -> None:
     from batchemo.cli.messages import skipped_kinds_messages
-    from batchemo.run.run import STAYS_BLURRED, count_kinds
+    from batchemo.run.plan import STAYS_BLURRED, count_kinds
 
     if as_json:
         names = {

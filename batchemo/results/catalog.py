@@ -19,13 +19,14 @@ ANNOTATED_SUFFIXES = (".mp4", ".jpg")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """A medium whose table `frames` is there: its output name, its row, the metadata of that table, and the style that its annotated copy
-    was drawn in, None where none was."""
+    """A medium whose table `frames` is there: its output name, its row, the metadata of that table, the style that its annotated copy
+    was drawn in, None where none was, and the processors that its probabilities were computed on, where that was stored."""
 
     output: str
     row: MediaRow
     metadata: dict[str, Any]
     style: dict[str, Any] | None = None
+    processors: tuple[str, ...] = ()
 
 
 def read_catalog(results: Path) -> Iterator[CatalogEntry]:
@@ -40,7 +41,7 @@ def read_catalog_entry(results: Path, output: str) -> CatalogEntry | None:
     """None where the table is not there or not whole."""
     metadata, values = read_metadata(table_path(results, "frames", output))
     row = row_from(values)
-    return None if row is None else CatalogEntry(output, row, metadata, values.get("style"))
+    return None if row is None else CatalogEntry(output, row, metadata, values.get("style"), tuple(values.get("processors", ())))
 
 
 def row_from(values: dict[str, Any]) -> MediaRow | None:

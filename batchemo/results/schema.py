@@ -17,7 +17,8 @@ SCHEMA_VERSION = 2
 """2 added `starts_s` to `media`. Readers take what older files lack as missing values."""
 METADATA_KEY = b"batchemo"
 ROW_KEY = b"batchemo.media"
-"""In the file of `frames`, which is written last: the medium's row of `media.parquet`, and the `style` of its annotated copy."""
+"""In the file of `frames`, which is written last: the medium's row of `media.parquet`, the `style` of its annotated copy, and the
+`processors` that its probabilities were computed on (which older versions did not store)."""
 
 ROW_GROUP_ROWS = 128 * 1024
 """A group waits in memory, packed, until it is full: some 60 MB, and no more however long the medium is."""
@@ -174,17 +175,18 @@ def file_format(schema: pa.Schema) -> dict[str, Any]:
     return {"compression": "zstd", "use_dictionary": texts, "write_page_checksum": True}
 
 
-def row_metadata(row: MediaRow, style: dict[str, Any] | None) -> dict[bytes, bytes]:
+def row_metadata(row: MediaRow, style: dict[str, Any] | None, processors: Sequence[str]) -> dict[bytes, bytes]:
     """What a table of `frames` says of its medium; `style` is that of the annotated copy."""
-    return {ROW_KEY: json.dumps({**row.as_dict(), "style": style}).encode()}
+    return {ROW_KEY: json.dumps({**row.as_dict(), "style": style, "processors": list(processors)}).encode()}
 
 
 def rewrite_row(path: Path, row: MediaRow, *, style: dict[str, Any] | None) -> None:
     """Writes a table of `frames` once more, with another row of its medium. Raises OSError."""
     table = pq.ParquetFile(path).read()
-    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != ROW_KEY}
+    metadata = dict(table.schema.metadata or {})
+    processors = json.loads(metadata.pop(ROW_KEY, b"{}")).get("processors", ())
     with replacing(path) as temporary:
-        write_table(table.replace_schema_metadata({**metadata, **row_metadata(row, style)}), temporary)
+        write_table(table.replace_schema_metadata({**metadata, **row_metadata(row, style, processors)}), temporary)
 
 
 def read_metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -108,16 +108,16 @@ class TimelineWriter:
         """The finished table of faces under its temporary name; nothing can be written to it any more."""
         return self._faces.close()
 
-    def finish(self, row: MediaRow, *, style: dict[str, Any] | None = None) -> None:
-        """Completes the tables; `row` goes into the file of `frames`, from which `media.parquet` can be made again, and the `style` of the
-        annotated copy, if there is one."""
+    def finish(self, row: MediaRow, *, style: dict[str, Any] | None = None, processors: Sequence[str] = ()) -> None:
+        """Completes the tables. The file of `frames` stores `row`, from which `media.parquet` can be made again, the `style` of the annotated
+        copy, if there is one, and the `processors` that the probabilities were computed on."""
         faces = self.close_faces()
         rows = self._faces.only
         read = (lambda: _batches(faces, self._labels)) if rows is None else (lambda: iter(rows))
         recap = aggregate_medium(read, media=self._medium.name, labels=self._labels)
         self._write(recap.tracks, tracks_schema(self._labels), self._tracks_path)
         self._write(recap.episodes, EPISODES, self._episodes_path)
-        self._frames.close(row_metadata(row, style))
+        self._frames.close(row_metadata(row, style, processors))
 
     def _open(self, schema: pa.Schema, table: Any) -> _Rows:
         path = self._stack.enter_context(replacing(table_path(self._results, table, self._medium.output)))

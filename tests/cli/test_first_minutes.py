@@ -21,7 +21,8 @@ from batchemo.errors import UsageError
 from batchemo.records import MediaRow, Medium
 from batchemo.report.site import write_site
 from batchemo.report.summary import summarise
-from batchemo.run.run import RunPlan, RunResult
+from batchemo.run.plan import RunPlan
+from batchemo.run.run import RunResult
 from batchemo.verify.audit import verify
 
 ROOT = Path(__file__).parents[2]

@@ -21,10 +21,11 @@ from batchemo.errors import MediaError
 from batchemo.media import decode
 from batchemo.media.decode import open_source, segments_of
 from batchemo.options import RunOptions, Style, merge_options
-from batchemo.pipeline import frames as reading
+from batchemo.pipeline import frames as frame_inference
 from batchemo.pipeline import segments as parts
-from batchemo.pipeline import video as pipeline
-from batchemo.pipeline.segments import AnalyseTask, SegmentTaskResult, load_segment, remove_segments, segment_path
+from batchemo.pipeline import video
+from batchemo.pipeline.context import RunContext
+from batchemo.pipeline.segments import AnalyseTask, SegmentResult, SegmentTaskResult, load_segment, remove_segments, segment_path
 from batchemo.records import EMOTIONS, Frame, MediaRow, Medium, MediumOutcome, Segment
 from batchemo.render import annotated_copy as annotation
 from batchemo.render.annotated_copy import annotate
@@ -32,7 +33,7 @@ from batchemo.results.schema import table_path, thumbnails_folder
 from batchemo.run.heartbeat import IsWanted
 from batchemo.run.local import InProcessEngine, ProcessEngine
 from batchemo.run.run import RunCallbacks, run_media
-from batchemo.run.scheduler import Analysis, Job
+from batchemo.run.tasks import AnalysisTask, Job
 from batchemo.timing import Stopwatch
 from batchemo.verify.audit import verify
 from batchemo.yuv import Planes
@@ -124,7 +125,7 @@ def test_no_segment_begins_with_a_key_frame_that_is_damaged(film: Medium, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
         options = merge_options({"workers": 1, "decoder": "pyav", "annotate": False, "report": False}, environment={})
-        run_media([path], tmp_path / "out", options, RunCallbacks(lambda _plan, _pulses: None, lambda _row: None))
+        run_media([path], tmp_path / "out", options, RunCallbacks(lambda _plan, _heartbeats: None, lambda _row: None))
     assert verify(tmp_path / "out", deep=True).problems == ()
 
 
@@ -137,20 +138,21 @@ def test_containers_that_cannot_be_jumped_into_are_one_segment(tmp_path: Path) -
 # From segments to tables
 
 
-class InShortSegments(Analysis):
+class InShortSegments(AnalysisTask):
     """Also in workers, which know nothing of what was changed here."""
 
     def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> MediumOutcome | SegmentTaskResult:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(decode, "SEGMENT_SECONDS", 1.0)
-            return Analysis.__call__(self, job, wanted=wanted)
+            return AnalysisTask.__call__(self, job, wanted=wanted)
 
 
-def analysis(out: Path, **options: object) -> Analysis:
-    pulses = out / "pulses"
-    pulses.mkdir(parents=True, exist_ok=True)
+def analysis(out: Path, **options: object) -> AnalysisTask:
+    heartbeats = out / "heartbeats"
+    heartbeats.mkdir(parents=True, exist_ok=True)
     weights = read_weights_file(SHIPPED)
-    return InShortSegments(out, RunOptions.model_validate({"decoder": "pyav", **options}), "test", pulses, weights.labels, weights.sha256)
+    context = RunContext(out, RunOptions.model_validate({"decoder": "pyav", **options}), "test", weights.labels, weights.sha256)
+    return InShortSegments(context, heartbeats)
 
 
 def analysed(out: Path, medium: Medium, engine: InProcessEngine | ProcessEngine, **options: object) -> MediaRow:
@@ -260,24 +262,24 @@ def test_a_face_is_one_track_across_seams_and_the_cut(uninterrupted: Path) -> No
 
 def test_without_looks_a_track_ends_at_the_cut_and_at_no_seam(film: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "SEGMENT_SECONDS", 1.0)
-    monkeypatch.setattr(reading, "describe", None)
+    monkeypatch.setattr(frame_inference, "embed_faces", None)
     assert analysed(tmp_path, film, InProcessEngine(), appearance=False, annotate=False).n_tracks == 2
     assert tracks_of(tmp_path) == [[0, 2 * FPS - 1], [2 * FPS, FRAMES - 1]]
 
 
 def stop_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Lets the analysis die after so many segments; gives how many are read from then on."""
-    read = pipeline._read_segment
+    read = video.SegmentInference.read_all
     count = 0
 
-    def dying(*arguments: object) -> object:
+    def dying(inference: video.SegmentInference) -> SegmentResult:
         nonlocal count
         count += 1
         if count == parts + 1:
             raise KeyboardInterrupt
-        return read(*arguments)  # type: ignore[arg-type]
+        return read(inference)
 
-    monkeypatch.setattr(pipeline, "_read_segment", dying)
+    monkeypatch.setattr(video.SegmentInference, "read_all", dying)
     return lambda: count - parts - 1
 
 
@@ -337,7 +339,7 @@ def test_a_defect_in_a_step_costs_its_film(film: Medium, tmp_path: Path, monkeyp
     def failing(*_: object) -> object:
         raise errors.pop(0)
 
-    monkeypatch.setattr(pipeline, "_part", failing)
+    monkeypatch.setattr(video, "_analyse_segment", failing)
     task, job = analysis(tmp_path), Job(film, AnalyseTask(segments_of(film, decoder="pyav")[0], {}))
     for kind in ("defect", "memory"):
         with pytest.raises(MediaError) as told:
@@ -355,4 +357,4 @@ def test_no_template_of_a_face_is_stored(film: Medium, tmp_path: Path, monkeypat
         origin = json.loads(stored["facts"].tobytes())["origin"]
     part = load_segment(path, segment, origin=origin)
     assert part is not None
-    assert all(reading.looks is None for reading in part.readings)
+    assert all(each.looks is None for each in part)

@@ -16,16 +16,18 @@ import pytest
 import batchemo
 from batchemo.errors import MediaError
 from batchemo.options import merge_options
-from batchemo.pipeline import video as pipeline
+from batchemo.pipeline import medium as pipeline
+from batchemo.pipeline import pictures, video
 from batchemo.records import EMOTIONS
 from batchemo.render import encoders
 from batchemo.report.last_run import read_last_run
 from batchemo.report.timelines import read_timeline
 from batchemo.results.schema import PER_MEDIUM
-from batchemo.run.run import RunCallbacks, RunResult, plan_run, run_media
+from batchemo.run.plan import plan_run
+from batchemo.run.run import RunCallbacks, RunResult, run_media
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
-SILENT = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+SILENT = RunCallbacks(started=lambda _plan, _heartbeats: None, finished=lambda _row: None)
 CLIP, PICTURE = "clip.mp4", "eileen_collins.jpg"
 COPY = f"annotated/{CLIP}.mp4"
 
@@ -70,15 +72,15 @@ def media(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def results(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """After a usual run; whoever analyses again from here on fails."""
+    """After a usual run; analysing again fails from here on."""
     out = tmp_path / "results"
     go(media, out)
 
     def refuse(*_: object) -> None:
         raise AssertionError("analysed again")
 
-    monkeypatch.setattr(pipeline, "_read_medium", refuse)
-    monkeypatch.setattr(pipeline, "glimpse", refuse)
+    monkeypatch.setattr(video, "infer_frames", refuse)
+    monkeypatch.setattr(pictures, "detect_picture", refuse)
     return out
 
 

@@ -32,7 +32,7 @@ from batchemo.run.run import RunCallbacks, RunResult, run_media
 from batchemo.verify.audit import verify
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
-SILENT = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+SILENT = RunCallbacks(started=lambda _plan, _heartbeats: None, finished=lambda _row: None)
 FPS = 10
 SMALL_PX = 70
 """Of a head whose face, 23 x 29 px, a run that searches for `LEAST_PX` does not find."""
@@ -359,13 +359,13 @@ def test_it_is_known_before_anything_is_written(
     portrait: Path, tmp_path: Path, flags: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "results"
-    from batchemo.pipeline import video as pipeline
+    from batchemo.pipeline import pictures
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline.Analyst, "pictures", die)
+        patched.setattr(pictures, "analyse_pictures", die)
         with pytest.raises(KeyboardInterrupt):
             go(portrait, out, blur_faces=True, **flags)
     go(portrait, out)
@@ -405,12 +405,11 @@ def test_a_killed_run_leaves_no_copy_that_is_said_to_be_blurred_and_is_not(
 ) -> None:
     """It dies after its copy with faces has appeared, before the tables say so."""
     from batchemo.pipeline import assemble as assembly
-    from batchemo.pipeline import video as pipeline
 
     def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for flags, place in (({}, (pipeline, "rewrite_row")), ({"force": True}, (assembly.TableAssembler, "finish"))):
+    for flags, place in (({}, (assembly.KeptTables, "finish")), ({"force": True}, (assembly.TableAssembler, "finish"))):
         out = tmp_path / f"results{len(flags)}"
         go(portrait, out, blur_faces=True)
         with monkeypatch.context() as patched:

@@ -110,7 +110,7 @@ def test_faces_are_shown_only_while_they_are_wanted(tmp_path: Path) -> None:
     media.mkdir()
     for name in ("a.jpg", "b.jpg"):
         shutil.copyfile(PICTURE, media / name)
-    silent = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+    silent = RunCallbacks(started=lambda _plan, _heartbeats: None, finished=lambda _row: None)
 
     def run_again(**flags: object) -> RunResult:
         return run_media([media], out, merge_options({"workers": 1, "annotate": False, **flags}, environment={}), silent)

@@ -29,12 +29,13 @@ from batchemo.emotion.weights import SHIPPED
 from batchemo.options import merge_options
 from batchemo.results.schema import PER_MEDIUM
 from batchemo.run.local import usable_cores
-from batchemo.run.run import RunCallbacks, RunResult, plan_run, run_media
+from batchemo.run.plan import plan_run
+from batchemo.run.run import RunCallbacks, RunResult, run_media
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 BATCHEMO = [sys.executable, "-m", "batchemo"]
 TIMEOUT = 240
-SILENT = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+SILENT = RunCallbacks(started=lambda _plan, _heartbeats: None, finished=lambda _row: None)
 
 
 def run(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
@@ -435,7 +436,7 @@ def test_tables_do_not_tell_how_many_workers_made_them(several: Path, tmp_path: 
 def test_ends_at_once_when_told_to(several: Path, tmp_path: Path, sent: signal.Signals, code: int, workers: str) -> None:
     out = tmp_path / "results"
     process = start("run", several, "--out", out, "--workers", workers)
-    wait_until(lambda: list(out.glob("runs/*/.pulses/*")), process)
+    wait_until(lambda: list(out.glob("runs/*/.heartbeats/*")), process)
     began = time.monotonic()
     process.send_signal(sent)
     _, told = process.communicate(timeout=30)

@@ -19,7 +19,7 @@ from batchemo.options import Shard, merge_options
 from batchemo.records import MediaRow
 from batchemo.report.summary import summarise
 from batchemo.results.index import merge_media_rows
-from batchemo.run.run import plan_run
+from batchemo.run.plan import plan_run
 from tests.run.test_run import rows, run_here, write_clip
 
 names = st.text(st.characters(exclude_categories=[]), max_size=30)  # lone surrogates too: names of files may hold them

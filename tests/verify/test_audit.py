@@ -185,7 +185,7 @@ def test_results_of_a_real_run_are_whole(tmp_path: Path) -> None:
     (folder / "cut.mp4").write_bytes(content[: len(content) - 300])
     (folder / "none.mp4").write_bytes(b"")
     options = merge_options({"workers": 1, "sample_fps": 4}, environment={})
-    run_media([folder], tmp_path / "out", options, RunCallbacks(lambda _plan, _pulses: None, lambda _row: None))
+    run_media([folder], tmp_path / "out", options, RunCallbacks(lambda _plan, _heartbeats: None, lambda _row: None))
     for deep in (False, True):
         looked = verify(tmp_path / "out", deep=deep)
         assert not looked.problems
@@ -212,7 +212,7 @@ def test_a_frame_that_claims_to_last_for_days_has_a_whole_copy(tmp_path: Path) -
         [folder],
         tmp_path / "out",
         merge_options({"workers": 1}, environment={}),
-        RunCallbacks(lambda _plan, _pulses: None, lambda _row: None),
+        RunCallbacks(lambda _plan, _heartbeats: None, lambda _row: None),
     )
     looked = verify(tmp_path / "out")
     assert (looked.problems, looked.failed) == ((), 0)
@@ -442,7 +442,7 @@ def test_frames_are_counted_with_those_that_are_lost(tmp_path: Path) -> None:
     content = (folder / "cut.mp4").read_bytes()
     (folder / "cut.mp4").write_bytes(content[: len(content) - 300])
     options = merge_options({"workers": 1, "report": False, "annotate": False}, environment={})
-    report = run_media([folder], tmp_path / "out", options, RunCallbacks(lambda _plan, _pulses: None, lambda _row: None))
+    report = run_media([folder], tmp_path / "out", options, RunCallbacks(lambda _plan, _heartbeats: None, lambda _row: None))
     looked = verify(tmp_path / "out")
     assert looked.frames_analysed == report.rows[0].n_frames_analysed < looked.frames == report.rows[0].n_frames
 

@@ -50,7 +50,7 @@ def write_film(path: Path, *, rotation: int | None = None, aspect: Fraction | No
 
 def analysed(path: Path, out: Path, **options: object) -> Path:
     chosen = {"workers": 1, "annotate": False, "report": False, **options}
-    run_media([path], out, merge_options(chosen, environment={}), RunCallbacks(lambda _plan, _pulses: None, lambda _row: None))
+    run_media([path], out, merge_options(chosen, environment={}), RunCallbacks(lambda _plan, _heartbeats: None, lambda _row: None))
     return out
 
 
