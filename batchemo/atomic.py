@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: files appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _TEMPORARY = re.compile(rf"\.([0-9a-f]{{16}})(-\d+)?{re.escape(TEMPORARY_SUFFIX)
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; when the block ends well the file is synced and renamed to `path`.
+    """A temporary path beside `path` to write to. When the block ends, the file is synced and renamed to `path`; where it raises, nothing
+    is left.
 
-    The name starts with `.` and does not end in `.parquet`: readers of folders of Parquet files pass it over. Where the
-    block raises, nothing is left.
+    The name is hidden and does not end in `.parquet`, so that readers of folders of Parquet files skip it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
@@ -34,8 +34,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def temporary_name(path: Path) -> Path:
-    """Hidden and short, whatever the name of `path` is, and this process's own: a worker that outlives its killed parent for a
-    moment must not share a file with its successor."""
+    """A hidden path of this process, short however long the name of `path` is. The pid is in it because a worker may outlive its killed
+    parent for a moment, and must not share a file with the next run."""
     return path.with_name(f".{_digest(path)}-{os.getpid()}{TEMPORARY_SUFFIX}")
 
 
@@ -44,22 +44,23 @@ def _digest(path: Path) -> str:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Makes a complete file visible as `path`, in which nothing is lost if the power fails.
+    """Renames a complete file to `path` after its content is on the disk.
 
-    Its name may be, for the seconds until the system writes the folder: then the file is made again, as if it had never been. Waiting for
-    the folder as well doubled the time on the disk: 2.9 ms more for each of a picture's six files, which take 48 ms of a processor.
+    The folder is not synced, which would double the time on the disk (see docs/benchmarks.md): if the power fails within seconds, the file
+    may be missing, and is made again.
     """
     _sync(temporary)
     temporary.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def find_temporaries(folder: Path) -> Iterator[Path]:
-    """What a killed process left below `folder`, also where a sub-folder of it is a link to another file system."""
+    """The temporary files below `folder` that killed processes left, also where a sub-folder is a link to another file system."""
     if not folder.is_dir():
         return
     roots = [folder, *(path for path in folder.iterdir() if path.is_symlink() and path.is_dir())]
@@ -69,13 +70,13 @@ def find_temporaries(folder: Path) -> Iterator[Path]:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Removes what `find_temporaries` finds."""
+    """Removes the files that `find_temporaries` finds."""
     for path in list(find_temporaries(folder)):
         path.unlink(missing_ok=True)
 
 
 def remove_temporaries_of(paths: Iterable[Path]) -> None:
-    """Removes what killed processes left of these files, and nothing of others, which may be in work elsewhere."""
+    """Removes the temporary files of `paths` alone, as another process may be writing to those of other files."""
     digests: defaultdict[Path, set[str]] = defaultdict(set)
     for path in paths:
         digests[path.parent].add(_digest(path))
@@ -96,7 +97,7 @@ def _sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def storage(out: Path) -> Iterator[None]:
-    """Within the block only `out` is written to, and media that cannot be read are rows: what the system refuses is about `out`."""
+    """Raises StorageError for any OSError within the block, in which only `out` is written to and unreadable media raise MediaError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One run a folder, or one a shard: a lock that ends with its process, and a word on who holds it."""
+"""The lock of a results folder: one run at a time, or one a shard. It ends with its process."""
 
 from __future__ import annotations
 
@@ -26,23 +26,22 @@ except ImportError:  # Windows
 
 _LOG = logging.getLogger("batchemo")
 
-
-_ASKED_SECONDS = 0.2
-"""Who only asks whether a lock is held has it for much less."""
+_PROBE_SECONDS = 0.2
+"""A process that only checks whether a lock is held has it for much less."""
 
 
 def lock_path(out: Path, shard: Shard | None = None) -> Path:
-    """The file that a run which writes to `out` holds: of all media, or of its shard."""
+    """The lock file of a run that writes to `out`: of all media, or of its shard."""
     return out / (".batchemo.lock" if shard is None else f".batchemo.{shard.index}-of-{shard.count}.lock")
 
 
 @contextlib.contextmanager
 def locked(out: Path, *, shard: Shard | None = None, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Holds `out`, which is made if missing, for as long as the block lasts. Shards of one division may hold it side by side; a run
-    of all media, or of another division, has it alone.
+    """Holds `out`, which is made if missing, for as long as the block lasts.
 
-    The system frees the lock when its process ends, however that comes. Raises LockedError where another process holds it for
-    longer than `wait_seconds`, UsageError where nothing can be written.
+    Shards of the same count may hold it at once; a run of all media, or of shards of another count, holds it alone. The system releases
+    the lock when the process ends in any way. Raises LockedError where another process holds it for longer than `wait_seconds`, UsageError
+    where `out` cannot be written.
     """
     path = lock_path(out, shard)
     try:
@@ -54,8 +53,8 @@ def locked(out: Path, *, shard: Shard | None = None, wait_seconds: float = 0.0) 
             f"--out {out}: cannot write there ({error.strerror}); give another folder, or look at: ls -ld {typed(out)}"
         ) from error
     try:
-        with contextlib.suppress(OSError):  # a full disk must not say so here, of all places
-            _holder_path(path).write_text(json.dumps(_myself()), encoding="utf-8")
+        with contextlib.suppress(OSError):  # on a full disk, a later write raises the error that explains it
+            _holder_path(path).write_text(json.dumps(_own_facts()), encoding="utf-8")
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -64,42 +63,42 @@ def locked(out: Path, *, shard: Shard | None = None, wait_seconds: float = 0.0) 
 
 
 def is_held(out: Path) -> bool:
-    """Whether a process on this machine, or on another that shares the file system, is writing to `out`."""
+    """Whether a process, on this machine or another that shares the file system, is writing to `out`."""
     return any(map(_is_taken, _locks(out)))
 
 
 def holder(out: Path) -> str:
-    """Who holds `out`: process, host and since when, as far as that is known."""
+    """The pid, host and start of the process that holds `out`, as far as they are known."""
     return _holder_of(next(filter(_is_taken, _locks(out)), lock_path(out)))
 
 
 def _acquire(lock: FileLock, out: Path, shard: Shard | None, *, wait_seconds: float) -> None:
-    """Each takes its own lock before it looks at others': of two that start at once, one at least sees the other. Who sees one lets
-    go of its own, so that two that wait do not wait for each other."""
+    """Takes its own lock, then checks the conflicting ones: of two runs that start at once, at least one sees the other. A run that sees
+    one releases its own lock before it waits, so that two do not wait for each other."""
     path = lock_path(out, shard)
     deadline = time.monotonic() + wait_seconds
-    if wait_seconds and (taken := next(filter(_is_taken, (path, *_rivals(out, shard))), None)):
+    if wait_seconds and (taken := next(filter(_is_taken, (path, *_conflicting(out, shard))), None)):
         _LOG.warning("waiting up to %g s for another run, %s", wait_seconds, _holder_of(taken))
     while True:
         try:
-            lock.acquire(timeout=max(_ASKED_SECONDS, deadline - time.monotonic()))
+            lock.acquire(timeout=max(_PROBE_SECONDS, deadline - time.monotonic()))
         except Timeout as error:
-            raise LockedError(_told(out, path)) from error
-        rival = next(filter(_is_taken, _rivals(out, shard)), None)
-        if rival is None:
+            raise LockedError(_message(out, path)) from error
+        conflict = next(filter(_is_taken, _conflicting(out, shard)), None)
+        if conflict is None:
             return
         lock.release()
         if time.monotonic() >= deadline:
-            raise LockedError(_told(out, rival))
-        time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 (any number does that another does not have)
+            raise LockedError(_message(out, conflict))
+        time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 (no secret)
 
 
 def _locks(out: Path) -> list[Path]:
     return [lock_path(out), *sorted(out.glob(".batchemo.*-of-*.lock"))]
 
 
-def _rivals(out: Path, shard: Shard | None) -> list[Path]:
-    """The locks of runs that could touch the same media: those that divide them otherwise, or not at all."""
+def _conflicting(out: Path, shard: Shard | None) -> list[Path]:
+    """The locks of runs that may write the same media: of all media, or of shards of another count."""
     if shard is None:
         return _locks(out)[1:]
     return [path for path in _locks(out) if not path.name.endswith(f"-of-{shard.count}.lock")]
@@ -114,13 +113,13 @@ def _is_taken(lock: Path) -> bool:
         with lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno == errno.EAGAIN  # whoever may not read it cannot ask
+        return error.errno == errno.EAGAIN  # without the right to read it, it cannot be checked
     return False
 
 
 def _is_free(lock: Path) -> bool:
     try:
-        with FileLock(lock, timeout=_ASKED_SECONDS):
+        with FileLock(lock, timeout=_PROBE_SECONDS):
             return True
     except Timeout:
         return False
@@ -136,7 +135,7 @@ def _holder_of(lock: Path) -> str:
         return "a process that has just begun"
 
 
-def _told(out: Path, lock: Path) -> str:
+def _message(out: Path, lock: Path) -> str:
     return f"another run is writing to {out} ({_holder_of(lock)}); wait for it with --wait-s SECONDS, or give another folder with --out"
 
 
@@ -144,6 +143,6 @@ def _holder_path(path: Path) -> Path:
     return path.with_suffix(".holder")
 
 
-def _myself() -> dict[str, str | int]:
+def _own_facts() -> dict[str, str | int]:
     started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}

@@ -345,7 +345,9 @@ def failed_row(row: MediaRow, error: MediaError) -> MediaRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MediumOutcome:
-    """What an engine returns per medium: its `row`, and processor time (`seconds`) per stage."""
+    """What an engine returns per medium: its `row`, processor time (`seconds`) per stage, and the
+    `processors` that computed its probabilities."""
 
     row: MediaRow
     seconds: Mapping[str, float]
+    processors: tuple[str, ...] = ()

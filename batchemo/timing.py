@@ -1,4 +1,4 @@
-"""Where the processor's time goes: seconds of each stage of an analysis."""
+"""Processor seconds of each stage of an analysis."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _Item = TypeVar("_Item")
 
 
 class Stopwatch:
-    """Adds up the processor time of this thread by stage; time in a stage that another one calls is the inner one's alone."""
+    """Adds up the processor time of this thread by stage. While one stage runs within another, time counts for the inner one only."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -20,7 +20,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Within the block time counts for `name`."""
+        """Time within the block counts for `name`."""
         self._settle()
         self._running.append(name)
         try:
@@ -30,18 +30,18 @@ class Stopwatch:
             self._running.pop()
 
     def each(self, name: str, items: Iterable[_Item]) -> Iterator[_Item]:
-        """`items`, the making of which counts for `name`."""
-        making = iter(items)
+        """Yields `items`; the time that each takes to be made counts for `name`."""
+        iterator = iter(items)
         while True:
             with self.stage(name):
                 try:
-                    item = next(making)
+                    item = next(iterator)
                 except StopIteration:
                     return
             yield item
 
     def add(self, other: Stopwatch) -> None:
-        """Adds what another one, of another thread, has measured."""
+        """Adds the seconds of a stopwatch of another thread."""
         for name, seconds in other.seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 

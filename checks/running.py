@@ -89,7 +89,7 @@ def _content(file: IO[str]) -> str:
 
 def check_no_left_overs(results: Path) -> None:
     """Raises CheckError where temporary files or heartbeats are left."""
-    left = [*find_temporaries(results), *results.glob("runs/*/.pulses")]
+    left = [*find_temporaries(results), *results.glob("runs/*/.heartbeats")]
     if left:
         raise CheckError(f"left over: {left}")
 

@@ -21,7 +21,6 @@ import psutil
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchemo.emotion.weights import SHIPPED, read_weights_file
 from batchemo.errors import MediaError, UsageError
 from batchemo.media.discover import find_media
 from batchemo.media.open_source import open_source
@@ -29,7 +28,8 @@ from batchemo.options import RunOptions
 from batchemo.records import Medium, MediumOutcome
 from batchemo.run.heartbeat import read_heartbeats
 from batchemo.run.local import InProcessEngine, ProcessEngine, usable_cores
-from batchemo.run.scheduler import Analysis
+from batchemo.run.plan import make_context
+from batchemo.run.tasks import AnalysisTask
 
 WIDTH, HEIGHT, FPS = 1280, 720, 30
 FACE = Path(__file__).parent / "face.jpg"
@@ -106,9 +106,11 @@ def fixed_seconds() -> dict[str, float]:
 
 _START = """
 from batchemo.options import RunOptions
+from batchemo.pipeline.context import RunContext
 from batchemo.pipeline.frames import models_of
+from pathlib import Path
 import numpy as np
-models_of(RunOptions()).detector.detect([np.zeros((720, 1280, 3), np.uint8)])
+models_of(RunContext(Path(), RunOptions(), "", (), "")).detector.detect([np.zeros((720, 1280, 3), np.uint8)])
 """
 
 
@@ -177,8 +179,7 @@ def _analysis(media: Sequence[Medium], what: str, options: RunOptions, processes
         results = Path(folder)
         heartbeats = results / "heartbeats"
         heartbeats.mkdir()
-        weights = read_weights_file(SHIPPED)
-        task = Analysis(results, options, "bench", heartbeats, weights.labels, weights.sha256)
+        task = AnalysisTask(make_context(results, options), heartbeats)
         engine = InProcessEngine() if processes == 1 else ProcessEngine(processes, timeout_s=options.timeout_s, max_memory_mb=None)
         with _Monitor(heartbeats, here=processes == 1) as monitor:
             outcomes = [monitor.timed(outcome) for outcome in engine.run(task, media)]

@@ -18,7 +18,8 @@ from batchemo.media.unsupported import RAW
 from batchemo.records import MediaRow
 from batchemo.report.summary import summarise
 from batchemo.results.faces_left import FACES_LEFT
-from batchemo.run.run import RunResult, count_kinds
+from batchemo.run.plan import count_kinds
+from batchemo.run.run import RunResult
 from batchemo.verify.audit import Verification
 
 if TYPE_CHECKING:

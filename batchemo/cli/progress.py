@@ -19,7 +19,8 @@ from batchemo.cli.messages import describe_failure, escape_markup, line_console,
 from batchemo.cli.streams import is_unicode
 from batchemo.records import MediaRow
 from batchemo.run.heartbeat import read_heartbeats
-from batchemo.run.run import STAYS_BLURRED, RunCallbacks, RunPlan
+from batchemo.run.plan import STAYS_BLURRED, RunPlan
+from batchemo.run.run import RunCallbacks
 
 if TYPE_CHECKING:
     from batchemo.cli.benchmark import Throughput

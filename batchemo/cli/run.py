@@ -113,7 +113,7 @@ def run_command(
 
 def _print_plan(inputs: list[Path], out: Path, options: RunOptions, *, as_json: bool) -> None:
     from batchemo.cli.messages import skipped_kinds_message
-    from batchemo.run.run import STAYS_BLURRED, count_kinds, plan_run
+    from batchemo.run.plan import STAYS_BLURRED, count_kinds, plan_run
 
     plan = plan_run(inputs, out, options)
     if as_json:

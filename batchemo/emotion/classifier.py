@@ -38,8 +38,8 @@ class Classifier:
         self._temperature = weights.temperature
         self._device = device
         self._batch_size = batch_size
-        self._precision = choose_precision(weights, device)
-        self._network = _prepare_network(weights, device, self._precision)
+        self.precision = choose_precision(weights, device)
+        self._network = _prepare_network(weights, device, self.precision)
 
     def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """N x 48 x 48 uint8 -> calibrated probabilities float32 N x classes; each row sums to 1."""
@@ -70,8 +70,8 @@ class Classifier:
         return probabilities.float().cpu().numpy()
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        if isinstance(self._network, nn.Module) and self._precision != "float32":
-            return torch.autocast(self._device.type, dtype=getattr(torch, self._precision))
+        if isinstance(self._network, nn.Module) and self.precision != "float32":
+            return torch.autocast(self._device.type, dtype=getattr(torch, self.precision))
         return contextlib.nullcontext()
 
 

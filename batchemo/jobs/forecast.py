@@ -13,7 +13,7 @@ from batchemo.jobs.schedule import calendar_problem
 from batchemo.media.identity import is_same_file
 from batchemo.records import MediaRow, Medium
 from batchemo.results.catalog import read_medium_results
-from batchemo.run.run import plan_run
+from batchemo.run.plan import plan_run
 
 _RUNS = 10
 

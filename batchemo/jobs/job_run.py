@@ -15,7 +15,8 @@ from batchemo.jobs.metrics import run_metrics
 from batchemo.jobs.notification import notify
 from batchemo.options import RunOptions, Shard
 from batchemo.records import Medium
-from batchemo.run.run import RunCallbacks, RunPlan, RunResult, new_run_id, run_media, write_page
+from batchemo.run.plan import RunPlan, new_run_id
+from batchemo.run.run import RunCallbacks, RunResult, run_media, write_page
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How a medium stands with the results that are there: what a run still has to do for it, and what may not stay."""
+"""What a run still has to do for a medium whose results are there, and which of them may not stay."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from batchemo.media.identity import is_same_file
-from batchemo.options import RunOptions
+from batchemo.pipeline.context import RunContext
 from batchemo.records import MediaRow, Medium
 from batchemo.results.catalog import MediumResults, read_medium_results
 from batchemo.results.faces_left import without_faces_left
@@ -16,40 +16,40 @@ from batchemo.results.paths import annotated_path, table_path, thumbnails_folder
 from batchemo.results.schema import SCHEMA_VERSION, rewrite_row
 
 PendingWork = Literal["all", "copy", "nothing"]
-"""All of it, or its pictures alone: the annotated copy and the thumbnails, by tables that stay as they are."""
+"""`copy`: the tables stay; the annotated copy and the thumbnails are made again."""
 
 
-def pending_work(medium: Medium, entry: MediumResults | None, results: Path, *, options: RunOptions, weights_sha256: str) -> PendingWork:
-    """Tables count where they were made of the same content, with the same weights and options; pictures where they look as asked for."""
-    if entry is None or options.force or not _has_tables(medium, entry, results, options, weights_sha256):
+def pending_work(medium: Medium, entry: MediumResults | None, context: RunContext) -> PendingWork:
+    """Tables stay where they were made of the same content, weights and options; copies stay where they have the style asked for."""
+    options = context.options
+    if entry is None or options.force or not _has_tables(medium, entry, context):
         return "all"
     failed = entry.row.status == "failed"
     if failed and options.retry_failed:
         return "all"
-    copied = annotated_path(results, medium.output, medium.kind).is_file()
-    if options.annotate and (not _is_in_style(entry, options) if copied else not failed):
+    copied = annotated_path(context.results, medium.output, medium.kind).is_file()
+    if options.annotate and (not _has_style(entry, options.style().as_dict()) if copied else not failed):
         return "copy"
-    return "copy" if options.blur_faces and shows_faces(entry, results) else "nothing"
+    return "copy" if options.blur_faces and shows_faces(entry, context.results) else "nothing"
 
 
-def lacks_only_copy(medium: Medium, results: Path, *, options: RunOptions, weights_sha256: str) -> MediumResults | None:
-    """What is known of a medium that lacks nothing but its pictures; None of any other."""
-    entry = read_medium_results(results, medium.output)
-    left = pending_work(medium, entry, results, options=options, weights_sha256=weights_sha256)
-    return entry if left == "copy" else None
+def lacks_only_copy(medium: Medium, context: RunContext) -> MediumResults | None:
+    """The catalog entry of a medium whose tables stay while its annotated copy is made again; None of any other."""
+    entry = read_medium_results(context.results, medium.output)
+    return entry if pending_work(medium, entry, context) == "copy" else None
 
 
 def shows_faces(entry: MediumResults, results: Path) -> bool:
-    """Whether people can be recognized in what stands in `results` of a medium."""
+    """Whether a person can be recognized in the annotated copy or the thumbnails of a medium."""
     if thumbnails_folder(results, entry.output).exists():
         return True
-    return annotated_path(results, entry.output, entry.row.kind).is_file() and not (entry.style or {}).get("blur_faces")
+    copy = results / "annotated" / f"{entry.output}{'.jpg' if entry.row.kind == 'image' else '.mp4'}"
+    return copy.is_file() and not (entry.style or {}).get("blur_faces")
 
 
-def forget_style(medium: Medium, results: Path, *, hides: bool) -> None:
-    """Before a medium is drawn: its tables say nothing of a look any more, so that a run that is killed leaves no copy with faces that
-    counts as blurred. Where faces are to be hidden, what shows them goes. Raises OSError."""
-    entry = read_medium_results(results, medium.output)
+def forget_style(medium: Medium, entry: MediumResults | None, results: Path, *, hides: bool) -> None:
+    """Before a medium is drawn: removes the style from its tables, so that a killed run leaves no copy with faces that counts as blurred.
+    `hides`: what shows faces is removed as well. Raises OSError."""
     if entry is None:
         return
     if hides and shows_faces(entry, results):
@@ -59,42 +59,44 @@ def forget_style(medium: Medium, results: Path, *, hides: bool) -> None:
         rewrite_row(table_path(results, "frames", medium.output), without_faces_left(entry.row), style=None)
 
 
-def _is_in_style(entry: MediumResults, options: RunOptions) -> bool:
-    wanted, known = options.style().as_dict(), entry.style or {}
+def _has_style(entry: MediumResults, wanted: dict[str, object]) -> bool:
+    known = entry.style or {}
     if entry.row.kind == "image":  # has neither a codec nor a timeline
         return bool(known) and all(known.get(name) == wanted.get(name) for name in ("blur_faces", "blur_style"))
     return known == wanted
 
 
-def _has_tables(medium: Medium, entry: MediumResults, results: Path, options: RunOptions, weights_sha256: str) -> bool:
+def _has_tables(medium: Medium, entry: MediumResults, context: RunContext) -> bool:
     metadata = entry.metadata
     return (
         metadata.get("schema_version") == SCHEMA_VERSION
-        and metadata["weights_sha256"] == weights_sha256
-        and metadata["options"] == options.shaping()
-        and all(table_path(results, table, medium.output).is_file() for table in ("faces", "tracks", "episodes"))
+        and metadata["weights_sha256"] == context.weights_sha256
+        and metadata["options"] == context.options.shaping()
+        and all(table_path(context.results, table, medium.output).is_file() for table in ("faces", "tracks", "episodes"))
         and is_same_file(medium.path, metadata["fingerprint"])
     )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PreviousCopy:
-    """An annotated copy as it was before a run, and the hash of what it was drawn from, if with the same options and weights."""
+    """An annotated copy as it was before a run. `sha256` is that of the medium it was drawn from, empty where weights or options have
+    changed since. `identity` is its inode and time of change."""
 
     path: Path
     identity: tuple[int, int] | None
     sha256: str
 
     @classmethod
-    def of(cls, medium: Medium, out: Path, options: RunOptions, *, weights_sha256: str) -> PreviousCopy:
-        path, entry = annotated_path(out, medium.output, medium.kind), read_medium_results(out, medium.output)
-        made_of = {"options": options.shaping(), "weights_sha256": weights_sha256}
+    def of(cls, medium: Medium, context: RunContext) -> PreviousCopy:
+        results, options = context.results, context.options
+        path, entry = annotated_path(results, medium.output, medium.kind), read_medium_results(results, medium.output)
+        made_of = {"options": options.shaping(), "weights_sha256": context.weights_sha256}
         same = entry is not None and all(entry.metadata.get(key) == value for key, value in made_of.items())
-        same = same and not (options.blur_faces and entry is not None and shows_faces(entry, out))
+        same = same and not (options.blur_faces and entry is not None and shows_faces(entry, results))
         return cls(path, _identity(path), entry.row.sha256 if entry is not None and same else "")
 
-    def remove_if_it_does_not_fit(self, row: MediaRow) -> None:
-        """A medium that was analysed anew, and otherwise, without a new copy, because it failed or none was asked for, keeps none."""
+    def remove_if_outdated(self, row: MediaRow) -> None:
+        """Removes the copy where the medium was analysed with another result, and no new copy was drawn."""
         fits = row.status == "done" and row.sha256 == self.sha256
         if self.identity is not None and not fits and _identity(self.path) == self.identity:
             self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A long video whose segments several workers read at once; its tables are assembled here, in order."""
+"""A video whose segments several workers analyse at once; its tables are assembled in the process that hands them out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from batchemo.errors import MediaError
-from batchemo.options import RunOptions
 from batchemo.pipeline.assemble import TableAssembler
+from batchemo.pipeline.context import RunContext
 from batchemo.pipeline.segments import (
     RENDERED_SUFFIX,
     AnalyseTask,
@@ -28,108 +28,95 @@ from batchemo.timing import Stopwatch
 
 
 class SegmentedVideo:
-    """Hands out the steps of `medium` and takes back what comes of them, in any order; at most `ahead` parts wait in memory.
+    """Goes the way of `analyse_medium` by tasks: each segment is analysed, then drawn, then thumbnails are cropped.
 
-    Everything is written to hidden names until the last step is back.
+    Tasks come back in any order; at most `ahead` segments wait in memory. Files have hidden names until the last task is back.
     """
 
-    def __init__(
-        self,
-        medium: Medium,
-        segments: Sequence[Segment],
-        results: Path,
-        *,
-        options: RunOptions,
-        labels: tuple[str, ...],
-        weights_sha256: str,
-        run_id: str,
-        ahead: int,
-    ) -> None:
+    def __init__(self, medium: Medium, segments: Sequence[Segment], context: RunContext, *, ahead: int) -> None:
         self.medium = medium
         self._segments = tuple(segments)
-        self._results = results
-        self._annotates, self._portrays = options.annotate, options.portrays
+        self._results = context.results
+        self._annotates, self._portrays = context.options.annotate, context.options.portrays
         self._ahead = ahead
         self._stack = contextlib.ExitStack()
         self._watch = Stopwatch()
         self._seconds: Counter[str] = Counter()
-        self._assembly = self._stack.enter_context(
-            TableAssembler(medium, results, options=options, labels=labels, weights_sha256=weights_sha256, run_id=run_id, watch=self._watch)
-        )
+        self._tables = self._stack.enter_context(TableAssembler(medium, context, self._watch))
         self._outcome: MediumOutcome | None = None
         self._handed_out = 0
         self._waiting: dict[int, SegmentResult] = {}
-        self._offsets: list[int] = [0]  # of the parts that have been assembled, and the end of the last one
-        self._drawings: list[RenderTask] = []
-        self._drawn: set[int] = set()
+        self._offsets: list[int] = [0]  # index of the first frame of each assembled segment, and of the one that follows them
+        self._render_tasks: list[RenderTask] = []
+        self._rendered: set[int] = set()
 
     @property
     def share(self) -> float:
-        """How much of it is behind us, 0 to 1."""
+        """The share of its segments that are assembled, 0 to 1."""
         return (len(self._offsets) - 1) / len(self._segments)
 
     @property
     def failed(self) -> bool:
-        return self._assembly.failed
+        return self._tables.failed
 
-    def next_step(self) -> SegmentTask | None:
-        """What can be done now; None where that depends on steps that are not back yet."""
+    def next_task(self) -> SegmentTask | None:
+        """A task that can be done now; None where all depends on tasks that are not back yet."""
         if self._outcome is not None:
             portrays, self._portrays = self._portrays, False
-            return ThumbnailTask(Segment()) if portrays else None
-        if self._drawings:
-            return self._drawings.pop(0)
+            return ThumbnailTask() if portrays else None
+        if self._render_tasks:
+            return self._render_tasks.pop(0)
         assembled = len(self._offsets) - 1
         if self._handed_out < min(len(self._segments), assembled + self._ahead):
             self._handed_out += 1
-            return AnalyseTask(self._segments[self._handed_out - 1], self._assembly.origin)
+            return AnalyseTask(self._segments[self._handed_out - 1], self._tables.origin)
         return None
 
-    def take(self, step: SegmentTask, done: SegmentTaskResult) -> MediumOutcome | None:
-        """Takes back a step; the last one gives the outcome."""
-        self._seconds.update(done.seconds)
-        if isinstance(step, ThumbnailTask):
+    def take(self, task: SegmentTask, result: SegmentTaskResult) -> MediumOutcome | None:
+        """Takes back a task; the last one gives the outcome."""
+        self._seconds.update(result.seconds)
+        if isinstance(task, ThumbnailTask):
             return self._outcome
-        if isinstance(step, RenderTask):
-            self._drawn.add(step.segment.number)
-            self._assembly.tell_left(done.left_s)
-            return self._finish() if len(self._drawn) == len(self._segments) else None
-        if done.part is None:
-            raise ValueError(f"{step!r} gave nothing")
-        self._waiting[step.segment.number] = done.part
-        while (part := self._waiting.pop(len(self._offsets) - 1, None)) is not None:
-            self._assembly.add_part(part)
-            self._offsets.append(self._offsets[-1] + part.found.decoded)
+        if isinstance(task, RenderTask):
+            self._rendered.add(task.segment.number)
+            self._tables.add_faces_left(result.left_s)
+            return self._finish() if len(self._rendered) == len(self._segments) else None
+        if result.result is None:
+            raise ValueError(f"{task!r} gave nothing")
+        self._waiting[task.segment.number] = result.result
+        while (segment := self._waiting.pop(len(self._offsets) - 1, None)) is not None:
+            self._tables.add(segment)
+            self._offsets.append(self._offsets[-1] + segment.report.decoded)
         if len(self._offsets) <= len(self._segments):
             return None
         if not self._annotates or self._offsets[-1] == 0:
             return self._finish()
-        faces = self._assembly.faces_path()
-        self._drawings = [
-            RenderTask(segment, self._video_path(segment), faces, offset)
+        faces = self._tables.faces_path()
+        self._render_tasks = [
+            RenderTask(segment, self._rendered_path(segment), faces, offset)
             for segment, offset in zip(self._segments, self._offsets, strict=False)
         ]
         return None
 
     def fail(self, error: MediaError) -> MediumOutcome:
-        """The medium has failed; its tables keep the parts that were assembled. Thumbnails alone are no failure."""
+        """The medium has failed; its tables keep the segments that were assembled. Missing thumbnails alone are no failure."""
         if self._outcome is not None:
             return self._outcome
-        self._assembly.fail(error)
+        self._tables.fail(error)
         self._waiting.clear()
         return self._close()
 
-    def remove_parts(self) -> None:
-        """Removes what its steps have left for a later run."""
+    def remove_segments(self) -> None:
+        """Removes what its tasks have saved for a later run."""
         remove_segments(self._results, self.medium)
 
     def abandon(self) -> None:
-        """Leaves nothing behind but the parts, for a later run."""
+        """Discards the tables; saved segments stay for a later run."""
         with contextlib.suppress(_AbandonedError):
             self._stack.__exit__(_AbandonedError, _AbandonedError(), None)
 
     def _finish(self) -> MediumOutcome | None:
-        """None where there are thumbnails to be cut before its time is up."""
+        """None where thumbnails are still to be cropped."""
         outcome = self._close()
         if not self._portrays or not outcome.row.n_faces:
             return outcome
@@ -138,19 +125,19 @@ class SegmentedVideo:
 
     def _close(self) -> MediumOutcome:
         try:
-            if self._drawn and not self._assembly.failed:
-                videos = [path for segment in self._segments if (path := self._video_path(segment)).exists()]
+            if self._rendered and not self._tables.failed:
+                videos = [path for segment in self._segments if (path := self._rendered_path(segment)).exists()]
                 with self._watch.stage("encode"):
                     join_videos(videos, annotated_path(self._results, self.medium.output, self.medium.kind), source=self.medium.path)
         except MediaError as error:
-            self._assembly.fail(error)
-        row = self._assembly.finish()
+            self._tables.fail(error)
+        row = self._tables.finish()
         self._stack.close()
-        self.remove_parts()
+        self.remove_segments()
         self._seconds.update(self._watch.seconds)
-        return MediumOutcome(row, dict(self._seconds))
+        return MediumOutcome(row, dict(self._seconds), self._tables.processors)
 
-    def _video_path(self, segment: Segment) -> Path:
+    def _rendered_path(self, segment: Segment) -> Path:
         return segment_path(self._results, self.medium, segment).with_suffix(RENDERED_SUFFIX)
 
 

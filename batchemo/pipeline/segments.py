@@ -1,4 +1,4 @@
-"""A video in parts: the steps of its analysis, and what has been read of a segment, which stays on the disk until the medium is done."""
+"""Segments of a video: the tasks that workers share, and the results of a segment, which stay on disk until the medium is done."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import dataclasses
 import json
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,37 +17,62 @@ from batchemo.atomic import replacing
 from batchemo.media.source import ReadReport
 from batchemo.records import Faces, FrameResult, Medium, Segment
 
-FOLDER = ".parts"
+SEGMENTS_FOLDER = ".parts"
+"""In the results folder; older versions use the same name, so that their segments are found."""
 
 RENDERED_SUFFIX = ".nut"
-"""Of the annotated copy of a segment, which waits beside its part for the others."""
+"""Of the annotated copy of a segment, which waits beside the segment's result for the other copies."""
 
 _ATTEMPTS = 10
-"""To write a part: whoever is done with a medium removes the folders above it that are empty, as this one's are at first."""
+"""To save a segment: a worker that is done with another medium may remove the empty folder just before it is written to."""
+
+
+class FrameResults(Protocol):
+    """The results of the frames of a segment, in order; indices count from its first frame.
+
+    The attributes are complete once the results have been iterated. `first` and `last` are thumbnails of frames (see `ShotFinder`);
+    `processor` is what the probabilities were computed on.
+    """
+
+    def __iter__(self) -> Iterator[FrameResult]: ...
+    @property
+    def report(self) -> ReadReport: ...
+    @property
+    def decoder(self) -> str: ...
+    @property
+    def first(self) -> NDArray[np.uint8] | None: ...
+    @property
+    def last(self) -> NDArray[np.uint8] | None: ...
+    @property
+    def processor(self) -> str: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SegmentResult:
-    """The readings of a segment; their indices count from its first frame. `first` and `last` are its thumbnails (see `shots`)."""
+    """The `FrameResults` of a segment, in memory."""
 
     segment: Segment
-    readings: tuple[FrameResult, ...]
-    found: ReadReport
+    frames: tuple[FrameResult, ...]
+    report: ReadReport
     decoder: str
     first: NDArray[np.uint8] | None
     last: NDArray[np.uint8] | None
+    processor: str
+
+    def __iter__(self) -> Iterator[FrameResult]:
+        return iter(self.frames)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SplitTask:
-    """Find the segments of a video, none of which is known yet."""
+    """Find the segments of a video."""
 
     segment: Segment = dataclasses.field(default_factory=Segment)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AnalyseTask:
-    """Read a segment: gives a `SegmentResult`. `origin` is what its medium's tables are made of."""
+    """Run inference on a segment: gives a `SegmentResult`. `origin` is what the medium's tables are made of."""
 
     segment: Segment
     origin: dict[str, Any]
@@ -55,7 +80,7 @@ class AnalyseTask:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RenderTask:
-    """Write the annotated copy of a segment to `path`, by the table `faces`, in which its first frame is the `index_offset`th."""
+    """Write the annotated copy of a segment to `path`, by the table `faces`, in which its first frame has the index `index_offset`."""
 
     segment: Segment
     path: Path
@@ -65,9 +90,9 @@ class RenderTask:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ThumbnailTask:
-    """Cut the thumbnails, of all segments, out of a medium whose tables are there."""
+    """Crop the thumbnails of a whole video whose tables are complete."""
 
-    segment: Segment
+    segment: Segment = dataclasses.field(default_factory=Segment)
 
 
 SegmentTask = SplitTask | AnalyseTask | RenderTask | ThumbnailTask
@@ -75,47 +100,49 @@ SegmentTask = SplitTask | AnalyseTask | RenderTask | ThumbnailTask
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SegmentTaskResult:
-    """What comes of a step: the part that was read, if one was, processor seconds by stage, the segments, if they were to be found, and
-    when faces may be left in a blurred copy."""
+    """What a task gives: the `result` of an `AnalyseTask`, the `segments` of a `SplitTask`, of a `RenderTask` the times `left_s` at which
+    faces may be left in a blurred copy, and of all the processor `seconds` by stage."""
 
-    part: SegmentResult | None
+    result: SegmentResult | None
     seconds: Mapping[str, float]
     segments: tuple[Segment, ...] = ()
     left_s: tuple[float, ...] = ()
 
 
 def segment_path(results: Path, medium: Medium, segment: Segment) -> Path:
-    return results / FOLDER / medium.output / f"{segment.number:05}.npz"
+    """Where the result of a segment is saved."""
+    return results / SEGMENTS_FOLDER / medium.output / f"{segment.number:05}.npz"
 
 
-def save_segment(path: Path, part: SegmentResult, *, origin: dict[str, Any]) -> None:
-    """Writes all but the embeddings of faces, which are never stored. `origin` is what the part was made of."""
-    readings = part.readings
+def save_segment(path: Path, result: SegmentResult, *, origin: dict[str, Any]) -> None:
+    """Writes everything but embeddings of faces, which are never stored. `origin` is what the result was made of."""
+    frames = result.frames
     empty = np.empty((1, 32, 64), np.uint8)
     facts = {
         "origin": origin,
-        "segment": dataclasses.asdict(part.segment),
-        "found": dataclasses.asdict(part.found),
-        "decoder": part.decoder,
+        "segment": dataclasses.asdict(result.segment),
+        "found": dataclasses.asdict(result.report),
+        "decoder": result.decoder,
+        "processor": result.processor,
     }
     arrays: dict[str, Any] = {
         "facts": np.frombuffer(json.dumps(facts, sort_keys=True).encode(), np.uint8),
-        "first": empty[:0] if part.first is None else part.first[None],
-        "last": empty[:0] if part.last is None else part.last[None],
-        "index": np.array([reading.index for reading in readings], np.int32),
-        "time_s": np.array([reading.time_s for reading in readings], np.float64),
-        "fingerprint": np.array([reading.fingerprint for reading in readings], np.int64),
-        "cut": np.array([reading.cut for reading in readings], np.bool_),
-        "followed": np.array([reading.faces.propagated for reading in readings], np.bool_),
-        "count": np.array([len(reading.faces) for reading in readings], np.int32),
+        "first": empty[:0] if result.first is None else result.first[None],
+        "last": empty[:0] if result.last is None else result.last[None],
+        "index": np.array([each.index for each in frames], np.int32),
+        "time_s": np.array([each.time_s for each in frames], np.float64),
+        "fingerprint": np.array([each.fingerprint for each in frames], np.int64),
+        "cut": np.array([each.cut for each in frames], np.bool_),
+        "followed": np.array([each.faces.propagated for each in frames], np.bool_),
+        "count": np.array([len(each.faces) for each in frames], np.int32),
     }
     of_faces = {
-        "boxes": [reading.faces.boxes for reading in readings],
-        "landmarks": [reading.faces.landmarks for reading in readings],
-        "scores": [reading.faces.scores for reading in readings],
-        "face_px": [reading.face_px for reading in readings],
-        "sharpness": [reading.sharpness for reading in readings],
-        "probabilities": [reading.probabilities for reading in readings],
+        "boxes": [each.faces.boxes for each in frames],
+        "landmarks": [each.faces.landmarks for each in frames],
+        "scores": [each.faces.scores for each in frames],
+        "face_px": [each.face_px for each in frames],
+        "sharpness": [each.sharpness for each in frames],
+        "probabilities": [each.probabilities for each in frames],
     }
     arrays |= {name: np.concatenate(each) if each else np.empty(0, np.float32) for name, each in of_faces.items()}
     for attempt in range(_ATTEMPTS):
@@ -130,7 +157,7 @@ def save_segment(path: Path, part: SegmentResult, *, origin: dict[str, Any]) -> 
 
 
 def load_segment(path: Path, segment: Segment, *, origin: dict[str, Any]) -> SegmentResult | None:
-    """The part at `path`, without embeddings, where it is whole and was made of the same; otherwise None."""
+    """The result at `path`, without embeddings; None where the file is not whole, or was made of another `origin`."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
@@ -140,18 +167,19 @@ def load_segment(path: Path, segment: Segment, *, origin: dict[str, Any]) -> Seg
     if facts["origin"] != json.loads(json.dumps(origin)) or facts["segment"] != json.loads(json.dumps(dataclasses.asdict(segment))):
         return None
     first, last = (arrays[name][0] if len(arrays[name]) else None for name in ("first", "last"))
-    return SegmentResult(segment, tuple(_readings(arrays)), ReadReport(**facts["found"]), facts["decoder"], first, last)
+    report, processor = ReadReport(**facts["found"]), facts.get("processor", "")  # older versions did not save it
+    return SegmentResult(segment, tuple(_frames(arrays)), report, facts["decoder"], first, last, processor)
 
 
 def remove_rendered(folder: Path) -> None:
-    """Removes what a killed run has drawn of segments below `folder`: the next one draws all again, perhaps without faces."""
+    """Removes the annotated copies of segments below `folder` that a killed run left: the next run draws them again, perhaps blurred."""
     for path in list(folder.rglob(f"*{RENDERED_SUFFIX}")):
         path.unlink(missing_ok=True)
 
 
 def remove_segments(results: Path, medium: Medium) -> None:
-    """Removes what is kept of `medium`, and the folders that are empty then."""
-    folder = results / FOLDER / medium.output
+    """Removes the saved segments of `medium`, and folders that are empty then."""
+    folder = results / SEGMENTS_FOLDER / medium.output
     shutil.rmtree(folder, ignore_errors=True)
     for parent in folder.parents:
         if parent == results:
@@ -162,23 +190,19 @@ def remove_segments(results: Path, medium: Medium) -> None:
             return
 
 
-def _readings(arrays: dict[str, NDArray[Any]]) -> Sequence[FrameResult]:
+def _frames(arrays: dict[str, NDArray[Any]]) -> Iterator[FrameResult]:
     ends = np.cumsum(arrays["count"]).tolist()
-    readings = []
     for row, (count, end) in enumerate(zip(arrays["count"].tolist(), ends, strict=True)):
         of = slice(end - count, end)
         faces = Faces(arrays["boxes"][of], arrays["landmarks"][of], arrays["scores"][of], bool(arrays["followed"][row]))
-        readings.append(
-            FrameResult(
-                int(arrays["index"][row]),
-                float(arrays["time_s"][row]),
-                faces,
-                arrays["face_px"][of],
-                arrays["sharpness"][of],
-                arrays["probabilities"][of],
-                None,
-                bool(arrays["cut"][row]),
-                int(arrays["fingerprint"][row]),
-            )
+        yield FrameResult(
+            int(arrays["index"][row]),
+            float(arrays["time_s"][row]),
+            faces,
+            arrays["face_px"][of],
+            arrays["sharpness"][of],
+            arrays["probabilities"][of],
+            None,
+            bool(arrays["cut"][row]),
+            int(arrays["fingerprint"][row]),
         )
-    return readings

@@ -38,12 +38,14 @@ class MediumResults:
     - `output`: its output name, empty where it has no tables, because it killed the worker process.
     - `metadata`: that of its table `frames`: labels, options, fingerprint and so on.
     - `style`: how its annotated copy was drawn; None where none was.
+    - `processors`: that computed its probabilities; empty where an older version did not store them.
     """
 
     row: MediaRow
     output: str = ""
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     style: dict[str, Any] | None = None
+    processors: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -66,7 +68,7 @@ def read_medium_results(results: Path, output: str) -> MediumResults | None:
     """The results of the medium with that output name; None where its table `frames` is missing or damaged."""
     metadata, values = read_metadata(table_path(results, "frames", output))
     row = _row_from(values)
-    return None if row is None else MediumResults(row, output, metadata, values.get("style"))
+    return None if row is None else MediumResults(row, output, metadata, values.get("style"), tuple(values.get("processors", ())))
 
 
 def read_catalog(results: Path) -> Iterator[MediumResults]:

@@ -17,7 +17,8 @@ SCHEMA_VERSION = 2
 """2 added `starts_s` to `media`. Columns that older files lack are read as missing values."""
 METADATA_KEY = b"batchemo"
 ROW_KEY = b"batchemo.media"
-"""Key in files of `frames`: the medium's row of `media.parquet`, and the `style` of its annotated copy."""
+"""Key in files of `frames`: the medium's row of `media.parquet`, the `style` of its annotated copy, and the `processors` that
+computed its probabilities (older versions did not store these)."""
 
 ROW_GROUP_ROWS = 128 * 1024
 """Rows of a Parquet row group, which is held in memory until it is full: some 60 MB of `faces`."""
@@ -153,17 +154,18 @@ def file_format(schema: pa.Schema) -> dict[str, Any]:
     return {"compression": "zstd", "use_dictionary": texts, "write_page_checksum": True}
 
 
-def row_metadata(row: MediaRow, style: dict[str, Any] | None) -> dict[bytes, bytes]:
-    """The metadata of `frames` that hold the medium's row and the `style` of its annotated copy."""
-    return {ROW_KEY: json.dumps({**row.as_dict(), "style": style}).encode()}
+def row_metadata(row: MediaRow, style: dict[str, Any] | None, processors: Sequence[str]) -> dict[bytes, bytes]:
+    """The metadata of `frames` that hold the medium's row, the `style` of its annotated copy, and the `processors` that were used."""
+    return {ROW_KEY: json.dumps({**row.as_dict(), "style": style, "processors": list(processors)}).encode()}
 
 
 def rewrite_row(path: Path, row: MediaRow, *, style: dict[str, Any] | None) -> None:
     """Rewrites a file of `frames` with another row of its medium. Raises OSError."""
     table = pq.ParquetFile(path).read()
-    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != ROW_KEY}
+    metadata = dict(table.schema.metadata or {})
+    processors = json.loads(metadata.pop(ROW_KEY, b"{}")).get("processors", ())
     with replacing(path) as temporary:
-        write_table(table.replace_schema_metadata({**metadata, **row_metadata(row, style)}), temporary)
+        write_table(table.replace_schema_metadata({**metadata, **row_metadata(row, style, processors)}), temporary)
 
 
 def read_metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

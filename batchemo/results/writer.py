@@ -108,16 +108,16 @@ class TimelineWriter:
         """Completes the table `faces` and returns its temporary path; no more faces can be added."""
         return self._faces.close()
 
-    def finish(self, row: MediaRow, *, style: dict[str, Any] | None = None) -> None:
-        """Completes the tables. The file of `frames` stores `row`, from which `media.parquet` can be rebuilt, and the `style` of the
-        annotated copy if there is one."""
+    def finish(self, row: MediaRow, *, style: dict[str, Any] | None = None, processors: Sequence[str] = ()) -> None:
+        """Completes the tables. The file of `frames` stores `row`, from which `media.parquet` can be rebuilt, the `style` of the annotated
+        copy if there is one, and the `processors` that computed the probabilities."""
         faces = self.close_faces()
         rows = self._faces.all_rows
         read = (lambda: _batches(faces, self._labels)) if rows is None else (lambda: iter(rows))
         aggregates = aggregate_medium(read, media=self._medium.name, labels=self._labels)
         self._write(aggregates.tracks, tracks_schema(self._labels), self._tracks_path)
         self._write(aggregates.episodes, EPISODES, self._episodes_path)
-        self._frames.close(row_metadata(row, style))
+        self._frames.close(row_metadata(row, style, processors))
 
     def _open(self, schema: pa.Schema, table: Any) -> _TableFile:
         path = self._stack.enter_context(replacing(table_path(self._results, table, self._medium.output)))

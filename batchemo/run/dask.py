@@ -1,54 +1,52 @@
-"""Many media on the workers of a Dask cluster, on other machines or on this one."""
+"""The engine for Dask clusters, on other machines or on this one."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
+import functools
 import logging
 import os
 import queue
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
+from pathlib import Path
 from typing import Any
 
 import distributed
 
 from batchemo import __version__
-from batchemo.errors import ClusterError, MediaError
+from batchemo.errors import ClusterError, MediaError, typed
+from batchemo.pipeline.segments import SegmentTaskResult
 from batchemo.records import Medium, MediumOutcome
 from batchemo.run.heartbeat import HOST, Heartbeat, IsWanted, read_heartbeats, remove_heartbeat
-from batchemo.run.local import Watchdog, count_workers
-from batchemo.run.remote import FileNotVisibleError, RemoteCall
-from batchemo.run.scheduler import Job, JobQueue, Outcomes, Task
+from batchemo.run.local import count_workers, set_up_worker
+from batchemo.run.scheduler import JobQueue
+from batchemo.run.tasks import Job, Outcomes, Task
+from batchemo.run.watchdog import Watchdog
 
 _CONNECT_SECONDS = 20
-_LOOK_SECONDS = 2.0
+_POLL_SECONDS = 2.0
 _IN_FLIGHT = 2
-"""Jobs a worker: one in work, and one that waits there, so that no worker waits for this process."""
+"""Jobs per worker: one runs, and one waits there, so that no worker waits for this process."""
 
 _RETRIES = 2
-"""Of what is not the medium's fault, such as a shared folder that was away for a moment."""
+"""By Dask, of errors that are not the medium's fault, such as a shared folder that was away for a moment."""
 
 _INNOCENT_DEATHS = 3
-"""How often workers may die with a job that has not begun, before it is taken for what ends them as it begins."""
-
-
-def _wanted() -> IsWanted:
-    """Of the task that runs in this thread: Dask cannot stop it, but marks it when its client has gone."""
-    worker = distributed.get_worker()
-    task = worker.state.tasks[worker.get_current_task()]
-    return lambda: task.state != "cancelled"
+"""A job that has not begun is requeued this often when its worker dies; then it is taken for what ends workers as it begins."""
 
 
 class DaskEngine:
-    """The workers of the scheduler at `address`; without one, those of a cluster on this machine that lives as long as the run.
+    """Runs jobs on the workers of the scheduler at `address`; without one, on a cluster on this machine that lives as long as the run.
 
-    Long videos are shared among workers where there are few media. What a worker that dies had to do is tried again elsewhere; the medium
-    of a job that keeps ending its workers, or makes no progress for `timeout_s` seconds twice, has failed. `max_memory_mb` holds for
-    workers on this machine. Raises ClusterError.
+    The jobs of a worker that dies are retried on another one. A medium that keeps ending its workers, or makes no progress for `timeout_s`
+    seconds at each attempt, has failed. `max_memory_mb` holds for workers on this machine. Raises ClusterError.
     """
 
     def __init__(self, address: str | None, *, workers: int | None, device: str, timeout_s: float, max_memory_mb: int | None) -> None:
@@ -64,8 +62,8 @@ class DaskEngine:
         # Workers have other working folders.
         media = [dataclasses.replace(medium, path=medium.path.absolute()) for medium in media]
         with _quiet(), self._connected(media) as client:
-            crew = _Crew(client, task, media, device=self._device, timeout_s=self._timeout_s, max_memory_mb=self._max_memory_mb)
-            yield from crew.outcomes()
+            run = _ClusterRun(client, task, media, device=self._device, timeout_s=self._timeout_s, max_memory_mb=self._max_memory_mb)
+            yield from run.outcomes()
 
     @contextlib.contextmanager
     def _connected(self, media: Sequence[Medium]) -> Iterator[distributed.Client]:
@@ -85,48 +83,49 @@ class DaskEngine:
                 yield client
 
 
-class _Crew:
-    """The workers that a client reaches, at one run's work."""
+class _ClusterRun:
+    """The jobs of one run on the workers that `client` reaches."""
 
     def __init__(
         self, client: distributed.Client, task: Task, media: Sequence[Medium], *, device: str, timeout_s: float, max_memory_mb: int | None
     ) -> None:
         self._client = client
         self._address = client.scheduler.address
-        self._pulses = task.pulses
-        self._call = RemoteCall(task, device, _wanted)
+        self._heartbeats = task.heartbeats
+        self._call = RemoteCall(task, device)
         self._resources = _resources(device)
-        self._board = JobQueue(task, media, workers=1)
-        self._guard = Watchdog(task.pulses, self._board, timeout_s=timeout_s, max_memory_mb=max_memory_mb, end=self._end)
+        self._queue = JobQueue(task, media, workers=1)
+        self._watchdog = Watchdog(task.heartbeats, self._queue, timeout_s=timeout_s, max_memory_mb=max_memory_mb, end=self._end_worker)
         self._jobs: dict[distributed.Future, Job] = {}
-        self._back: queue.SimpleQueue[distributed.Future] = queue.SimpleQueue()
+        self._returned: queue.SimpleQueue[distributed.Future] = queue.SimpleQueue()
         self._ended: list[tuple[Job, MediaError | None]] = []
         self._deaths: Counter[tuple[str, str]] = Counter()
         self._warned: set[str] = set()
 
     def outcomes(self) -> Iterator[MediumOutcome]:
-        looked = -_LOOK_SECONDS
+        polled = -_POLL_SECONDS
         try:
-            while self._board.unfinished:
-                if time.monotonic() - looked >= _LOOK_SECONDS:
-                    self._look()
-                    looked = time.monotonic()
+            while self._queue.unfinished:
+                if time.monotonic() - polled >= _POLL_SECONDS:
+                    self._poll()
+                    polled = time.monotonic()
                 while self._ended:
-                    yield from self._board.died(*self._ended.pop())
-                while len(self._jobs) < _IN_FLIGHT * self._board.workers and (job := self._board.next_job()) is not None:
+                    yield from self._queue.on_worker_death(*self._ended.pop())
+                while len(self._jobs) < _IN_FLIGHT * self._queue.workers and (job := self._queue.next_job()) is not None:
                     self._submit(job)
                 with contextlib.suppress(queue.Empty):
-                    yield from self._take(self._back.get(timeout=_LOOK_SECONDS))
+                    yield from self._take(self._returned.get(timeout=_POLL_SECONDS))
         finally:
-            self._board.abandon()
+            self._queue.abandon()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
+        """Counts the workers, and ends those that hang."""
         with self._reaching():
             workers = self._client.scheduler_info()["workers"].values()
             able = [worker for worker in workers if not self._resources or worker["resources"].get("GPU", 0) >= 1]
-            self._board.workers = max(1, len(able))
-            self._board.beat()
-            self._guard.look()
+            self._queue.workers = max(1, len(able))
+            self._queue.report_progress()
+            self._watchdog.check()
         options = " --resources GPU=1" if self._resources else ""
         how = f"dask worker {self._address} --nthreads 1{options}"
         if not able:
@@ -138,7 +137,7 @@ class _Crew:
         with self._reaching():
             future = self._client.submit(self._call, job, resources=self._resources, retries=_RETRIES, pure=False)
         self._jobs[future] = job
-        future.add_done_callback(self._back.put)
+        future.add_done_callback(self._returned.put)
 
     def _take(self, future: distributed.Future) -> Outcomes:
         job = self._jobs.pop(future, None)
@@ -148,7 +147,7 @@ class _Crew:
             with self._reaching():
                 result = future.result()
         except distributed.scheduler.KilledWorker:
-            return self._killed(job)
+            return self._on_killed_worker(job)
         except FileNotVisibleError as error:
             result = error.explained(job)
         except (ImportError, RuntimeError) as error:
@@ -159,22 +158,21 @@ class _Crew:
                 f"the cluster cannot import batchemo ({missing}); install version {__version__} on the scheduler's machine and all others"
             )
             raise ClusterError(message) from error
-        return self._board.take(job, result)
+        return self._queue.fail(job, result) if isinstance(result, MediaError) else self._queue.complete(job, result)
 
-    def _killed(self, job: Job) -> Outcomes:
-        """Workers that had `job` have died, as often as the scheduler allows; but perhaps it only waited there for its turn."""
-        died_at_it = [beat for beat in read_heartbeats(self._pulses) if (beat.output, beat.part) == job.key]
-        for beat in died_at_it:
-            remove_heartbeat(self._pulses, beat)
+    def _on_killed_worker(self, job: Job) -> Outcomes:
+        """A worker that had `job` has died; the job may only have waited there for its turn."""
+        running = [beat for beat in read_heartbeats(self._heartbeats) if (beat.output, beat.part) == job.key]
+        for beat in running:
+            remove_heartbeat(self._heartbeats, beat)
         self._deaths[job.key] += 1
-        if died_at_it or self._deaths[job.key] >= _INNOCENT_DEATHS:
-            return self._board.died(job)
-        self._board.put_back([job])
-        return ()
+        if running or self._deaths[job.key] >= _INNOCENT_DEATHS:
+            return self._queue.on_worker_death(job)
+        return self._queue.requeue(job)
 
-    def _end(self, beat: Heartbeat) -> None:
-        """Ends the worker of a beat, if it has not died already."""
-        remove_heartbeat(self._pulses, beat)
+    def _end_worker(self, beat: Heartbeat) -> None:
+        """Ends the worker of a heartbeat, if it has not died already."""
+        remove_heartbeat(self._heartbeats, beat)
         processes = self._client.run(_this_process, on_error="ignore")
         found = [address for address, process in processes.items() if process == (beat.host, beat.pid)]
         if not found:
@@ -183,12 +181,12 @@ class _Crew:
             if job.key == (beat.output, beat.part):
                 del self._jobs[future]
                 future.cancel()  # before its worker ends, or the next one gets it
-                self._ended.append((job, self._guard.reason))
+                self._ended.append((job, self._watchdog.reason))
         self._client.run(os._exit, 1, workers=found, on_error="ignore")
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
-        """What goes wrong in it once the scheduler has gone is that it has gone."""
+        """Raises ClusterError for any error within the block once the scheduler has gone."""
         try:
             yield
         except (MediaError, ClusterError):
@@ -207,13 +205,79 @@ class _Crew:
             logging.getLogger("batchemo").warning(message)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class RemoteCall:
+    """Runs one job at a time on a remote worker.
+
+    A MediaError is a result, because Dask would retry an error. Raises ClusterError where the worker has another version of batchemo,
+    FileNotVisibleError where it does not see the folders.
+    """
+
+    task: Task
+    device: str
+    version: str = __version__
+
+    def __call__(self, job: Job) -> Outcomes | SegmentTaskResult | MediaError:
+        # A worker with several threads would mix up their heartbeats, and the networks are not thread-safe.
+        with _one_at_a_time:
+            if self.version != __version__:
+                raise ClusterError(f"{HOST} has batchemo {__version__}, but {self.version} asks; install the same on both")
+            for path in (self.task.heartbeats, *(medium.path for medium in job.media)):
+                if not path.exists():
+                    raise FileNotVisibleError(HOST, path)
+            set_up_worker(self.device)
+            _keep_memory()
+            try:
+                return self.task(job, wanted=_is_wanted())
+            except MediaError as error:
+                return error
+
+
+class FileNotVisibleError(Exception):
+    """A machine (its name) does not see a file (its path)."""
+
+    def __init__(self, host: str, path: Path) -> None:
+        super().__init__(host, path)
+        self.host, self.path = host, path
+
+    def explained(self, job: Job) -> MediaError:
+        """The error of a `job` one of whose media is gone. Raises ClusterError where only that machine does not see it."""
+        if all(medium.path.exists() for medium in job.media):
+            message = f"{self.host} does not see {self.path}; every worker needs the folders of media and results, in the same place"
+            raise ClusterError(message) from self
+        return MediaError("unreadable", f"{job.medium.path} is gone; look for it with: ls {typed(job.medium.path.parent)}")
+
+
+_one_at_a_time = threading.Lock()
+
+
+def _is_wanted() -> IsWanted:
+    """For the Dask task in this thread: Dask cannot stop it, but marks it as cancelled when its client has gone."""
+    worker = distributed.get_worker()
+    task = worker.state.tasks[worker.get_current_task()]
+    return lambda: task.state != "cancelled"
+
+
+@functools.cache
+def _keep_memory() -> None:
+    """Lets malloc reuse the memory of a frame for the next one: Dask sets MALLOC_TRIM_THRESHOLD_ for its workers, with which decoding takes
+    half as long again (see docs/benchmarks.md). The thresholds are the largest that malloc chooses by itself."""
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(_MALLOC_MMAP_THRESHOLD, 32 * 2**20)
+        mallopt(_MALLOC_TRIM_THRESHOLD, 64 * 2**20)
+
+
+_MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
+
 @contextlib.contextmanager
 def _local_cluster(count: int, device: str) -> Iterator[distributed.LocalCluster]:
     with distributed.LocalCluster(
         n_workers=count,
         threads_per_worker=1,
         dashboard_address=None,
-        memory_limit=0,  # the guard looks after it
+        memory_limit=0,  # the watchdog limits it
         resources=_resources(device),
         silence_logs=logging.CRITICAL,
         scheduler_kwargs={"allowed_failures": 0},
@@ -223,7 +287,7 @@ def _local_cluster(count: int, device: str) -> Iterator[distributed.LocalCluster
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Dask logs each worker that comes, goes or is late; what matters of that is said here."""
+    """Silences Dask, which logs each worker that comes, goes or is late."""
     loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -240,7 +304,7 @@ def _resources(device: str) -> dict[str, float] | None:
 
 
 def _ignore_interrupts() -> None:
-    # Ctrl-C reaches the whole group of processes; the client decides what becomes of its own workers.
+    # Ctrl-C reaches the whole process group; the client ends its own workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

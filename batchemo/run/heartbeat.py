@@ -1,4 +1,4 @@
-"""How far each worker is: a small file per process that the run can look at, and that outlives a crash."""
+"""Heartbeats: a small file for each worker process that says how far it is, and that outlives a crash."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from batchemo.errors import MediaError
 _EVERY_SECONDS = 0.3
 
 HOST = socket.gethostname()
-"""Of this machine: its processes can be looked at and ended by their number, those of others cannot."""
+"""The name of this machine, whose processes can be inspected and ended by their pid."""
 
 
 IsWanted = Callable[[], bool]
-"""Whether whoever asked for a piece of work still wants it."""
+"""Whether the result of a job is still needed."""
 
 
 class CancelledError(BaseException):
-    """Nobody wants what this process works on any more. Not an Exception: it is no fault of the medium, and nothing may go on after it."""
+    """The job of this process is not needed any more. Not an Exception: the medium is not to blame, and nothing may go on after it."""
 
 
 class Heartbeat(NamedTuple):
-    """What a process has said last: `frames` it has analysed in all, the `share` (0 to 1) of the medium that is behind us, how many `beats`
+    """The last heartbeat of a process: `frames` it has analysed in all, the `share` (0 to 1) of the medium that is done, how many `beats`
     there were, and which `part` of the medium with which `output` name it works on (empty between media). `host` and `pid` tell processes
     apart."""
 
@@ -41,12 +41,12 @@ class Heartbeat(NamedTuple):
 
 
 class HeartbeatWriter:
-    """Says in `folder` which medium, or which part of it, this process works on, and how many frames it has analysed in all.
+    """Writes to `folder` which medium, or which part of it, this process works on, and how many frames it has analysed in all.
 
-    `joint`: it is a video that several processes work on, of which this one tells beside its own pulse and those of others.
+    `joint`: the heartbeat is that of a segmented video, which this process writes beside its own.
 
-    A beat ends work in vain: it raises UnwantedError where `wanted` says so, a MediaError where another part of the video has failed
-    meanwhile, and FileNotFoundError where the folder has gone, and with it the run that asked.
+    `beat` ends work that is not needed: it raises CancelledError where the job is not `wanted` any more, MediaError where another part of
+    the video has failed, and FileNotFoundError where the folder is gone, as the run has ended.
     """
 
     _frames_before = 0  # of earlier media in this process
@@ -62,7 +62,7 @@ class HeartbeatWriter:
         self._last = 0.0
 
     def beat(self, *, frames: int = 0, share: float = 0.0) -> None:
-        """`frames` more are analysed; `share` (0 to 1) of the medium is behind us."""
+        """`frames` more are analysed; `share` (0 to 1) of the medium is done."""
         HeartbeatWriter._frames_before += frames
         self._share = share
         self._beats += 1
@@ -91,7 +91,7 @@ class HeartbeatWriter:
 
 
 def mark_cancelled(folder: Path, output: str) -> None:
-    """Tells all who work on a part of that video that it has failed."""
+    """Cancels the jobs of all workers on parts of that video, as it has failed."""
     _mark(folder, output).touch()
 
 
@@ -104,12 +104,12 @@ def _digest(output: str) -> str:
 
 
 def remove_heartbeat(folder: Path, beat: Heartbeat) -> None:
-    """Removes the pulse of a process that has died."""
+    """Removes the heartbeat of a process that has died."""
     (folder / f"{beat.host}-{beat.pid}").unlink(missing_ok=True)
 
 
 def read_heartbeats(folder: Path) -> Iterator[Heartbeat]:
-    """The last beat of each process, and of each video that several work on."""
+    """The last heartbeat of each process, and of each segmented video."""
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue

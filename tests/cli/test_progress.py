@@ -12,7 +12,7 @@ from rich.console import Console
 from batchemo.cli import progress
 from batchemo.cli.progress import RunProgress
 from batchemo.records import MediaRow, Medium
-from batchemo.run.run import RunPlan
+from batchemo.run.plan import RunPlan
 
 
 def test_where_no_bar_is_shown_a_run_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -24,14 +24,15 @@ from batchemo.options import RunOptions, Style
 from batchemo.pipeline import frames as reading
 from batchemo.pipeline import segments as parts
 from batchemo.pipeline import video as pipeline
-from batchemo.pipeline.segments import AnalyseTask, SegmentTaskResult, load_segment, remove_segments, segment_path
+from batchemo.pipeline.context import RunContext
+from batchemo.pipeline.segments import AnalyseTask, SegmentResult, SegmentTaskResult, load_segment, remove_segments, segment_path
 from batchemo.records import EMOTIONS, Frame, MediaRow, Medium, MediumOutcome, Segment
 from batchemo.render import annotated_copy as annotation
 from batchemo.render.annotated_copy import annotate
 from batchemo.results.paths import table_path, thumbnails_folder
 from batchemo.run.heartbeat import IsWanted
 from batchemo.run.local import InProcessEngine, ProcessEngine
-from batchemo.run.scheduler import Analysis, Job
+from batchemo.run.tasks import AnalysisTask, Job
 from batchemo.timing import Stopwatch
 from batchemo.verify.audit import verify
 from batchemo.yuv import Planes
@@ -131,20 +132,21 @@ def test_containers_without_reliable_seeking_are_one_segment(tmp_path: Path) -> 
 # From segments to tables
 
 
-class InShortSegments(Analysis):
+class InShortSegments(AnalysisTask):
     """Patches the segment length in worker processes, too."""
 
     def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> MediumOutcome | SegmentTaskResult:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(opening, "SEGMENT_SECONDS", 1.0)
-            return Analysis.__call__(self, job, wanted=wanted)
+            return AnalysisTask.__call__(self, job, wanted=wanted)
 
 
-def analysis(out: Path, **options: object) -> Analysis:
-    pulses = out / "pulses"
-    pulses.mkdir(parents=True, exist_ok=True)
+def analysis(out: Path, **options: object) -> AnalysisTask:
+    heartbeats = out / "heartbeats"
+    heartbeats.mkdir(parents=True, exist_ok=True)
     weights = read_weights_file(SHIPPED)
-    return InShortSegments(out, RunOptions.model_validate({"decoder": "pyav", **options}), "test", pulses, weights.labels, weights.sha256)
+    context = RunContext(out, RunOptions.model_validate({"decoder": "pyav", **options}), "test", weights.labels, weights.sha256)
+    return InShortSegments(context, heartbeats)
 
 
 def analysed(out: Path, medium: Medium, engine: InProcessEngine | ProcessEngine, **options: object) -> MediaRow:
@@ -261,17 +263,17 @@ def test_without_embeddings_a_track_ends_at_the_cut_only(video: Medium, tmp_path
 
 def stop_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Stops the analysis after that many segments; the result counts those read from then on."""
-    read = pipeline._read_segment
+    read = pipeline.SegmentInference.read_all
     count = 0
 
-    def dying(*arguments: object) -> object:
+    def dying(inference: pipeline.SegmentInference) -> SegmentResult:
         nonlocal count
         count += 1
         if count == parts + 1:
             raise KeyboardInterrupt
-        return read(*arguments)  # type: ignore[arg-type]
+        return read(inference)
 
-    monkeypatch.setattr(pipeline, "_read_segment", dying)
+    monkeypatch.setattr(pipeline.SegmentInference, "read_all", dying)
     return lambda: count - parts - 1
 
 
@@ -331,7 +333,7 @@ def test_a_defect_in_a_task_fails_its_video(video: Medium, tmp_path: Path, monke
     def failing(*_: object) -> object:
         raise errors.pop(0)
 
-    monkeypatch.setattr(pipeline, "_part", failing)
+    monkeypatch.setattr(pipeline, "_analyse_segment", failing)
     task, job = analysis(tmp_path), Job(video, AnalyseTask(split_into_segments(video, decoder="pyav")[0], {}))
     for kind in ("defect", "memory"):
         with pytest.raises(MediaError) as told:
@@ -349,4 +351,4 @@ def test_no_template_of_a_face_is_stored(video: Medium, tmp_path: Path, monkeypa
         origin = json.loads(stored["facts"].tobytes())["origin"]
     part = load_segment(path, segment, origin=origin)
     assert part is not None
-    assert all(reading.embeddings is None for reading in part.readings)
+    assert all(each.embeddings is None for each in part)

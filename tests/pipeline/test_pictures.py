@@ -19,11 +19,13 @@ from batchemo.media.discover import find_media
 from batchemo.media.open_source import open_source
 from batchemo.media.shots import ShotFinder
 from batchemo.options import merge_options
-from batchemo.pipeline import frames as reading
-from batchemo.pipeline.video import Analyst
+from batchemo.pipeline import frames as frame_inference
+from batchemo.pipeline.context import RunContext
 from batchemo.records import MediaRow, MediumOutcome
 from batchemo.results.catalog import merge_media_rows
 from batchemo.results.schema import PER_MEDIUM
+from batchemo.run.heartbeat import read_heartbeats
+from batchemo.run.tasks import AnalysisTask, Job
 from batchemo.timing import Stopwatch
 from batchemo.verify.audit import verify
 
@@ -48,13 +50,16 @@ def analysed(folder: Path, out: Path, *, at_once: int = 99, **flags: Any) -> lis
     media = find_media([folder], out=out)
     if (folder / "gone.jpg").exists():
         (folder / "gone.jpg").rename(folder / "gone")
-    beats: list[tuple[int, float]] = []
     options = merge_options({"device": "cpu", **flags}, environment={})
-    analyst = Analyst(out, options, read_weights_file(SHIPPED).sha256, "run-1", lambda *beat: beats.append(beat))
+    weights = read_weights_file(SHIPPED)
+    context = RunContext(out, options, "run-1", weights.labels, weights.sha256)
+    heartbeats = out / "heartbeats"
+    heartbeats.mkdir(parents=True, exist_ok=True)
+    task = AnalysisTask(context, heartbeats)
     groups = [media[start : start + at_once] for start in range(0, len(media), at_once)]
-    outcomes = [outcome for group in groups for outcome in analyst.pictures(group)]
+    outcomes = [outcome for first, *others in groups for outcome in task(Job(first, others=tuple(others)))]
     assert [outcome.row.media for outcome in outcomes] == [medium.name for medium in media]
-    assert beats
+    assert any(beat.beats for beat in read_heartbeats(heartbeats))
     if (folder / "gone").exists():
         (folder / "gone").rename(folder / "gone.jpg")
     return outcomes
@@ -70,9 +75,9 @@ def test_pictures_get_the_tables_together_that_they_get_alone(
 ) -> None:
     if precision == "float32":
         monkeypatch.setattr("batchemo.emotion.classifier.choose_precision", lambda _weights, _device: "float32")
-    reading.load_models.cache_clear()
+    frame_inference.load_models.cache_clear()
     alone, together = (analysed(folder, tmp_path / str(at_once), at_once=at_once) for at_once in (1, 99))
-    reading.load_models.cache_clear()
+    frame_inference.load_models.cache_clear()
     assert [facts(outcome.row) for outcome in alone] == [facts(outcome.row) for outcome in together]
     assert {outcome.row.media: outcome.row.error for outcome in together if outcome.row.error} == {
         "1b.jpg": "damaged",
@@ -119,20 +124,21 @@ def test_a_picture_is_not_charged_for_the_others(folder: Path, tmp_path: Path) -
 
 
 def test_batches_are_small_and_smaller_where_items_are_large() -> None:
-    assert [len(batch) for batch in reading.batch_by_size(range(40), lambda _: 1)] == [16, 16, 8]
-    assert [len(batch) for batch in reading.batch_by_size(range(5), lambda _: 40 * 2**20)] == [2, 2, 1]
-    assert list(reading.batch_by_size([], lambda _: 1)) == []
+    assert [len(batch) for batch in frame_inference.batch_by_size(range(40), lambda _: 1)] == [16, 16, 8]
+    assert [len(batch) for batch in frame_inference.batch_by_size(range(5), lambda _: 40 * 2**20)] == [2, 2, 1]
+    assert list(frame_inference.batch_by_size([], lambda _: 1)) == []
 
 
 @pytest.mark.parametrize("decoder", ["decord", "pyav"])
-def test_a_film_that_is_decoded_ahead_gives_the_same_readings(decoder: str) -> None:
+def test_a_video_that_is_decoded_ahead_gives_the_same_results(decoder: str) -> None:
     (film,) = find_media([SAMPLES / "two_people_and_a_cut.mp4"], out=SAMPLES / "out")
-    models = dataclasses.replace(reading.models_of(merge_options({"device": "cpu"}, environment={})), follows=False)
+    context = RunContext(SAMPLES, merge_options({"device": "cpu"}, environment={}), "run-1", (), "")
+    models = dataclasses.replace(frame_inference.models_of(context), propagates=False)
     found = []
-    for waits in (False, True):
+    for ahead in (False, True):
         source, watch = open_source(film, decoder=decoder), Stopwatch()  # type: ignore[arg-type]
-        frames = source.frames(sample_fps=5)
-        found.append(list(reading.infer_frames(frames, dataclasses.replace(models, waits=waits), ShotFinder(), watch, appearance=True)))
+        frames, own = source.frames(sample_fps=5), dataclasses.replace(models, decodes_ahead=ahead)
+        found.append(list(frame_inference.infer_frames(frames, own, ShotFinder(), watch, appearance=True)))
         assert watch.seconds["decode"] > 0
         assert source.report.decoded > 20
     first, second = found

@@ -14,13 +14,14 @@ import pytest
 import batchemo
 from batchemo.errors import MediaError
 from batchemo.options import merge_options
-from batchemo.pipeline import video as pipeline
+from batchemo.pipeline import medium as pipeline
+from batchemo.pipeline import pictures, video
 from batchemo.records import EMOTIONS
 from batchemo.render import encoders
 from batchemo.report.last_run import read_last_run
 from batchemo.report.timelines import read_timeline
 from batchemo.results.schema import PER_MEDIUM
-from batchemo.run.run import plan_run
+from batchemo.run.plan import plan_run
 from tests.made_media import write_face_clip
 from tests.running import run_command, run_here
 
@@ -55,15 +56,15 @@ def media(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def results(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """After a usual run; whoever analyses again from here on fails."""
+    """After a usual run; analysing again fails from here on."""
     out = tmp_path / "results"
     run_here(media, out=out)
 
     def refuse(*_: object) -> None:
         raise AssertionError("analysed again")
 
-    monkeypatch.setattr(pipeline, "_read_medium", refuse)
-    monkeypatch.setattr(pipeline, "glimpse", refuse)
+    monkeypatch.setattr(video, "infer_frames", refuse)
+    monkeypatch.setattr(pictures, "detect_picture", refuse)
     return out
 
 

@@ -347,13 +347,13 @@ def test_conflicts_are_found_before_anything_is_written(
     portrait: Path, tmp_path: Path, flags: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "results"
-    from batchemo.pipeline import video as pipeline
+    from batchemo.pipeline import pictures
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline.Analyst, "pictures", die)
+        patched.setattr(pictures, "analyse_pictures", die)
         with pytest.raises(KeyboardInterrupt):
             run_here(portrait, out=out, blur_faces=True, **flags)
     run_here(portrait, out=out)
@@ -394,12 +394,11 @@ def test_a_killed_run_leaves_no_unblurred_copy_that_counts_as_blurred(
 ) -> None:
     """The run is killed after its unblurred copy has appeared, before the tables say so."""
     from batchemo.pipeline import assemble as assembly
-    from batchemo.pipeline import video as pipeline
 
     def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for flags, place in (({}, (pipeline, "rewrite_row")), ({"force": True}, (assembly.TableAssembler, "finish"))):
+    for flags, place in (({}, (assembly.KeptTables, "finish")), ({"force": True}, (assembly.TableAssembler, "finish"))):
         out = tmp_path / f"results{len(flags)}"
         run_here(portrait, out=out, blur_faces=True)
         with monkeypatch.context() as patched:

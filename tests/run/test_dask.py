@@ -21,6 +21,7 @@ import batchemo
 from batchemo.emotion.weights import SHIPPED, read_weights_file
 from batchemo.errors import ClusterError, UsageError
 from batchemo.options import RunOptions, merge_options
+from batchemo.pipeline.context import RunContext
 from batchemo.records import MediaRow, Medium
 from batchemo.run.heartbeat import read_heartbeats
 from batchemo.run.local import Engine, InProcessEngine
@@ -89,10 +90,11 @@ def dask(address: str, *, timeout_s: float = 300.0) -> DaskEngine:
 
 
 def analysed(out: Path, media: list[Medium], engine: Engine, **options: object) -> list[MediaRow]:
-    pulses = out / "pulses"
-    pulses.mkdir(parents=True)
+    heartbeats = out / "heartbeats"
+    heartbeats.mkdir(parents=True)
     weights = read_weights_file(SHIPPED)
-    task = InShortSegments(out, RunOptions.model_validate({"device": "cpu", **options}), "test", pulses, weights.labels, weights.sha256)
+    context = RunContext(out, RunOptions.model_validate({"device": "cpu", **options}), "test", weights.labels, weights.sha256)
+    task = InShortSegments(context, heartbeats)
     return sorted((outcome.row for outcome in engine.run(task, media)), key=lambda row: row.media)
 
 
@@ -122,11 +124,11 @@ def test_many_media_give_the_rows_of_a_local_run(cluster: str, tmp_path: Path, m
 def test_one_film_is_shared_and_gives_the_rows_of_a_local_run(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film = Medium(make_video(tmp_path / "film.mp4", options={"bf": "2"}), "film.mp4", "film.mp4", "video")
     who: set[int] = set()
-    take = dask_engine.Board.take
+    take = dask_engine.JobQueue.complete
     monkeypatch.setattr(
-        dask_engine.Board,
-        "take",
-        lambda *of: (who.update(beat.pid for beat in read_heartbeats(tmp_path / "there" / "pulses")), take(*of))[1],
+        dask_engine.JobQueue,
+        "complete",
+        lambda *of: (who.update(beat.pid for beat in read_heartbeats(tmp_path / "there" / "heartbeats")), take(*of))[1],
     )
     there = analysed(tmp_path / "there", [film], dask(cluster), decoder="pyav")
     here = analysed(tmp_path / "here", [film], InProcessEngine(), decoder="pyav")
@@ -143,19 +145,19 @@ def test_one_film_is_shared_and_gives_the_rows_of_a_local_run(cluster: str, tmp_
 def rows_of(folder: Path, names: list[str], engine: DaskEngine) -> dict[str, MediaRow]:
     for name in names:
         (folder / name).touch()
-    pulses = folder / "pulses"
-    pulses.mkdir()
+    heartbeats = folder / "heartbeats"
+    heartbeats.mkdir()
     media = [Medium(folder / name, name, name, "video") for name in names]
-    return {outcome.row.media: outcome.row for outcome in engine.run(Work(pulses), media)}
+    return {outcome.row.media: outcome.row for outcome in engine.run(Work(heartbeats), media)}
 
 
 def test_a_worker_that_is_killed_costs_a_retry(cluster: str, tmp_path: Path) -> None:
     killed = []
 
     def kill() -> None:
-        wait_until((tmp_path / "pulses").is_dir)
-        wait_until(lambda: any(beat.output == "pause" for beat in read_heartbeats(tmp_path / "pulses")))
-        (beat,) = (beat for beat in read_heartbeats(tmp_path / "pulses") if beat.output == "pause")
+        wait_until((tmp_path / "heartbeats").is_dir)
+        wait_until(lambda: any(beat.output == "pause" for beat in read_heartbeats(tmp_path / "heartbeats")))
+        (beat,) = (beat for beat in read_heartbeats(tmp_path / "heartbeats") if beat.output == "pause")
         os.kill(beat.pid, signal.SIGKILL)
         killed.append(beat.pid)
 
@@ -194,15 +196,15 @@ def test_workers_leave_a_run_that_was_killed_and_serve_the_next(cluster: str, tm
     next_one.mkdir()
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests' / 'media'}"}
     with subprocess.Popen([sys.executable, "-c", CLIENT, str(dead), cluster], env=environment) as client:
-        wait_until((dead / "pulses").is_dir)
-        wait_until(lambda: sum(beat.frames > 1 for beat in read_heartbeats(dead / "pulses")) == 2)
+        wait_until((dead / "heartbeats").is_dir)
+        wait_until(lambda: sum(beat.frames > 1 for beat in read_heartbeats(dead / "heartbeats")) == 2)
         client.kill()
     killed = time.monotonic()
     rows = rows_of(next_one, ["a", "b", "c"], dask(cluster))
     assert {row.status for row in rows.values()} == {"done"}
     assert time.monotonic() - killed < 30, "the media of the run that was killed take a minute"
-    workers = {beat.pid for beat in read_heartbeats(dead / "pulses")}
-    assert {beat.pid for beat in read_heartbeats(next_one / "pulses")} <= workers, "no worker has had to die for it"
+    workers = {beat.pid for beat in read_heartbeats(dead / "heartbeats")}
+    assert {beat.pid for beat in read_heartbeats(next_one / "heartbeats")} <= workers, "no worker has had to die for it"
 
 
 # A cluster that is not there, or not right
@@ -258,7 +260,7 @@ def test_a_scheduler_that_goes_ends_the_run_and_the_same_command_goes_on(tmp_pat
     [({"scheduler": "tcp://a:1"}, "--scheduler tcp://a:1 is for --engine dask; give both"), ({"scheduler": "a:1"}, "must be like tcp://")],
 )
 def test_options_of_the_cluster_are_checked_first(flags: dict[str, str], message: str, tmp_path: Path) -> None:
-    from batchemo.run.run import plan_run
+    from batchemo.run.plan import plan_run
 
     with pytest.raises(UsageError, match=message):
         plan_run([SAMPLES], tmp_path / "out", merge_options(flags, environment={}, default_file=tmp_path / "none"))

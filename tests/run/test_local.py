@@ -23,7 +23,8 @@ from batchemo.records import MediaKind, MediaRow, Medium, MediumOutcome, Segment
 from batchemo.run import local
 from batchemo.run.heartbeat import HeartbeatWriter, IsWanted, read_heartbeats
 from batchemo.run.local import InProcessEngine, ProcessEngine, choose_engine
-from batchemo.run.scheduler import Job, Outcomes, group_jobs
+from batchemo.run.scheduler import group_jobs
+from batchemo.run.tasks import Job, Outcomes
 
 
 def begin(_parent: int, _device: str) -> None:
@@ -41,19 +42,18 @@ class Work:
     or two, `refused` ones are damaged, `slow` ones do nothing for a minute, `pause` ones for a moment, `long` ones beat for a minute,
     `greedy` ones take memory. The row's `run_id` says how many media there were in the job."""
 
-    pulses: Path
-    run_id: str = "test"
+    heartbeats: Path
 
     def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> Outcomes | SegmentTaskResult:
-        pulse = HeartbeatWriter(self.pulses, job.medium.output, job.part, wanted=wanted)
-        pulse.start()
+        heartbeat = HeartbeatWriter(self.heartbeats, job.medium.output, job.part, wanted=wanted)
+        heartbeat.start()
         if isinstance(job.step, SplitTask) and not job.medium.name.startswith("poison"):
             return SegmentTaskResult(None, {}, (Segment(),))
-        outcomes = tuple(self._outcome(medium, pulse, job) for medium in job.media)
-        pulse.end()
+        outcomes = tuple(self._outcome(medium, heartbeat, job) for medium in job.media)
+        heartbeat.end()
         return outcomes
 
-    def _outcome(self, medium: Medium, pulse: HeartbeatWriter, job: Job) -> MediumOutcome:
+    def _outcome(self, medium: Medium, heartbeat: HeartbeatWriter, job: Job) -> MediumOutcome:
         deadly = {"poison": 99, "once": 1, "often": 2}
         if any(medium.name.startswith(name) and job.deaths < deaths for name, deaths in deadly.items()):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -65,23 +65,23 @@ class Work:
             time.sleep(1)
         for _ in range(1200 * medium.name.startswith("long")):
             time.sleep(0.05)
-            pulse.beat(frames=1)
+            heartbeat.beat(frames=1)
         if medium.name.startswith("greedy"):
             taken = np.ones(60_000_000)
             time.sleep(60)
             del taken
-        pulse.beat(frames=3, share=1.0)
+        heartbeat.beat(frames=3, share=1.0)
         return MediumOutcome(
             MediaRow(media=medium.name, path="", kind=medium.kind, status="done", n_frames=3, run_id=str(len(job.media))), {}
         )
 
-    def tries(self, job: Job) -> int:
+    def max_attempts(self, job: Job) -> int:
         return 3 if job.medium.name.startswith("often") else 2
 
-    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> SegmentedVideo:
+    def segmented_video(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> SegmentedVideo:
         raise AssertionError((medium, segments, ahead))
 
-    def give_up(self, medium: Medium, error: MediaError) -> MediumOutcome:
+    def write_failure(self, medium: Medium, error: MediaError) -> MediumOutcome:
         return MediumOutcome(MediaRow(medium.name, "", "video", "failed", error=error.kind, message=str(error)), {})
 
 
@@ -199,26 +199,26 @@ class Films(Work):
         assert job.step is not None
         if isinstance(job.step, SplitTask):
             return SegmentTaskResult(None, {}, tuple(map(Segment, range(10))))
-        folder = self.pulses.parent
-        pulse = HeartbeatWriter(self.pulses, job.medium.output, job.part, wanted=wanted)
-        pulse.start()
+        folder = self.heartbeats.parent
+        heartbeat = HeartbeatWriter(self.heartbeats, job.medium.output, job.part, wanted=wanted)
+        heartbeat.start()
         with (folder / "begun").open("a") as file:
             file.write(f"{job.medium.name} {job.part}\n")
         if job.medium.name == "bad.mp4" and job.step.segment.number == 1:
             raise MediaError("damaged", "bad.mp4 is damaged")
         for _ in range(40 if job.medium.name == "bad.mp4" else 1):
             time.sleep(0.1)
-            pulse.beat()
+            heartbeat.beat()
         if job.medium.name == "bad.mp4":
             (folder / f"ended {job.part}").touch()
         (folder / job.medium.name).read_bytes()
-        pulse.end()
+        heartbeat.end()
         return SegmentTaskResult(None, {})
 
-    def film(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> FilmOfTen:  # type: ignore[override]
+    def segmented_video(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> FilmOfTen:  # type: ignore[override]
         assert len(segments) == 10
         assert ahead > 0
-        return FilmOfTen(medium, self.pulses.parent)
+        return FilmOfTen(medium, self.heartbeats.parent)
 
 
 class FilmOfTen:
@@ -233,7 +233,7 @@ class FilmOfTen:
         self._steps = [AnalyseTask(Segment(number), {}) for number in range(10)]
         self._back = 0
 
-    def next_step(self) -> SegmentTask | None:
+    def next_task(self) -> SegmentTask | None:
         return self._steps.pop(0) if self._steps else None
 
     def take(self, _step: SegmentTask, _done: SegmentTaskResult) -> MediumOutcome | None:
@@ -245,7 +245,7 @@ class FilmOfTen:
         self._file.unlink()
         return MediumOutcome(MediaRow(self.medium.name, "", "video", "failed", error=error.kind), {})
 
-    def remove_parts(self) -> None:
+    def remove_segments(self) -> None:
         pass
 
     def abandon(self) -> None:
@@ -253,10 +253,10 @@ class FilmOfTen:
 
 
 def test_when_a_step_of_a_film_fails_its_others_are_given_up(tmp_path: Path) -> None:
-    pulses = tmp_path / "pulses"
-    pulses.mkdir()
+    heartbeats = tmp_path / "heartbeats"
+    heartbeats.mkdir()
     media = [Medium(tmp_path / name, name, name, "video") for name in ("bad.mp4", "good.mp4")]
-    outcomes = ProcessEngine(3, timeout_s=60, max_memory_mb=None).run(Films(pulses), media)
+    outcomes = ProcessEngine(3, timeout_s=60, max_memory_mb=None).run(Films(heartbeats), media)
     assert {outcome.row.media: outcome.row.status for outcome in outcomes} == {"bad.mp4": "failed", "good.mp4": "done"}
     begun = [line.split()[0] for line in (tmp_path / "begun").read_text().splitlines()]
     assert begun.count("good.mp4") == 10
@@ -264,19 +264,19 @@ def test_when_a_step_of_a_film_fails_its_others_are_given_up(tmp_path: Path) -> 
     assert list(tmp_path.glob("ended*")) == []
 
 
-def test_pulses_tell_what_is_in_work(tmp_path: Path) -> None:
-    pulse = HeartbeatWriter(tmp_path, "folder/new\nline.mp4")
-    pulse.start()
+def test_heartbeats_say_what_is_running(tmp_path: Path) -> None:
+    heartbeat = HeartbeatWriter(tmp_path, "folder/new\nline.mp4")
+    heartbeat.start()
     assert [(beat.share, beat.output) for beat in read_heartbeats(tmp_path)] == [(0.0, "folder/new\nline.mp4")]
-    pulse.beat(frames=5, share=0.5)
+    heartbeat.beat(frames=5, share=0.5)
     (beat,) = read_heartbeats(tmp_path)
     assert beat.frames >= 5
     assert beat.share == 0.5
-    pulse.end()
+    heartbeat.end()
     assert [beat.output for beat in read_heartbeats(tmp_path)] == [""]
 
 
-def test_videos_that_workers_share_each_have_a_pulse(tmp_path: Path) -> None:
+def test_videos_that_workers_share_each_have_a_heartbeat(tmp_path: Path) -> None:
     HeartbeatWriter(tmp_path, "mine").start()
     for output, share in (("one", 0.25), ("two", 0.5), ("one", 0.75)):
         HeartbeatWriter(tmp_path, output, joint=True).start(share)

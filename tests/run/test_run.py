@@ -26,7 +26,8 @@ from batchemo.emotion.weights import SHIPPED
 from batchemo.options import merge_options
 from batchemo.results.schema import PER_MEDIUM
 from batchemo.run.local import usable_cores
-from batchemo.run.run import plan_run, run_media
+from batchemo.run.plan import plan_run
+from batchemo.run.run import run_media
 from tests.made_media import silence, write_clip, write_face_clip
 from tests.running import BATCHEMO, SILENT, run_command, run_here
 
@@ -394,7 +395,7 @@ def test_tables_do_not_tell_how_many_workers_made_them(several: Path, tmp_path: 
 def test_ends_at_once_when_told_to(several: Path, tmp_path: Path, sent: signal.Signals, code: int, workers: str) -> None:
     out = tmp_path / "results"
     process = start("run", several, "--out", out, "--workers", workers)
-    wait_until(lambda: list(out.glob("runs/*/.pulses/*")), process)
+    wait_until(lambda: list(out.glob("runs/*/.heartbeats/*")), process)
     began = time.monotonic()
     process.send_signal(sent)
     _, told = process.communicate(timeout=30)

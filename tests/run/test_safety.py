@@ -30,12 +30,14 @@ from batchemo.errors import MediaError, StorageError
 from batchemo.media.discover import find_media
 from batchemo.options import merge_options
 from batchemo.pipeline import assemble as assembly
+from batchemo.pipeline.context import RunContext
 from batchemo.pipeline.segments import SplitTask
 from batchemo.render import annotated_copy as annotation
 from batchemo.results.schema import PER_MEDIUM
+from batchemo.run import plan as plan_module
 from batchemo.run import run as run_module
-from batchemo.run.run import plan_run
-from batchemo.run.scheduler import Analysis, Job
+from batchemo.run.plan import plan_run
+from batchemo.run.tasks import AnalysisTask, Job
 from batchemo.verify.audit import verify
 from tests.made_media import shades, write_clip
 from tests.running import BATCHEMO, run_command, run_here
@@ -155,8 +157,8 @@ def test_what_kills_every_worker_is_not_tried_every_night(media: Path, tmp_path:
     for place in (out / "frames" / killer.output, out / "frames" / others[0].output):
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary_name(place.with_name(f"{place.name}.parquet")).write_bytes(b"half")
-    task = Analysis(out, options, "run-1", tmp_path, weights.labels, weights.sha256)
-    outcome = task.give_up(killer, MediaError("crashed", f"{killer.path} killed its worker at each try"))
+    task = AnalysisTask(RunContext(out, options, "run-1", weights.labels, weights.sha256), tmp_path)
+    outcome = task.write_failure(killer, MediaError("crashed", f"{killer.path} killed its worker at each try"))
     assert (outcome.row.status, outcome.row.error, outcome.row.sha256 != "") == ("failed", "crashed", True)
     assert [path.parent.name for path in out.rglob("*.part")] == [Path("frames", others[0].output).parent.name]
     planned = plan_run([media], out, options)
@@ -172,13 +174,13 @@ def test_who_was_in_work_when_a_worker_died_has_the_rows_that_nobody_disturbed(m
     write_clip(media / "clip.mp4", shades(6, (32, 32), step=6), rate=10)
     clip, still = (next(each for each in find_media([media], out=out) if each.kind == kind) for kind in ("video", "image"))
 
-    def task(**flags: Any) -> Analysis:
-        return Analysis(out, merge_options(flags, environment={}), "run-1", tmp_path, weights.labels, weights.sha256)
+    def task(**flags: Any) -> AnalysisTask:
+        return AnalysisTask(RunContext(out, merge_options(flags, environment={}), "run-1", weights.labels, weights.sha256), tmp_path)
 
     done = [task()(Job(clip, deaths=deaths)) for deaths in range(3)]
     assert [each[0].row.decoder for each in done if isinstance(each, tuple)] == ["decord", "decord", "pyav"]
-    assert (task().tries(Job(clip)), task().tries(Job(still)), task(decoder="pyav").tries(Job(clip))) == (3, 2, 2)
-    assert task().tries(Job(clip, SplitTask())) == 2
+    assert (task().max_attempts(Job(clip)), task().max_attempts(Job(still)), task(decoder="pyav").max_attempts(Job(clip))) == (3, 2, 2)
+    assert task().max_attempts(Job(clip, SplitTask())) == 2
 
 
 def test_media_parquet_is_made_again_from_the_tables(media: Path, tmp_path: Path) -> None:
@@ -294,7 +296,7 @@ def test_a_clock_that_goes_back(media: Path, tmp_path: Path, monkeypatch: pytest
         def now(cls, tz: datetime.tzinfo | None = None) -> Yesterday:
             return cls(1999, 12, 31, tzinfo=tz)
 
-    monkeypatch.setattr(run_module.datetime, "datetime", Yesterday)
+    monkeypatch.setattr(plan_module.datetime, "datetime", Yesterday)
     write_still(media / "new.png")
     os.utime(media / "new.png", (1, 1))
     assert run_here(media, out=out).analysed == ("new.png",)
@@ -359,7 +361,7 @@ def test_a_run_outlives_the_shell_that_started_it(media: Path, tmp_path: Path) -
     for index in range(3):
         write_clip(media / f"{index}.mp4", shades(40, (32, 32), step=6), rate=10)
     typed = shlex.join(command("run", media, "--out", out, "--workers", 1))
-    until = f"until ls {shlex.quote(str(out))}/runs/*/.pulses/*; do sleep 0.02; done"
+    until = f"until ls {shlex.quote(str(out))}/runs/*/.heartbeats/*; do sleep 0.02; done"
     subprocess.run(["sh", "-c", f"{typed} & {until}"], check=True, start_new_session=True, capture_output=True)
     limit = time.monotonic() + 120
     while not list(out.glob("runs/*/run.json")) or "ended" not in json.loads(next(out.glob("runs/*/run.json")).read_text()):
@@ -375,13 +377,13 @@ def test_sigterm_as_systemd_sends_it(tmp_path: Path) -> None:
     for index in range(4):
         write_clip(folder / f"{index}.mp4", shades(40, (32, 32), step=6), rate=10)
     process = subprocess.Popen(command("run", folder, "--out", out, "--workers", 2), stderr=subprocess.PIPE, start_new_session=True)
-    wait_for(lambda: list(out.glob("runs/*/.pulses/*")), process)
+    wait_for(lambda: list(out.glob("runs/*/.heartbeats/*")), process)
     os.killpg(process.pid, signal.SIGTERM)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 143, told.decode()
     assert b"Traceback" not in told
     assert not list(out.rglob("*.part"))
-    assert not list(out.glob("runs/*/.pulses"))
+    assert not list(out.glob("runs/*/.heartbeats"))
     assert not run_here(folder, out=out).failed
     assert not verify(out).problems
     assert all(len(list((out / table).glob("*.parquet"))) == 4 for table in PER_MEDIUM)

@@ -19,7 +19,7 @@ from batchemo.options import Shard, merge_options
 from batchemo.records import MediaRow
 from batchemo.report.summary import summarise
 from batchemo.results.catalog import merge_media_rows
-from batchemo.run.run import plan_run
+from batchemo.run.plan import plan_run
 from tests.made_media import write_face_clip
 from tests.run.test_run import rows
 from tests.running import run_here

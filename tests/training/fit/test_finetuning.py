@@ -79,7 +79,7 @@ def test_labels_of_ones_own_reach_every_table(run: Callable[..., Done], start: P
     assert loaded.figures["start_sha256"] == load_weights(start).sha256
 
     results = tmp_path / "results"
-    silent = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+    silent = RunCallbacks(started=lambda _plan, _heartbeats: None, finished=lambda _row: None)
     options = merge_options({"workers": 1, "weights": weights, "sample_fps": 2.0}, environment={})
     report = run_media([SAMPLES / "grace_hopper.jpg", SAMPLES / "two_people_and_a_cut.mp4"], results, options, silent)
     assert not report.failed
@@ -99,7 +99,7 @@ def test_results_of_two_sets_of_labels_are_read_together(start: Path, tmp_path: 
     other = tmp_path / "other.safetensors"
     two = ExpressionNet(NetworkSpec(classes=2, **SHAPE))
     save_weights(other, two, labels=("yes", "no"), temperature=1.0, figures={})
-    silent = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+    silent = RunCallbacks(started=lambda _plan, _heartbeats: None, finished=lambda _row: None)
     results = tmp_path / "results"
     for weights, picture in ((start, "grace_hopper.jpg"), (other, "eileen_collins.jpg")):
         folder = tmp_path / picture
