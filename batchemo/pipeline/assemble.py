@@ -145,7 +145,8 @@ class TableAssembler:
             n_tracks=self._tracker.count,
         )
         if row.status == "done":
-            row = with_faces_left(_with_losses(row, self._medium, report), self._left_s)
+            row = _with_losses(row, self._medium, report)
+            row = with_faces_left(row, self._left_s)
             if not self._annotates and self._before is not None and self._before.row.sha256 == row.sha256:
                 row = with_faces_left_of(row, self._before.row)
         row = dataclasses.replace(row, seconds_taken=time.monotonic() - self._started)

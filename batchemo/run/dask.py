@@ -49,6 +49,8 @@ class DaskEngine:
     seconds at each attempt, has failed. `max_memory_mb` holds for workers on this machine. Raises ClusterError.
     """
 
+    processes = None
+
     def __init__(self, address: str | None, *, workers: int | None, device: str, timeout_s: float, max_memory_mb: int | None) -> None:
         self._address = address
         self._workers = workers

@@ -33,11 +33,18 @@ class Engine(Protocol):
     All engines share `JobQueue`, which knows what is next and what is retried, and `Watchdog`, which ends workers that hang.
     """
 
+    @property
+    def processes(self) -> int | None:
+        """How many processes on this machine work; None where they are on others."""
+        ...
+
     def run(self, task: Task, media: Sequence[Medium]) -> Iterator[MediumOutcome]: ...
 
 
 class InProcessEngine:
     """Runs one job after the other in this process: for debuggers, and where there is little to do."""
+
+    processes = 1
 
     def run(self, task: Task, media: Sequence[Medium]) -> Iterator[MediumOutcome]:
         for job in group_jobs(media):
@@ -55,18 +62,18 @@ class ProcessEngine:
     """
 
     def __init__(self, count: int, *, device: str = "auto", timeout_s: float, max_memory_mb: int | None) -> None:
-        self._count = count
+        self.processes = count
         self._device = device
         self._timeout_s = timeout_s
         self._max_memory_mb = max_memory_mb
 
     def run(self, task: Task, media: Sequence[Medium]) -> Iterator[MediumOutcome]:
-        queue = JobQueue(task, media, workers=self._count)
+        queue = JobQueue(task, media, workers=self.processes)
         try:
             while queue.unfinished:
                 retry = queue.next_retry()
                 if retry is None:
-                    cause = yield from self._until_crash(task, queue, queue.next_job, self._count)
+                    cause = yield from self._until_crash(task, queue, queue.next_job, self.processes)
                 else:  # alone: if its worker dies again, no other job can be to blame
                     cause = yield from self._until_crash(task, queue, functools.partial(next, iter([retry]), None), 1)
                 suspects = _suspects(task, queue)

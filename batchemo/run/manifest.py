@@ -19,12 +19,10 @@ from typing import Any
 from batchemo import __version__
 from batchemo.atomic import write_text
 from batchemo.emotion.weights import SHIPPED
-from batchemo.options import RunOptions
 from batchemo.pipeline.context import RunContext
-from batchemo.records import MediaRow, Medium, MediumOutcome
+from batchemo.records import MediaRow, MediumOutcome
 from batchemo.results.catalog import merge_media_rows, read_catalog
 from batchemo.results.faces_left import FACES_LEFT
-from batchemo.run.local import count_workers
 from batchemo.run.plan import RunPlan, count_kinds, is_in_shard
 
 _SAVE_EVERY_SECONDS = 30.0
@@ -36,20 +34,22 @@ _DIFFERENCES = "Their probabilities may differ slightly; to analyse all on one: 
 class RunManifest:
     """Says what a run was asked for, on what machine, and what became of each medium; kept up to date as the run goes.
 
-    `pruned` are the media whose results were removed. `job` is the name of the job that this is a run of.
+    `pruned` are the media whose results were removed. `processes` on this machine work; None where they are on others. `job` is the name
+    of the job that this is a run of.
     """
 
     def __init__(
         self,
         out: Path,
         inputs: Sequence[Path],
-        options: RunOptions,
         context: RunContext,
         plan: RunPlan,
         *,
         pruned: Collection[str],
+        processes: int | None,
         job: str,
     ) -> None:
+        options = context.options
         self._out = out
         self._folder = out / "runs" / context.run_id
         self._folder.mkdir(parents=True)
@@ -73,7 +73,11 @@ class RunManifest:
             "options": options.as_dict(),
             "weights": weights,
             "versions": {"batchemo": __version__, "python": platform.python_version(), **_versions()},
-            "machine": {"platform": platform.platform(), "cores": os.cpu_count(), **_processes(options, plan.todo)},
+            "machine": {
+                "platform": platform.platform(),
+                "cores": os.cpu_count(),
+                **({} if processes is None else {"processes": processes}),
+            },
             "media": {"to_do": len(plan.todo), "done_before": len(plan.done)},
             "vanished": [row.media for row in plan.vanished if row.media not in pruned],
             "pruned": sorted(pruned),
@@ -143,11 +147,6 @@ class RunManifest:
 
 def _reason(row: MediaRow) -> dict[str, str]:
     return {"media": row.media, "error": row.error, "message": row.message}
-
-
-def _processes(options: RunOptions, media: Sequence[Medium]) -> dict[str, int]:
-    """How many are started here; those of a cluster are not known."""
-    return {"processes": count_workers(options.workers, media, device=options.device)} if options.engine == "local" else {}
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:

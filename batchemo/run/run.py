@@ -93,7 +93,8 @@ def run_media(inputs: Sequence[Path], out: Path, options: RunOptions, callbacks:
         _clean_up(out, options.shard, plan.todo)
         pruned = _prune(out, plan.vanished) if options.prune else set()
         context = make_context(out, options)
-        manifest = RunManifest(out, inputs, options, context, plan, pruned=pruned, job=job)
+        engine = _make_engine(options, plan.todo)
+        manifest = RunManifest(out, inputs, context, plan, pruned=pruned, processes=engine.processes, job=job)
         rows = list(plan.done)
         heartbeats = out / "runs" / context.run_id / _HEARTBEATS
         heartbeats.mkdir(parents=True)
@@ -105,7 +106,7 @@ def run_media(inputs: Sequence[Path], out: Path, options: RunOptions, callbacks:
                     shutil.rmtree(thumbnails_folder(out, medium.output), ignore_errors=True)
             copies = {medium.name: PreviousCopy.of(medium, context) for medium in plan.todo}
             task = AnalysisTask(context, heartbeats.absolute())
-            for outcome in _make_engine(options, plan.todo).run(task, plan.todo):
+            for outcome in engine.run(task, plan.todo):
                 copies[outcome.row.media].remove_if_outdated(outcome.row)
                 rows.append(outcome.row)
                 manifest.add(outcome)

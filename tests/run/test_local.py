@@ -191,7 +191,7 @@ def test_workers_end_with_their_parent_also_those_that_wait(tmp_path: Path) -> N
 
 
 @dataclasses.dataclass(frozen=True)
-class Films(Work):
+class SegmentedVideos(Work):
     """Videos in ten parts each, of which that with the number 1 of `bad.mp4` cannot be read;
     the others take seconds. Those of `good.mp4` take a moment and want its file."""
 
@@ -215,13 +215,13 @@ class Films(Work):
         heartbeat.end()
         return SegmentTaskResult(None, {})
 
-    def segmented_video(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> FilmOfTen:  # type: ignore[override]
+    def segmented_video(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> VideoOfTen:  # type: ignore[override]
         assert len(segments) == 10
         assert ahead > 0
-        return FilmOfTen(medium, self.heartbeats.parent)
+        return VideoOfTen(medium, self.heartbeats.parent)
 
 
-class FilmOfTen:
+class VideoOfTen:
     """Stands in for a `SegmentedVideo`."""
 
     share = 0.0
@@ -252,11 +252,11 @@ class FilmOfTen:
         raise AssertionError("the run has broken off")
 
 
-def test_when_a_step_of_a_film_fails_its_others_are_given_up(tmp_path: Path) -> None:
+def test_when_a_step_of_a_video_fails_its_others_are_cancelled(tmp_path: Path) -> None:
     heartbeats = tmp_path / "heartbeats"
     heartbeats.mkdir()
     media = [Medium(tmp_path / name, name, name, "video") for name in ("bad.mp4", "good.mp4")]
-    outcomes = ProcessEngine(3, timeout_s=60, max_memory_mb=None).run(Films(heartbeats), media)
+    outcomes = ProcessEngine(3, timeout_s=60, max_memory_mb=None).run(SegmentedVideos(heartbeats), media)
     assert {outcome.row.media: outcome.row.status for outcome in outcomes} == {"bad.mp4": "failed", "good.mp4": "done"}
     begun = [line.split()[0] for line in (tmp_path / "begun").read_text().splitlines()]
     assert begun.count("good.mp4") == 10
