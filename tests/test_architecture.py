@@ -71,7 +71,7 @@ def reach(start: str, edges: Mapping[str, set[str]]) -> set[str]:
 
 
 def test_packages_import_what_the_page_says() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*) ?\|$", PAGE, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*) ?\|$", PAGE.partition("\n## ")[0], flags=re.MULTILINE)
     assert {name: {*re.findall(r"\w+", others)} for name, others in rows} == arrows()
 
 
@@ -106,6 +106,28 @@ def test_the_top_of_the_package_is_short() -> None:
 def test_the_package_does_not_know_what_is_built_upon_it() -> None:
     for path in modules().values():
         assert not re.search(r"^\s*(from|import) (training|tests|checks|bench)\b", path.read_text(), flags=re.MULTILINE), path
+
+
+def public_names(path: Path) -> set[str]:
+    """Functions, classes and constants at the top of a module, without underscore."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_one_word_means_one_thing() -> None:
+    """No public name is defined twice; README promises `transitions` as a table and as a plot."""
+    homes: dict[str, list[str]] = {}
+    for module, path in modules().items():
+        for name in public_names(path):
+            homes.setdefault(name, []).append(module)
+    assert {name for name, found in homes.items() if len(found) > 1} == {"transitions"}
 
 
 def test_tests_stand_where_their_packages_do() -> None:

@@ -53,7 +53,8 @@ def classified(crops: NDArray[np.uint8], precision: Precision) -> NDArray[np.flo
 
 def bounds() -> dict[str, float]:
     """The table of ARCHITECTURE.md: by how much each quantity may differ between processors."""
-    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| ([\d.e-]+) \|$", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    section = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Processors")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| ([\d.e-]+) \|$", section, flags=re.MULTILINE)
     return {name: float(bound) for name, bound in rows}
 
 
