@@ -40,6 +40,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fails a test that leaves a process behind. Those of its fixtures may go on: they belong to whole modules or sessions."""
     before = _children()
     result = yield
+    if item.get_closest_marker("dask"):  # its cluster, a fixture, starts workers anew
+        return result
     left = [process for process in _children() - before if not _stays(process)]
     _, alive = psutil.wait_procs(left, timeout=_PATIENCE_SECONDS)
     if alive:

@@ -86,6 +86,7 @@ def test_the_diagram_shows_each_arrow_that_follows_from_no_others() -> None:
     assert {*re.findall(r"^ +(\w+) --> (\w+)$", PAGE, flags=re.MULTILINE)} == direct
 
 
+@pytest.mark.slow
 def test_no_package_and_no_module_imports_itself_by_way_of_others() -> None:
     for edges in (arrows(), graph()):
         assert [name for name in edges if name in reach(name, edges)] == []

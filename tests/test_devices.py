@@ -77,6 +77,7 @@ def worker(tmp_path: Path) -> Iterator[Start]:
         process.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cuda", "auto"])
 def test_each_worker_has_a_gpu_of_its_own_until_it_dies(gpus: Gpus, worker: Start, device: str) -> None:
     gpus(2)

@@ -107,6 +107,7 @@ SEEN = st.lists(st.tuples(st.floats(0.001, 3), st.booleans(), st.lists(SHARES, m
 """Of each frame: seconds since the last one, whether it can be decoded, and the shares of emotions in each face."""
 
 
+@pytest.mark.slow
 @WRITES
 @given(SEEN, st.text(min_size=1, max_size=20))
 def test_tables(seen: list[tuple[float, bool, list[list[float]]]], media: str) -> None:

@@ -24,8 +24,6 @@ from batchemo.faces.detector import DetectorKind, MtcnnDetector
 from batchemo.faces.reid import embed_faces
 from batchemo.media.picture import read_picture
 
-pytestmark = pytest.mark.processor
-
 ROOT = Path(__file__).parents[1]
 REFERENCE = Path(__file__).with_suffix(".json")
 CPU = torch.device("cpu")

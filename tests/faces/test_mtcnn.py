@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from batchemo.faces.mtcnn import load_networks
@@ -22,6 +23,7 @@ def test_the_networks_are_those_of_facenet_pytorch() -> None:
                 torch.testing.assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_neither_torchvision_nor_the_compiler_of_torch_is_loaded() -> None:
     """They would take 2.6 seconds and 160 MB of each process."""
     unwanted = ("torchvision", "torch._dynamo", "facenet_pytorch")

@@ -132,6 +132,7 @@ def test_no_face_is_found_if_no_block_passes(cascade: Cascade) -> None:
     assert len(cascade.detect([photograph()])[0]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks_at_once", [1, 1024])
 def test_no_face_of_the_samples_is_lost_and_most_blocks_are_rejected(
     blocks_at_once: int, cascade: Cascade, monkeypatch: pytest.MonkeyPatch

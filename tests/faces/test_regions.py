@@ -44,7 +44,7 @@ def test_what_has_changed_and_what_is_known_is_searched_once(
     for share in changes:
         left, top, right, bottom = box(share, height, width).astype(int)
         after[top:bottom, left:right] = 200
-        if right - left >= 10:  # a smaller spot may be lost in the mean of a cell
+        if min(right - left, bottom - top) >= 10:  # a smaller spot may be lost in the mean of a cell
             wanted[top:bottom, left:right] = True
     boxes = np.array([box(share, height, width) for share in known]).reshape(-1, 4)
     for left, top, right, bottom in boxes.astype(int):

@@ -470,4 +470,6 @@ def test_doctor_finds_this_machine_able() -> None:
     assert hashlib.sha256(SHIPPED.read_bytes()).hexdigest() in weights
     assert re.search(r"accuracy \d\d\.\d% \(about \d\d% of those unseen in training\) of the 3,589 pictures of PublicTest", weights)
     assert f"model card {SHIPPED.with_name('MODEL_CARD.md')}" in weights
-    assert re.match(r"expressions are read in (int8|bfloat16|float32) on this CPU|.* float16 on the GPU", findings["precision"]["detail"])
+    assert re.match(
+        r"emotions are classified in (int8|bfloat16|float32) on this CPU|.* float16 on the GPU", findings["precision"]["detail"]
+    )

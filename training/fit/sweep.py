@@ -16,6 +16,7 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
+from joblib.externals.loky import get_reusable_executor
 
 from batchemo.atomic import replacing, write_text
 from batchemo.emotion.model import multiply_adds
@@ -78,9 +79,13 @@ def run_sweep(trials: Sequence[Trial], holdout: Holdout, *, folder: Path, device
         for trial, each in zip(trials, folders, strict=True)
     )
     results = []
-    for result in joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(jobs):
-        results.append(result)
-        yield result
+    try:
+        for result in joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(jobs):
+            results.append(result)
+            yield result
+    finally:
+        if workers > 1:  # joblib would keep them for minutes
+            get_reusable_executor().shutdown(wait=True)
     _write_results(folder / RESULTS_FILE, rank_trials(results))
 
 

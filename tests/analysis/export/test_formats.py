@@ -146,6 +146,7 @@ def call(*arguments: str | Path, script: str = "") -> subprocess.CompletedProces
     return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_command(results: Path) -> None:
     ended = call("export", results, "--to", "mot")
     assert (ended.returncode, ended.stdout) == (0, "")

@@ -22,6 +22,7 @@ REPOSITORY = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.slow
 def test_from_data_to_evaluated_weights(run: Callable[..., Done], recipe_file: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     weights = out / "weights.safetensors"

@@ -202,6 +202,7 @@ def test_the_published_counts_add_up() -> None:
     assert totals == [4953, 547, 5121, 8989, 6077, 4002, 6198]  # Goodfellow et al. 2013
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL_DATA.exists(), reason="FER2013 is not beside the checkout")
 def test_the_real_data_has_its_published_counts_and_its_known_repetitions(tmp_path: Path) -> None:
     import pyarrow.parquet

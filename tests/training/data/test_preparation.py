@@ -32,6 +32,7 @@ def published() -> dict[str, FaceSet]:
     return splits
 
 
+@pytest.mark.slow
 def test_data_as_published_need_no_remark_and_others_say_how_they_differ() -> None:
     splits = published()
     facts, groups = describe_splits(splits, Path("fer2013.csv"))

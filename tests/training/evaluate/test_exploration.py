@@ -136,6 +136,7 @@ def test_occlusion_finds_what_speaks_for_an_emotion_and_against_it() -> None:
     assert blue[1] > red[1]
 
 
+@pytest.mark.slow
 def test_a_page_explains_the_chosen_faces(run: Callable[..., Done], fitted: ExpressionNet, data: Path, tmp_path: Path) -> None:
     save_weights(tmp_path / "net.safetensors", fitted, labels=EMOTIONS, temperature=1.0, figures={})
     page = tmp_path / "page.html"

@@ -27,6 +27,7 @@ def weights(fitted: ExpressionNet, tmp_path: Path) -> Path:
     return tmp_path / "net.safetensors"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_degraded_pictures_and_votes_are_measured_and_drawn(run: Callable[..., Done], weights: Path, data: Path, tmp_path: Path) -> None:
     splits = read_splits(data)

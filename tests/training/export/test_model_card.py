@@ -126,6 +126,7 @@ def test_a_card_tells_how_weights_were_trained(shipped: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_shipping_puts_a_checked_file_and_its_card_in_the_package(
     run: Callable[..., Done], recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

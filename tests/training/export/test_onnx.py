@@ -35,6 +35,7 @@ def weights(path: Path, spec: NetworkSpec) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "pixels"), [("resnet", "uint8"), ("vgg", "float32")])
 def test_a_file_reads_crops_as_the_classifier_does(name: str, pixels: str, run: Callable[..., Done], tmp_path: Path) -> None:
     source, path = weights(tmp_path / "net.safetensors", SPECS[name]), tmp_path / "net.onnx"
@@ -60,6 +61,7 @@ def test_a_file_reads_crops_as_the_classifier_does(name: str, pixels: str, run: 
         assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_file_that_reads_otherwise_is_not_written(run: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = weights(tmp_path / "net.safetensors", SPECS["vgg"])
     path = tmp_path / "net.onnx"

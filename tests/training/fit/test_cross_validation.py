@@ -102,6 +102,7 @@ def test_too_few_pictures_of_a_label_for_the_folds_are_refused() -> None:
 # Who predicts what
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folds", [2, 3])
 def test_no_network_predicts_a_picture_that_it_was_trained_on(
     folds: int, faces: FaceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -65,6 +65,7 @@ def drawn(folder: Path, labels: dict[str, str], *, count: int, side: int = 48) -
 LABELS = {"very bored": "neutral", "cheerful": "happy", "sad": "sad", "über": "surprise"}
 
 
+@pytest.mark.slow
 def test_labels_of_ones_own_reach_every_table(run: Callable[..., Done], start: Path, recipe: Path, tmp_path: Path) -> None:
     mine = drawn(tmp_path / "mine", LABELS, count=10)
     out = tmp_path / "out"

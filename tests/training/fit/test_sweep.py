@@ -92,6 +92,7 @@ def test_the_sweeps_that_come_along_can_be_read(path: Path) -> None:
     assert len(read_sweep(path, epochs=1)) > 2
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_in_a_table_with_the_best_first_and_a_command(
     run: Callable[..., Done], write: Callable[[str], Path], data: Path, tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_what_has_ended_is_not_done_again(run: Callable[..., Done], write: Calla
     assert len((out / "results.csv").read_text().splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_trials_at_once_end_as_trials_in_turn(run: Callable[..., Done], write: Callable[[str], Path], data: Path, tmp_path: Path) -> None:
     sweep = write("[vary]\nseed = [1, 2]")
     found = []

@@ -35,6 +35,7 @@ def test_a_network_learns(fitted: ExpressionNet, data: Path) -> None:
     assert accuracy > 0.6  # chance: 0.14
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     recipe: Recipe, data: Path, fitted: ExpressionNet, tmp_path: Path
 ) -> None:

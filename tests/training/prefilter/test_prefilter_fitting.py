@@ -83,6 +83,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "_BATCH", 4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread", "small_batches")
 def test_a_prefilter_learns_where_faces_are(tmp_path: Path) -> None:
     box = json.loads((SAMPLES / "grace_hopper.json").read_text())["frames"][0]["faces"][0]["box"]
@@ -125,6 +126,7 @@ def test_a_folder_without_pictures_is_told(data: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread", "small_batches")
 def test_the_command_writes_what_it_says(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "sieve.safetensors"

@@ -81,24 +81,28 @@ def scores(kinds: tuple[str, ...], people: tuple[Person, ...], *, seeds: range, 
     ]
 
 
+@pytest.mark.slow
 def test_identities_survive_turns_hands_crossings_and_zooms(real: tuple[Person, ...]) -> None:
     found = summarise_scores(scores(STAYING, real, seeds=range(20, 21), fps=10), STAYING)
     assert found["idf1"] >= 0.98
     assert found["switches"] <= 1
 
 
+@pytest.mark.slow
 def test_identities_survive_cuts_and_returns(real: tuple[Person, ...]) -> None:
     found = summarise_scores(scores(RETURNS, real, seeds=range(20, 21), fps=10), RETURNS)
     assert found["idf1"] >= 0.9
     assert found["tracks"] <= 1.25
 
 
+@pytest.mark.slow
 def test_the_goals_hold_for_faces_that_everybody_has(public: tuple[Person, ...]) -> None:
     found = scores(("crossing", "hidden", "cuts"), public, seeds=range(20, 21), fps=10)
     assert summarise_scores(found, ("crossing", "hidden"))["idf1"] >= 0.95
     assert summarise_scores(found, ("cuts",))["idf1"] >= 0.9
 
 
+@pytest.mark.slow
 def test_without_embeddings_and_by_overlap_alone_the_same_scenes_are_lost(public: tuple[Person, ...]) -> None:
     frames, _ = observe(make_scene("cuts", public, seed=20, fps=10))
     simple = [score_tracker(frames, tracker, kind="cuts", name="simple") for tracker in (Tracker(appearance=False), OverlapTracker())]
@@ -106,6 +110,7 @@ def test_without_embeddings_and_by_overlap_alone_the_same_scenes_are_lost(public
     assert all(each.tracks > 2 * each.people for each in simple)
 
 
+@pytest.mark.slow
 def test_ten_people_cost_less_than_twice_what_one_costs(public: tuple[Person, ...]) -> None:
     """In the time of the tracker; the best of several rounds, since machines are busy with other things as well."""
     many, _ = observe(make_scene("crowd", public, seed=20, fps=5))
@@ -176,6 +181,7 @@ def test_the_overlap_tracker_follows_and_forgets() -> None:
     assert [int(tracker.update(at, face, nothing, cut=cut)[0]) for at, cut in given] == [1, 1, 2, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_projection_brings_views_of_a_face_together() -> None:
     """Fitted to drawn faces, it tells drawn faces apart that it has not seen."""
     random = np.random.default_rng(0)
@@ -195,6 +201,7 @@ def test_a_projection_brings_views_of_a_face_together() -> None:
     assert statistics.fmean(same) > statistics.fmean(others) + 0.2
 
 
+@pytest.mark.slow
 def test_commands_fit_the_embedding_and_print_the_table(run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run("reid", "--data", data, "--out", tmp_path / "embedding.safetensors", "--faces", 12)
     assert (done.code, done.out.strip()) == (0, str(tmp_path / "embedding.safetensors"))
