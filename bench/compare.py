@@ -39,7 +39,7 @@ def stock(video: Path) -> float:
 
 def ours(video: Path) -> dict[str, float]:
     """Frames a second of each measurement of `batchemo bench`, with as many processes as cores."""
-    command = [sys.executable, "-m", "batchemo", "bench", video, "--workers", str(usable_cores()), "--json"]
+    command = [sys.executable, "-m", "batchemo", "bench", str(video), "--workers", str(usable_cores()), "--json"]
     ended = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return {speed["what"]: speed["frames_per_second"] for speed in json.loads(ended.stdout)["speeds"]}
 

@@ -25,7 +25,7 @@ def frames_of(path: Path, most: int) -> Iterator[np.ndarray]:
     if path.is_dir():
         pictures = sorted(path.iterdir())
         for picture in pictures[:: math.ceil(len(pictures) / most)]:
-            yield cv2.cvtColor(cv2.imread(str(picture)), cv2.COLOR_BGR2RGB)
+            yield cv2.cvtColor(np.asarray(cv2.imread(str(picture))), cv2.COLOR_BGR2RGB)
     else:
         reader = decord.VideoReader(str(path))
         for index in range(min(len(reader), most)):

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import av
 import cv2
@@ -57,8 +57,7 @@ def write_clip(
     tick = tick or Fraction(1, rate)
     with av.open(str(path), "w", format=container, options=dict(muxer or {})) as output:
         if stored:
-            stream = output.add_stream(codec, rate=rate, options=dict(options or {}))
-            assert isinstance(stream, av.VideoStream)
+            stream = cast("av.VideoStream", output.add_stream(codec, rate=rate, options=dict(options or {})))
             stream.height, stream.width = stored[0].shape[:2]
             stream.pix_fmt = pixel_format
             stream.time_base = stream.codec_context.time_base = tick
@@ -67,8 +66,7 @@ def write_clip(
             if rotation:
                 stream.set_display_rotation(rotation)
         if sound:
-            heard = output.add_stream(sound_codec, rate=sound[0].sample_rate, layout=sound[0].layout.name)
-            assert isinstance(heard, av.AudioStream)
+            heard = cast("av.AudioStream", output.add_stream(sound_codec, rate=sound[0].sample_rate, layout=sound[0].layout.name))
         for picture, stamp in zip(stored, stamps, strict=True):
             frame = convert(av.VideoFrame.from_ndarray(picture, "rgb24"))
             frame.pts, frame.time_base = stamp, tick
@@ -93,10 +91,17 @@ def shades(count: int, size: tuple[int, int], *, step: int, first: int = 0) -> l
     return [np.full((size[1], size[0], 3), (first + step * index) % 256, np.uint8) for index in range(count)]
 
 
+def read_pixels(path: Path, flags: int = cv2.IMREAD_COLOR_BGR) -> Picture:
+    """What OpenCV decodes: BGR, or what `flags` ask for."""
+    pixels = cv2.imread(str(path), flags)
+    assert pixels is not None, path
+    return np.asarray(pixels, np.uint8)
+
+
 @functools.cache
 def face(side: int = 160) -> Picture:
     """A portrait, pressed into a square of `side` pixels; not to be written to."""
-    picture = cv2.resize(cv2.imread(str(SAMPLES / "eileen_collins.jpg")), (side, side))
+    picture = cv2.resize(read_pixels(SAMPLES / "eileen_collins.jpg"), (side, side))
     found = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
     found.flags.writeable = False
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ def pattern(label: int, seed: int) -> NDArray[np.uint8]:
     return (waves + random.normal(0, 8, (48, 48))).clip(0, 255).astype(np.uint8)
 
 
-def write_csv(path: Path, rows: list[tuple[object, object, object]], header: tuple[str, ...] = ("emotion", "pixels", "Usage")) -> Path:
+def write_csv(path: Path, rows: Sequence[tuple[object, object, object]], header: tuple[str, ...] = ("emotion", "pixels", "Usage")) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return path

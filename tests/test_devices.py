@@ -39,10 +39,12 @@ def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gpus:
 
 def _work(pipe: Connection, device: str, there: int, folder: Path, environment: dict[str, str]) -> None:
     chosen: list[int] = []
-    torch.cuda.is_available, torch.cuda.device_count = lambda: there > 0, lambda: there
-    torch.cuda.set_device = chosen.append
-    local._DRIVERS = (folder,)
-    tempfile.tempdir = str(folder)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(torch.cuda, "is_available", lambda: there > 0)
+    patch.setattr(torch.cuda, "device_count", lambda: there)
+    patch.setattr(torch.cuda, "set_device", chosen.append)
+    patch.setattr(local, "_DRIVERS", (folder,))
+    patch.setattr(tempfile, "tempdir", str(folder))
     os.environ.clear()
     os.environ.update(environment)
     set_up_worker(device)

@@ -128,7 +128,7 @@ def test_tables(seen: list[tuple[float, bool, list[list[float]]]], media: str) -
                     continue
                 timeline.write(reading, np.arange(1, len(shares) + 1, dtype=np.int32), index=index)
                 index, most = index + 1, max(most, len(shares))
-            counts = {"n_frames": len(seen), "n_frames_analysed": index, "n_faces": timeline.n_faces, "n_tracks": most}
+            counts: dict[str, Any] = {"n_frames": len(seen), "n_frames_analysed": index, "n_faces": timeline.n_faces, "n_tracks": most}
             timeline.finish(dataclasses.replace(row, **counts))
         promised = {"faces": faces_schema(EMOTIONS), "frames": FRAMES, "tracks": tracks_schema(EMOTIONS), "episodes": EPISODES}
         for table, schema in promised.items():

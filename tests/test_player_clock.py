@@ -20,6 +20,7 @@ import batchemo
 from batchemo.analysis.export.formats import export_results
 from batchemo.verify.audit import verify
 from tests.browser import Browser
+from tests.made_media import read_pixels
 from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
@@ -34,7 +35,7 @@ def numbered() -> NDArray[np.uint8]:
     """Frames of two people, each with its number: N x H x W x 3."""
     with av.open(str(SAMPLES / "two_people_and_a_cut.mp4")) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame, _ in zip(container.decode(video=0), range(FRAMES), strict=False)]
-    pixels = np.stack(frames)
+    pixels = np.stack(frames).astype(np.uint8)
     for number, frame in enumerate(pixels):
         for bit in range(BITS):
             frame[:BLOCK_PX, bit * BLOCK_PX : (bit + 1) * BLOCK_PX] = 255 * (number >> bit & 1)
@@ -126,7 +127,7 @@ def test_exports_are_on_the_players_clock(results: Path) -> None:
         episodes = batchemo.load(results, table="episodes", where=[("media", "==", name)])
         starts = sorted(episodes["start_s"] + row_of(results, name)["starts_s"])
         assert starts
-        cues = [cue.start_in_seconds + cue.start_time.milliseconds / 1000 for cue in webvtt.read(caption)]
+        cues = [cue.start_in_seconds + cue.start_time.milliseconds / 1000 for cue in webvtt.read(str(caption)).captions]
         assert cues == pytest.approx(starts, abs=0.001)
         document = pympi.Elan.Eaf(annotation)
         told = sorted(start for tier in document.get_tier_names() for start, *_ in document.get_annotation_data_for_tier(tier))
@@ -170,7 +171,7 @@ def frame_on(browser: Browser, path: Path) -> int:
     browser.save_screenshot(path)
     place = browser.run("return document.querySelector('video').getBoundingClientRect()")
     left, top, width, height = (round(place[name]) for name in ("x", "y", "width", "height"))
-    return number_in(cv2.imread(str(path))[top : top + height, left : left + width])
+    return number_in(read_pixels(path)[top : top + height, left : left + width])
 
 
 def assert_shows(browser: Browser, expected: int, folder: Path) -> None:

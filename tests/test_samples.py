@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +15,7 @@ import pytest
 import batchemo
 from batchemo.records import EMOTIONS
 from batchemo.report.summary import summarise
+from tests.made_media import read_pixels
 from tests.running import run_here
 
 SAMPLES = Path(__file__).parents[1] / "sample_media"
@@ -140,7 +140,9 @@ def test_annotated_videos_keep_times_size_and_sound(results: Path, media: str) -
         assert bool(container.streams.audio) == truth["sound"]
         frames = list(container.decode(video=0))
         assert all(frame.rotation == 0 for frame in frames)
-        times = [float((frame.pts - frames[0].pts) * frame.time_base) for frame in frames if frame.pts is not None and frame.time_base]
+        first = frames[0].pts
+        assert first is not None
+        times = [float((frame.pts - first) * frame.time_base) for frame in frames if frame.pts is not None and frame.time_base]
         assert np.abs(np.array(times) - [frame["time_s"] for frame in truth["frames"]]).max() < 1e-3
     if truth["sound"]:
         with av.open(str(results / "annotated" / f"{media}.mp4")) as container, av.open(str(SAMPLES / media)) as source:
@@ -152,7 +154,7 @@ def test_annotated_pictures_differ_where_the_face_is(results: Path, faces: pd.Da
     for media, truth in TRUTHS.items():
         if truth["kind"] != "image":
             continue
-        before, after = cv2.imread(str(SAMPLES / media)), cv2.imread(str(results / "annotated" / f"{media}.jpg"))
+        before, after = read_pixels(SAMPLES / media), read_pixels(results / "annotated" / f"{media}.jpg")
         assert before.shape == after.shape
         face = faces[faces["media"] == media].iloc[0]
         top, left, right = (int(face[name]) for name in ("box_y1", "box_x1", "box_x2"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -60,7 +61,7 @@ def test_matrices_are_ffmpegs(colours: Colours) -> None:
     planes = Planes.from_rgb(pixels).converted_to(colours)
     frame = av.VideoFrame.from_ndarray(planes.as_i420(), format="yuv420p")
     frame.colorspace = colours.matrix
-    assert far(frame.to_ndarray(format="rgb24"), pixels).max() <= 5
+    assert far(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), pixels).max() <= 5
 
 
 @pytest.mark.parametrize("size", [(65, 49), (64, 49), (1, 1), (65, 48)])
@@ -140,7 +141,7 @@ def write_scenes(
         matrix = None if colours is None or told_only else colours.matrix
         return frame.reformat(format=form, dst_colorspace=matrix, dst_color_range=2 if full else 1)
 
-    told = {} if colours is None else dict(zip(("colorspace", "color_primaries", "color_trc"), colours, strict=True))
+    told: dict[str, Any] = {} if colours is None else dict(zip(("colorspace", "color_primaries", "color_trc"), colours, strict=True))
     scenes = [scene(*size, seed=index) for index in range(5)]
     options = {"qp": "1"}
     return write_clip(path, scenes, rate=5, pixel_format=form, options=options, convert=convert, color_range=2 if full else 1, **told).path

@@ -104,7 +104,8 @@ def test_onset_and_offset_are_where_the_lower_threshold_is_crossed() -> None:
     """A triangle from 0 to 0.9 in a second and back crosses 0.4 at 0.44 s and 1.56 s."""
     rise = np.minimum(np.arange(51), 50 - np.arange(51)) / 25 * 0.9
     (episode,) = [each for each in find_episodes(curve_of(rise), EMOTIONS, UNSMOOTHED) if each.emotion == "happy"]
-    assert (episode.start_s, episode.apex_s, episode.end_s) == (pytest.approx(0.48), 1.0, pytest.approx(1.52))
+    assert episode.apex_s == 1.0
+    assert (episode.start_s, episode.end_s) == pytest.approx((0.48, 1.52))
     assert episode.peak_probability == pytest.approx(0.9)
 
 
@@ -122,7 +123,7 @@ def test_seconds_and_not_rows_count(hz: float) -> None:
     found = find_episodes(curve_of(0.9 * np.exp(-(((times - 2) / 0.6) ** 2)), hz), EMOTIONS)
     (episode,) = [each for each in found if each.emotion == "happy"]
     assert episode.apex_s == pytest.approx(2, abs=0.06)
-    assert (episode.start_s, episode.end_s) == (pytest.approx(1.45, abs=0.1), pytest.approx(2.55, abs=0.1))
+    assert (episode.start_s, episode.end_s) == pytest.approx((1.45, 2.55), abs=0.1)
 
 
 @pytest.mark.parametrize(("gap_s", "episodes"), [(0.3, 1), (GAP_SECONDS, 1), (GAP_SECONDS + 0.02, 2), (20, 2)])

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
 
 import batchemo
 from batchemo.errors import UsageError
@@ -41,18 +43,23 @@ def faces() -> pd.DataFrame:
 
 
 def colour_of(emotion: str) -> tuple[float, ...]:
-    return to_rgb([value / 255 for value in colours((emotion,))[0]])
+    red, green, blue = colours((emotion,))[0]
+    return to_rgb((red / 255, green / 255, blue / 255))
 
 
 def test_a_timeline_has_a_lane_for_each_track(faces: pd.DataFrame) -> None:
     axes = batchemo.plot.timeline(faces)
     areas = axes.collections
-    assert [tuple(area.get_facecolor()[0][:3]) for area in areas] == [colour_of(name) for name in ("happy", "sad", "neutral", "neutral")]
-    spans = [(area.get_paths()[0].vertices[:, 0].min(), area.get_paths()[0].vertices[:, 0].max()) for area in areas]
+    drawn = [tuple(np.asarray(area.get_facecolor())[0, :3]) for area in areas]
+    assert drawn == [colour_of(name) for name in ("happy", "sad", "neutral", "neutral")]
+    sides = [np.asarray(area.get_paths()[0].vertices)[:, 0] for area in areas]
+    spans = [(side.min(), side.max()) for side in sides]
     assert [value for span in spans for value in span] == pytest.approx([0, 2, 2, 4, 0, 1, 3, 4])
     assert [text.get_text() for text in axes.get_yticklabels()] == ["#1", "#2"]
     assert axes.get_title(loc="left") == NAME
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["happy", "sad", "neutral"]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["happy", "sad", "neutral"]
     axes.figure.canvas.draw()
 
 
@@ -67,7 +74,8 @@ def test_a_timeline_is_of_one_medium(faces: pd.DataFrame) -> None:
 
 def test_a_mix_is_a_bar_for_each_group(faces: pd.DataFrame) -> None:
     axes = batchemo.plot.mix(faces, by=["media", "track_id"])
-    widths = {tuple(bar.get_facecolor()[:3]): bar.get_width() for bar in axes.patches if bar.get_width() > 0}
+    bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    widths = {tuple(bar.get_facecolor()[:3]): bar.get_width() for bar in bars if bar.get_width() > 0}
     assert widths == pytest.approx({colour_of("happy"): 0.5, colour_of("sad"): 0.5, colour_of("neutral"): 1.0})
     assert [text.get_text() for text in axes.get_yticklabels()] == [f"{NAME}, 1", f"{NAME}, 2"]
     axes.figure.canvas.draw()

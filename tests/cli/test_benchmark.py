@@ -16,7 +16,8 @@ from batchemo.cli.benchmark import _Monitor, make_clip, make_pictures, measure
 from batchemo.errors import UsageError
 from batchemo.media.open_source import open_source
 from batchemo.records import Medium
-from batchemo.results import writer as timeline
+from batchemo.results import writer
+from batchemo.results.schema import write_table
 from batchemo.run.local import usable_cores
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
@@ -55,10 +56,9 @@ def test_what_writing_tables_takes_is_told(tmp_path: Path, monkeypatch: pytest.M
         began = time.thread_time()
         while time.thread_time() - began < 0.2:
             pass
-        return real(*arguments, **options)
+        return write_table(*arguments, **options)
 
-    real = timeline.write_table
-    monkeypatch.setattr(timeline, "write_table", slowly)
+    monkeypatch.setattr(writer, "write_table", slowly)
     speeds = measure(make_pictures(tmp_path / "pictures", 2), seconds=1, min_face_px=40, workers=1)
     assert [speed.stages_ms["track and write"] > 400 for speed in speeds if speed.processes == 1 and speed.faces] == [True, True]
 

@@ -18,7 +18,7 @@ from batchemo.errors import UsageError
 from batchemo.options import OPTIONS, RunOptions, merge_options
 
 ROOT = Path(__file__).parents[2]
-TYPED = {
+TYPED: dict[str, dict[str, Any]] = {
     "--include *.mp4 --include *.mov": {"include": ("*.mp4", "*.mov")},
     "--exclude old*": {"exclude": ("old*",)},
     "--follow-symlinks": {"follow_symlinks": True},

@@ -16,7 +16,7 @@ from batchemo.emotion.model import ExpressionNet, NetworkSpec
 CROPS = torch.from_numpy(np.random.default_rng(3).integers(0, 255, (9, 1, 48, 48), np.uint8))
 
 needs_onednn = pytest.mark.skipif(
-    platform.machine() not in {"x86_64", "AMD64"} or not torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
+    platform.machine() not in {"x86_64", "AMD64"} or not torch.backends.mkldnn.is_available(),
     reason="networks are fused on x86-64 with oneDNN only",
 )
 _FOUND = torch.cpu.get_capabilities()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import av
@@ -13,4 +14,6 @@ SAMPLES = Path(__file__).parents[2] / "sample_media"
 
 def every(step: int, name: str) -> list[NDArray[np.uint8]]:
     with av.open(str(SAMPLES / name)) as container:
-        return [frame.to_ndarray(format="rgb24") for index, frame in enumerate(container.decode(video=0)) if index % step == 0]
+        return [
+            np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in itertools.islice(container.decode(video=0), 0, None, step)
+        ]

@@ -27,7 +27,10 @@ def stock(frames: list[NDArray[np.uint8]]) -> list[Faces]:
     found = []
     for frame in frames:
         boxes, scores, points = network.detect(frame, landmarks=True)
-        found.append(Faces.none() if boxes is None else Faces(*(np.asarray(each, np.float32) for each in (boxes, points, scores))))
+        if boxes is None:
+            found.append(Faces.none())
+        else:
+            found.append(Faces(np.asarray(boxes, np.float32), np.asarray(points, np.float32), np.asarray(scores, np.float32)))
     return found
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import batchemo.faces.cascade
 from batchemo.errors import BatchemoError
@@ -26,15 +27,16 @@ from batchemo.faces.prefilter import (
     pad_to_blocks,
 )
 from batchemo.faces.pyramid import MipPyramid
+from tests.made_media import read_pixels
 from training.prefilter.fitting import proposal_features
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 CPU = torch.device("cpu")
 
 
-def photograph(name: str = "grace_hopper", *, width: int = 320) -> np.ndarray:
-    pixels = cv2.imread(str(SAMPLES / f"{name}.jpg"), cv2.IMREAD_COLOR_RGB)
-    return np.asarray(cv2.resize(pixels, (width, round(width * pixels.shape[0] / pixels.shape[1])), interpolation=cv2.INTER_AREA))
+def photograph(name: str = "grace_hopper", *, width: int = 320) -> NDArray[np.uint8]:
+    pixels = read_pixels(SAMPLES / f"{name}.jpg", cv2.IMREAD_COLOR_RGB)
+    return np.asarray(cv2.resize(pixels, (width, round(width * pixels.shape[0] / pixels.shape[1])), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def tensor(pixels: np.ndarray) -> torch.Tensor:
@@ -161,8 +163,8 @@ def test_no_face_of_the_samples_is_lost_and_most_blocks_are_rejected(
             for each in (
                 picture,
                 dark,
-                np.asarray(grey),
-                np.asarray(cv2.warpAffine(picture, turn, (width, height))),
+                np.asarray(grey, np.uint8),
+                np.asarray(cv2.warpAffine(picture, turn, (width, height)), np.uint8),
                 picture[:, : width // 2],
             ):
                 (expected,), (found,) = plain.detect([each]), cascade.detect([each])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from batchemo.faces import optical_flow
 from batchemo.faces.propagate import CONFIRM_SECONDS, SEARCH_FRAMES, SEARCH_SECONDS, propagate_faces
 from batchemo.faces.regions import Region
 from batchemo.records import Faces, Frame
+from tests.made_media import read_pixels
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 LANDMARKS = np.array([[60, 70], [100, 70], [80, 95], [63, 115], [97, 115]], np.float32)
@@ -59,13 +61,13 @@ def propagated(frames: Sequence[NDArray[np.uint8]], searches: Searches, *, fps: 
 
 @pytest.fixture(scope="module")
 def scene() -> NDArray[np.uint8]:
-    picture = cv2.cvtColor(cv2.imread(str(SAMPLES / "eileen_collins.jpg")), cv2.COLOR_BGR2RGB)
+    picture = cv2.cvtColor(read_pixels(SAMPLES / "eileen_collins.jpg"), cv2.COLOR_BGR2RGB)
     return np.asarray(cv2.resize(picture, (320, 240), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def changed(scene: NDArray[np.uint8], *, shift: tuple[float, float] = (0, 0), turn: float = 0, scale: float = 1) -> NDArray[np.uint8]:
     """The scene turned and scaled about the face, then shifted (px)."""
-    matrix = cv2.getRotationMatrix2D((80, 90), turn, scale)
+    matrix = np.asarray(cv2.getRotationMatrix2D((80, 90), turn, scale), np.float64)
     matrix[:, 2] += shift
     return np.asarray(cv2.warpAffine(scene, matrix, scene.shape[1::-1], borderMode=cv2.BORDER_REFLECT), np.uint8)
 
@@ -85,7 +87,7 @@ def flows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one with each computation of optical flow."""
     seen: list[int] = []
 
-    def flow(*arguments: object, **options: object) -> object:
+    def flow(*arguments: Any, **options: Any) -> Any:
         seen.append(len(seen))
         return real(*arguments, **options)
 

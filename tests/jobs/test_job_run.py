@@ -28,6 +28,7 @@ from batchemo.jobs.history import read_run_records
 from batchemo.jobs.notification import notify
 from batchemo.jobs.systemd import quote_for_systemd as quoted_for_systemd
 from tests.jobs.test_templates import parse, verify
+from tests.made_media import read_pixels
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 NOTIFIER = "import json, pathlib, sys\npathlib.Path('told').open('a').write(json.dumps(json.load(sys.stdin)) + '\\n')\n"
@@ -60,7 +61,7 @@ command = [{json.dumps(sys.executable)}, "tell.py"]
 """
         )
         self._chance = random.Random(1)
-        faces = [cv2.imread(str(SAMPLES / name)) for name in ("eileen_collins.jpg", "grace_hopper.jpg", "grace_hopper.jpg")]
+        faces = [read_pixels(SAMPLES / name) for name in ("eileen_collins.jpg", "grace_hopper.jpg", "grace_hopper.jpg")]
         self._faces = [cv2.resize(face, (160, 160 * face.shape[0] // face.shape[1])) for face in faces]
 
     def add(self, day: str, count: int = 12, *, dark: bool = False) -> list[Path]:

@@ -161,8 +161,8 @@ def test_auto_reads_with_pyav_what_decord_may_misrender(
 ) -> None:
     if codec not in av.codecs_available:
         pytest.skip(f"PyAV has no {codec} here")
-    more = {"reordered": 2 * (codec in ("mpeg4", "libx264")), "pixel_format": "yuv420p10le" if name == "deep.mp4" else "yuv420p"}
-    path = write_clip(tmp_path / name, stamps, codec=codec, tick=tick, size=(128, 96), **more)
+    reordered, pixel_format = 2 * (codec in ("mpeg4", "libx264")), "yuv420p10le" if name == "deep.mp4" else "yuv420p"
+    path = write_clip(tmp_path / name, stamps, codec=codec, tick=tick, size=(128, 96), reordered=reordered, pixel_format=pixel_format)
     frames, found = read(path, "auto")
     assert [frame.time_s for frame in frames] == [float((stamp - stamps[0]) * tick) for stamp in stamps]
     assert (found.decoded, found.undecodable, found.missing, found.trouble) == (len(stamps), 0, 0, "")
@@ -440,7 +440,7 @@ class _OnADrive(PosixPath):
 
     left = 0
 
-    def open(self, *_: object, **__: object) -> Any:  # type: ignore[override]
+    def open(self, *_: object, **__: object) -> Any:
         path = self
 
         class Reader(io.FileIO):
@@ -593,7 +593,7 @@ def _bytes_read() -> int:
 @pytest.mark.parametrize("kind", ["yuv420p", "yuvj420p", "yuv422p10le"])
 def test_grey_agrees_with_rgb(tmp_path: Path, kind: str) -> None:
     scene = cv2.GaussianBlur(np.random.default_rng(3).integers(0, 256, (64, 96, 1), np.uint8), (0, 0), 2)
-    scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    scene = cv2.normalize(scene, np.empty_like(scene), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     codec = "mjpeg" if kind == "yuvj420p" else "libx264"
     options, context = ({"q:v": "1"}, {"color_range": 2}) if codec == "mjpeg" else ({"crf": "1"}, {})
     pictures = [np.repeat(scene[:, :, None], 3, axis=2)]

@@ -649,8 +649,13 @@ def test_huge_pictures_are_refused_undecoded(tmp_path: Path, size: tuple[int, in
 
 
 def test_a_picture_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded = []
-    monkeypatch.setattr(picture, "to_rgb", lambda opened: decoded.append(1) or to_rgb(opened))
+    decoded: list[Image.Image] = []
+
+    def decode(opened: Image.Image) -> NDArray[np.uint8]:
+        decoded.append(opened)
+        return to_rgb(opened)
+
+    monkeypatch.setattr(picture, "to_rgb", decode)
     path = tmp_path / "a.png"
     PICTURE.save(path)
     first = read_picture(path)

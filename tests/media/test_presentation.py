@@ -12,7 +12,7 @@ import pytest
 
 from checks.corpus.clips import Recipe, make, run_ffmpeg, upright
 from checks.corpus.compare import against_truth, alone, in_segments, mean_difference, sampled, shown_by
-from checks.corpus.drawn import MATRICES, UnreadableError, draw, read, show, store
+from checks.corpus.drawn import MATRICES, Orientation, UnreadableError, draw, read, show, store
 from checks.corpus.pairs import pairwise
 from checks.corpus.truth import Truth, ask_ffmpeg
 
@@ -106,7 +106,7 @@ def test_sampled_frames_are_those_of_their_times(clip: tuple[Recipe, Path, Truth
 
 @pytest.mark.parametrize("turn", list(MATRICES))
 @pytest.mark.parametrize("size", [(160, 120), (120, 160), (213, 120), (160, 240)])
-def test_test_pictures_state_number_and_orientation(turn: str, size: tuple[int, int]) -> None:
+def test_test_pictures_state_number_and_orientation(turn: Orientation, size: tuple[int, int]) -> None:
     picture = draw(537, *size, track=2)
     said = read(show(picture, turn))
     assert (said.number, said.track, said.orientation) == (537, 2, turn)

@@ -28,6 +28,7 @@ from batchemo.run.heartbeat import read_heartbeats
 from batchemo.run.tasks import AnalysisTask, Job
 from batchemo.timing import Stopwatch
 from batchemo.verify.audit import verify
+from tests.made_media import read_pixels
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 
@@ -39,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     for number, source in enumerate(sorted(SAMPLES.glob("*.jpg"))):
         shutil.copy(source, folder / f"{number}.jpg")
-        cv2.imwrite(str(folder / f"{number}_flipped.png"), cv2.flip(cv2.imread(str(source)), 1))
+        cv2.imwrite(str(folder / f"{number}_flipped.png"), cv2.flip(read_pixels(source), 1))
     cv2.imwrite(str(folder / "nobody.png"), np.full((100, 100, 3), 90, np.uint8))
     (folder / "1b.jpg").write_bytes((folder / "1.jpg").read_bytes()[:2000])
     shutil.copy(folder / "0.jpg", folder / "gone.jpg")
@@ -57,7 +58,11 @@ def analysed(folder: Path, out: Path, *, at_once: int = 99, **flags: Any) -> lis
     heartbeats.mkdir(parents=True, exist_ok=True)
     task = AnalysisTask(context, heartbeats)
     groups = [media[start : start + at_once] for start in range(0, len(media), at_once)]
-    outcomes = [outcome for first, *others in groups for outcome in task(Job(first, others=tuple(others)))]
+    outcomes: list[MediumOutcome] = []
+    for first, *others in groups:
+        done = task(Job(first, others=tuple(others)))
+        assert isinstance(done, tuple)
+        outcomes += done
     assert [outcome.row.media for outcome in outcomes] == [medium.name for medium in media]
     assert any(beat.beats for beat in read_heartbeats(heartbeats))
     if (folder / "gone").exists():

@@ -22,7 +22,7 @@ from batchemo.report.last_run import read_last_run
 from batchemo.report.timelines import read_timeline
 from batchemo.results.schema import PER_MEDIUM
 from batchemo.run.plan import plan_run
-from tests.made_media import write_face_clip
+from tests.made_media import read_pixels, write_face_clip
 from tests.running import run_command, run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
@@ -50,7 +50,7 @@ def media(tmp_path: Path) -> Path:
     folder = tmp_path / "media"
     folder.mkdir()
     write_face_clip(folder / CLIP, frames=8)
-    cv2.imwrite(str(folder / PICTURE), cv2.resize(cv2.imread(str(SAMPLES / PICTURE)), (200, 200)))
+    cv2.imwrite(str(folder / PICTURE), cv2.resize(read_pixels(SAMPLES / PICTURE), (200, 200)))
     return folder
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import re
 import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -28,7 +30,7 @@ from batchemo.report.site import write_site
 from batchemo.results.blur_state import MARKER, read_blur_state
 from batchemo.results.faces_left import with_faces_left, without_faces_left
 from batchemo.verify.audit import verify
-from tests.made_media import write_clip
+from tests.made_media import read_pixels, write_clip
 from tests.running import run_command, run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
@@ -42,11 +44,11 @@ FACE = (0.35, 0.13, 0.69, 0.55)
 
 def head(side: int) -> NDArray[np.uint8]:
     """RGB uint8 side x side x 3."""
-    picture = cv2.imread(str(SAMPLES / "eileen_collins.jpg"))[30:290, 90:350]
+    picture = read_pixels(SAMPLES / "eileen_collins.jpg")[30:290, 90:350]
     return cv2.cvtColor(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB).astype(np.uint8)
 
 
-def scene(width: int = 320, height: int = 240, **places: tuple[int, int, int]) -> NDArray[np.uint8]:
+def scene(width: int = 320, height: int = 240, /, **places: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Grey, with heads of a given side at (left, top), which may lie partly outside."""
     pixels = np.full((height + 400, width + 400, 3), 96, np.uint8)
     for side, left, top in places.values():
@@ -65,9 +67,9 @@ def write_jpeg(path: Path, pixels: NDArray[np.uint8]) -> Path:
 
 def frames_of(path: Path) -> list[NDArray[np.uint8]]:
     if path.suffix == ".jpg":
-        return [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)]
+        return [read_pixels(path, cv2.IMREAD_COLOR_RGB)]
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
 
 
 def command(*arguments: object, expect: int) -> subprocess.CompletedProcess[str]:
@@ -248,8 +250,8 @@ def test_large_pictures_are_searched_in_tiles(monkeypatch: pytest.MonkeyPatch) -
 # The words
 
 
-def row(**more: object) -> MediaRow:
-    return MediaRow(**{"media": "a.mp4", "path": "/a.mp4", "kind": "video", "status": "done", **more})
+def row(**more: Any) -> MediaRow:
+    return dataclasses.replace(MediaRow("a.mp4", "/a.mp4", "video", "done"), **more)
 
 
 def test_messages_are_short_and_cover_all_times() -> None:
@@ -398,11 +400,11 @@ def test_a_killed_run_leaves_no_unblurred_copy_that_counts_as_blurred(
     def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for flags, place in (({}, (assembly.KeptTables, "finish")), ({"force": True}, (assembly.TableAssembler, "finish"))):
+    for flags, owner in (({}, assembly.KeptTables), ({"force": True}, assembly.TableAssembler)):
         out = tmp_path / f"results{len(flags)}"
         run_here(portrait, out=out, blur_faces=True)
         with monkeypatch.context() as patched:
-            patched.setattr(*place, die)
+            patched.setattr(owner, "finish", die)
             with pytest.raises(KeyboardInterrupt):
                 run_here(portrait, out=out, blur_faces=False, **flags)
         assert (out / "annotated" / "one.jpg.jpg").exists()

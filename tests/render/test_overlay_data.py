@@ -36,8 +36,8 @@ def written(tmp_path: Path, rows: pd.DataFrame, *, group: int = 50) -> Path:
     return path
 
 
-def read_overlays(path: Path, **more: object) -> OverlayReader:
-    return OverlayReader(path, EMOTIONS, **{"uncertain_below": 0.5, "blur_faces": False, **more})
+def read_overlays(path: Path, *, blur_faces: bool = False, start_s: float = 0.0) -> OverlayReader:
+    return OverlayReader(path, EMOTIONS, uncertain_below=0.5, blur_faces=blur_faces, start_s=start_s)
 
 
 def two_people(count: int) -> pd.DataFrame:

@@ -105,6 +105,7 @@ def test_video_starts_with_the_first_decodable_frame(tmp_path: Path) -> None:
     ffmpeg(*pictures(), "-c:v", "libx264", "-bf", "0", "-g", "10", "-x264-params", "scenecut=0", whole)
     with av.open(str(whole)) as container:
         third = [packet for packet in container.demux(video=0) if packet.size][2]
+    assert third.pos is not None
     cut.write_bytes(whole.read_bytes()[third.pos // 188 * 188 :])
     with av.open(str(cut)) as container:
         shown = next(frame.time for frame in container.decode(video=0))

@@ -24,7 +24,7 @@ from batchemo.render.overlay import draw_overlay
 from batchemo.render.timeline_strip import TimelineStrip, read_track_timelines
 from batchemo.render.video_writer import VideoWriter
 from batchemo.yuv import Colours, Planes
-from tests.made_media import shades, silence, write_clip
+from tests.made_media import SAMPLES, read_pixels, shades, silence, write_clip
 
 RATE = 48_000
 WIDTH, HEIGHT = 64, 48
@@ -166,7 +166,7 @@ def test_uncertain_faces_are_drawn_differently() -> None:
 
 
 def face() -> NDArray[np.uint8]:
-    picture = cv2.imread(str(Path(__file__).parents[2] / "sample_media" / "eileen_collins.jpg"))
+    picture = read_pixels(SAMPLES / "eileen_collins.jpg")
     return cv2.cvtColor(cv2.resize(picture, (200, 200)), cv2.COLOR_BGR2RGB).astype(np.uint8)
 
 

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
-import cv2
 import numpy as np
 import pytest
 from selenium.webdriver.common.keys import Keys
@@ -16,6 +15,7 @@ from batchemo.records import EMOTIONS
 from batchemo.report.page import readable_name
 from batchemo.report.site import write_site
 from tests.browser import Browser
+from tests.made_media import read_pixels
 from tests.made_results import FRAMES, HOSTILE, RATE, hostile_results
 
 pytestmark = pytest.mark.needs("chromium")
@@ -112,7 +112,7 @@ def test_charts_are_drawn_in_the_colours_of_the_emotions(browser: Browser, page:
         # Half of the band of 20 pixels, and of the line of two.
         assert drawn[f"{red},{green},{blue},255"] > 2000, name
     browser.save_screenshot(tmp_path / "page.png")
-    assert len(np.unique(cv2.imread(str(tmp_path / "page.png")).reshape(-1, 3), axis=0)) > 200
+    assert len(np.unique(read_pixels(tmp_path / "page.png").reshape(-1, 3), axis=0)) > 200
 
 
 def test_a_click_on_the_timeline_seeks_the_video(browser: Browser, page: str) -> None:

@@ -30,7 +30,7 @@ def results_of(folder: Path, media: dict[str, list[FrameResult]], **more: MediaR
     for name, frames in media.items():
         write_tables(folder, name.replace("\n", "_"), frames=frames)
         faces = sum(len(frame.faces) for frame in frames)
-        facts = {"n_frames": len(frames), "n_frames_analysed": len(frames), "n_faces": faces, "n_tracks": 1}
+        facts: dict[str, Any] = {"n_frames": len(frames), "n_frames_analysed": len(frames), "n_faces": faces, "n_tracks": 1}
         rows.append(MediaRow(name, f"/{name}", "video", "done", duration_s=len(frames) / 25, **facts))
     write_table(pa.Table.from_pylist([row.as_dict() for row in (*rows, *more.values())], schema=MEDIA), table_path(folder, "media"))
     return folder

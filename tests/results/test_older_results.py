@@ -84,8 +84,8 @@ def mixed(tmp_path: Path) -> Path:
 def test_a_column_that_some_media_lack(mixed: Path) -> None:
     frames = load(mixed, table="frames").set_index("media")
     assert frames["n_faces"].dtype == "Int16"
-    assert frames.loc["a.mp4", "n_faces"].isna().all()
-    assert frames.loc["b.mp4", "n_faces"].tolist() == [1, 1, 1]
+    assert frames.loc[["a.mp4"], "n_faces"].isna().all()
+    assert frames.loc[["b.mp4"], "n_faces"].tolist() == [1, 1, 1]
     assert len(load(mixed, table="frames", where=[("n_faces", ">=", 1)])) == 3
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -23,8 +24,10 @@ from batchemo.errors import ClusterError, UsageError
 from batchemo.options import RunOptions, merge_options
 from batchemo.pipeline.context import RunContext
 from batchemo.records import MediaRow, Medium
+from batchemo.results.schema import Table
 from batchemo.run.heartbeat import read_heartbeats
 from batchemo.run.local import Engine, InProcessEngine
+from batchemo.run.scheduler import JobQueue
 from tests.media.test_segments import InShortSegments, make_video
 from tests.needs import need
 from tests.run.test_local import Work
@@ -37,7 +40,7 @@ from batchemo.run.dask import DaskEngine  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "sample_media"
-TABLES = ("faces", "frames", "tracks", "episodes")
+TABLES: tuple[Table, ...] = ("faces", "frames", "tracks", "episodes")
 
 
 def wait_until(is_so: Callable[[], bool], *, seconds: float = 60) -> None:
@@ -124,12 +127,13 @@ def test_many_media_give_the_rows_of_a_local_run(cluster: str, tmp_path: Path, m
 def test_one_film_is_shared_and_gives_the_rows_of_a_local_run(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film = Medium(make_video(tmp_path / "film.mp4", options={"bf": "2"}), "film.mp4", "film.mp4", "video")
     who: set[int] = set()
-    take = dask_engine.JobQueue.complete
-    monkeypatch.setattr(
-        dask_engine.JobQueue,
-        "complete",
-        lambda *of: (who.update(beat.pid for beat in read_heartbeats(tmp_path / "there" / "heartbeats")), take(*of))[1],
-    )
+    complete = JobQueue.complete
+
+    def completing(*arguments: Any) -> Any:
+        who.update(beat.pid for beat in read_heartbeats(tmp_path / "there" / "heartbeats"))
+        return complete(*arguments)
+
+    monkeypatch.setattr(JobQueue, "complete", completing)
     there = analysed(tmp_path / "there", [film], dask(cluster), decoder="pyav")
     here = analysed(tmp_path / "here", [film], InProcessEngine(), decoder="pyav")
     assert there[0].status == "done"

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -125,7 +125,8 @@ def test_pictures_that_are_worked_on_together_cost_each_other_nothing(tmp_path: 
 
 
 def test_pictures_are_worked_on_together_in_this_process_too(tmp_path: Path) -> None:
-    kinds: list[MediaKind] = ["image"] * 20 + ["video", "image", "video", "video"]
+    kinds: list[MediaKind] = ["image"] * 20
+    kinds += ["video", "image", "video", "video"]
     media = [Medium(tmp_path / str(number), str(number), str(number), kind) for number, kind in enumerate(kinds)]
     jobs = list(group_jobs(media))
     assert [medium for job in jobs for medium in job.media] == media
@@ -195,7 +196,7 @@ class SegmentedVideos(Work):
     """Videos in ten parts each, of which that with the number 1 of `bad.mp4` cannot be read;
     the others take seconds. Those of `good.mp4` take a moment and want its file."""
 
-    def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> MediumOutcome | SegmentTaskResult:
+    def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> SegmentTaskResult:
         assert job.step is not None
         if isinstance(job.step, SplitTask):
             return SegmentTaskResult(None, {}, tuple(map(Segment, range(10))))
@@ -215,10 +216,10 @@ class SegmentedVideos(Work):
         heartbeat.end()
         return SegmentTaskResult(None, {})
 
-    def segmented_video(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> VideoOfTen:  # type: ignore[override]
+    def segmented_video(self, medium: Medium, segments: Sequence[Segment], *, ahead: int) -> SegmentedVideo:
         assert len(segments) == 10
         assert ahead > 0
-        return VideoOfTen(medium, self.heartbeats.parent)
+        return cast("SegmentedVideo", VideoOfTen(medium, self.heartbeats.parent))
 
 
 class VideoOfTen:

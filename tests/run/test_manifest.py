@@ -79,8 +79,8 @@ def test_results_of_several_processors_are_said_to_be_and_stay(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(pictures, "models_of", on_another(pictures.models_of))
-        patch.setattr(video, "models_of", on_another(video.models_of))
+        patch.setattr(pictures, "models_of", on_another(frames.models_of))
+        patch.setattr(video, "models_of", on_another(frames.models_of))
         go(media, out)
     assert processors(out) == {"clip.mp4": (OTHER,), "still.png": (OTHER,)}
     assert manifest(out)["processors"] == {OTHER: 2}

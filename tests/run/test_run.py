@@ -128,7 +128,7 @@ def test_bad_input_becomes_rows_and_the_rest_is_analysed(videos: Path, tmp_path:
     assert set(found.index) == {*expected, "whole.mp4"}
     for name in expected:
         assert name in ended.stderr
-        assert str(videos / name) in found.loc[name, "message"]
+        assert str(videos / name) in found["message"][name]
     assert found.loc["whole.mp4", "status"] == "done"
     assert found.loc["whole.mp4", "n_frames"] == 20
     assert batchemo.load(out).groupby("media").size()["whole.mp4"] == 20
@@ -294,10 +294,10 @@ def test_a_picture_that_breaks_off_is_done_and_says_so(videos: Path, tmp_path: P
     found = rows(tmp_path / "results")
     assert found["status"].tolist() == ["done", "done"]
     assert found["n_faces"].tolist() == [1, 1]
-    assert "damaged or cut off" in found.loc["cut.jpg", "message"]
-    assert "page 1 of 2" in found.loc["pages.tif", "message"]
+    assert "damaged or cut off" in found["message"]["cut.jpg"]
+    assert "page 1 of 2" in found["message"]["pages.tif"]
     for name in ("cut.jpg", "pages.tif"):
-        told = f"{name}: {found.loc[name, 'message']}"
+        told = f"{name}: {found['message'][name]}"
         assert f"in part {told}" in ended.stderr
         assert told in run_command("summary", tmp_path / "results").stdout
 

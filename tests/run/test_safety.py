@@ -28,13 +28,13 @@ from batchemo.atomic import temporary_name
 from batchemo.emotion.weights import SHIPPED, load_weights, read_weights_file, save_weights
 from batchemo.errors import MediaError, StorageError
 from batchemo.media.discover import find_media
+from batchemo.media.identity import identity_of
 from batchemo.options import merge_options
 from batchemo.pipeline import assemble as assembly
 from batchemo.pipeline.context import RunContext
 from batchemo.pipeline.segments import SplitTask
 from batchemo.render import annotated_copy as annotation
 from batchemo.results.schema import PER_MEDIUM
-from batchemo.run import plan as plan_module
 from batchemo.run import run as run_module
 from batchemo.run.plan import plan_run
 from batchemo.run.tasks import AnalysisTask, Job
@@ -296,7 +296,7 @@ def test_a_clock_that_goes_back(media: Path, tmp_path: Path, monkeypatch: pytest
         def now(cls, tz: datetime.tzinfo | None = None) -> Yesterday:
             return cls(1999, 12, 31, tzinfo=tz)
 
-    monkeypatch.setattr(plan_module.datetime, "datetime", Yesterday)
+    monkeypatch.setattr(datetime, "datetime", Yesterday)
     write_still(media / "new.png")
     os.utime(media / "new.png", (1, 1))
     assert run_here(media, out=out).analysed == ("new.png",)
@@ -310,10 +310,9 @@ def test_a_clock_that_goes_back(media: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_a_medium_that_vanishes_before_it_is_opened(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_clip(media / "clip.mp4", shades(6, (32, 32), step=6), rate=10)
-    take = assembly.identity_of
 
     def taken(path: Path) -> dict[str, Any]:
-        found = take(path)
+        found = identity_of(path)
         if path.name in ("a.png", "clip.mp4"):
             path.unlink()
         return found

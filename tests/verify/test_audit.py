@@ -144,7 +144,7 @@ def spoil(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     write_table(pa.Table.from_pandas(changed, schema=schema, preserve_index=False), path)
 
 
-def put(column: str, row: int, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
+def put(column: str, row: int, value: float | str) -> Callable[[pd.DataFrame], pd.DataFrame]:
     def change(rows: pd.DataFrame) -> pd.DataFrame:
         rows.loc[row, column] = value
         return rows
@@ -323,7 +323,7 @@ def test_media_parquet(results: Path) -> None:
         (lambda rows: pd.concat([rows, rows[:1].assign(media="new.mp4")]), "missing"),
         (lambda rows: pd.concat([rows, rows[:1]]), "repeated"),
     ):
-        spoil(path, change)  # type: ignore[arg-type]
+        spoil(path, change)
         assert found(results) == {(kind, "media.parquet")}
         path.write_bytes(kept)
     spoil(path, lambda rows: pd.concat([rows, rows[:1].assign(media="killer.mp4", status="failed", error="crashed")]))
@@ -359,7 +359,8 @@ def test_deep_finds_frames_that_nobody_decoded(results: Path, source: Path) -> N
     """There are as many packets as rows, but one row is marked undecodable wrongly."""
 
     def lose(rows: pd.DataFrame) -> pd.DataFrame:
-        rows.loc[FRAMES - 1, ["frame_index", "n_faces", "status"]] = [-1, 0, "undecodable"]
+        for column, value in (("frame_index", -1), ("n_faces", 0), ("status", "undecodable")):
+            rows.loc[FRAMES - 1, column] = value
         return rows
 
     spoil(path_of(results, "frames"), lose)

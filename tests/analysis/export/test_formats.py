@@ -58,11 +58,11 @@ def test_captions(results: Path) -> None:
         f"exports/webvtt/{name}.vtt" for name in ("deep/a.mp4", "empty.mp4", "hostile.mp4")
     ]
     episodes = batchemo.load(table_path(results, "episodes", "deep/a.mp4"))
-    first, second = webvtt.read(found.files[0])
+    first, second = webvtt.read(str(found.files[0])).captions
     assert (first.start, first.text) == ("00:00:00.000", "#1 happy 90%")
     assert first.end == second.start == f"00:00:0{episodes['start_s'][1]:.3f}"
     assert second.end == "00:00:04.000", "the last frame, at 3.96 s, is shown for its 40 ms"
-    assert len(webvtt.read(found.files[1])) == 0
+    assert len(webvtt.read(str(found.files[1]))) == 0
 
 
 def test_captions_stand_beside_the_annotated_videos(results: Path) -> None:
@@ -74,7 +74,7 @@ def test_captions_hold_no_markup_of_others(results: Path) -> None:
     text = (export_results(results, "webvtt").out / "hostile.mp4.vtt").read_text()
     assert text.count("-->") == 1
     assert text.count("\nWEBVTT") == 0
-    (cue,) = webvtt.from_string(text)
+    (cue,) = webvtt.from_string(text).captions
     assert cue.raw_text == "#1 &lt;b&gt;&amp;happy-&gt;\N{REPLACEMENT CHARACTER} 90%"
 
 

@@ -30,6 +30,7 @@ def test_a_picture_is_compressed_as_jpeg_of_its_own_size() -> None:
     for before, after in zip(some, changed(some, settings), strict=True):
         _, content = cv2.imencode(".jpg", before[0].numpy(), [cv2.IMWRITE_JPEG_QUALITY, 30])
         expected = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
+        assert expected is not None
         assert np.array_equal((after[0] * 255).round().numpy(), expected)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from batchemo.records import EMOTIONS
+from tests.made_media import read_pixels
 from tests.patterns import Done, as_set, pattern, row, write_csv, write_votes
 from training.data.dataset import PUBLISHED_CLASS_COUNTS, FaceSet, read_splits
 from training.data.preparation import describe_splits
@@ -48,7 +49,8 @@ def test_data_as_published_need_no_remark_and_others_say_how_they_differ() -> No
     assert "Training has 28,000 pictures, 28,709 in FER2013 as published" in remarks
     assert "PublicTest has other labels than FER2013 as published: angry 466 for 467, happy 896 for 895" in remarks
 
-    both = FaceSet(*(torch.cat([getattr(splits[split], part) for split in ("PublicTest", "PrivateTest")]) for part in ("pixels", "labels")))
+    parts = [splits[split] for split in ("PublicTest", "PrivateTest")]
+    both = FaceSet(torch.cat([part.pixels for part in parts]), torch.cat([part.labels for part in parts]))
     facts, _ = describe_splits({"Training": splits["Training"], "PublicTest": both}, Path("fer2013.csv"))
     assert any("PublicTest and PrivateTest are one folder here" in remark for remark in facts["remarks"])
 
@@ -97,7 +99,7 @@ def test_prepare_writes_statistics_and_pictures(run: Callable[..., Done], small:
         ("1", "row 62", "sad", "True"),
     ]
     for name in ("samples.png", "augmentations.png"):
-        assert cv2.imread(str(out / name)).shape[1] > 1000
+        assert read_pixels(out / name).shape[1] > 1000
 
 
 @pytest.mark.parametrize("target", ["parts.csv", "parts"])
@@ -129,7 +131,7 @@ def test_pictures_of_other_sizes_are_told_and_resized(run: Callable[..., Done], 
     assert facts["sizes"] == {"96x96": 1, "48x48": 1, "128x64": 1}
     assert any("2 pictures are of another size" in remark for remark in facts["remarks"])
     assert any("1 of them are not square" in remark for remark in facts["remarks"])
-    assert {cv2.imread(str(path)).shape for path in (tmp_path / "at48").rglob("*.png")} == {(48, 48, 3)}
+    assert {read_pixels(path).shape for path in (tmp_path / "at48").rglob("*.png")} == {(48, 48, 3)}
 
 
 def test_what_cannot_be_split_off_is_refused_before_anything_is_written(

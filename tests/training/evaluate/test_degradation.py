@@ -22,13 +22,14 @@ def face_like() -> NDArray[np.uint8]:
 def spot(picture: NDArray[np.uint8]) -> tuple[float, float]:
     """Where the bright spot is: row, column."""
     light = picture.astype(float) - picture.min()
-    return tuple(float((light * axis).sum() / light.sum()) for axis in np.mgrid[0:48, 0:48])
+    row, column = (float((light * axis).sum() / light.sum()) for axis in np.mgrid[0:48, 0:48])
+    return row, column
 
 
 @pytest.mark.parametrize(("name", "down", "right"), [("left", 0, -4.8), ("right", 0, 4.8), ("up", -4.8, 0), ("down", 4.8, 0)])
 def test_shifts_move_by_a_tenth_of_the_side(name: str, down: float, right: float) -> None:
     before, after = spot(face_like()), spot(DEGRADATIONS[name].change(face_like()))
-    assert (after[0] - before[0], after[1] - before[1]) == (pytest.approx(down, abs=0.3), pytest.approx(right, abs=0.3))
+    assert (after[0] - before[0], after[1] - before[1]) == pytest.approx((down, right), abs=0.3)
 
 
 def test_scales_and_turns_keep_the_centre() -> None:

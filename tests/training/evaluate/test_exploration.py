@@ -109,6 +109,7 @@ def test_pictures_in_the_page_are_those_of_the_data(found: Exploration, mislabel
     prediction = found.uncertain[0]
     content = base64.b64decode(prediction.picture.removeprefix("data:image/png;base64,"))
     picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert picture is not None
     assert np.array_equal(picture, mislabelled.pixels[prediction.number, 0].numpy())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -17,7 +18,7 @@ from batchemo.emotion.weights import load_weights, save_weights
 from tests.patterns import Done
 from training.export import onnx as onnx_export
 
-SHAPE = {"stem": 8, "widths": (16, 16), "blocks": (1, 1), "drop_path": 0.0, "classes": 3}
+SHAPE: dict[str, Any] = {"stem": 8, "widths": (16, 16), "blocks": (1, 1), "drop_path": 0.0, "classes": 3}
 LABELS = ("bored", "cheerful", "über")
 SPECS = {
     "resnet": NetworkSpec(**SHAPE),

@@ -51,16 +51,20 @@ def test_networks_of_different_shapes_and_single_ones_have_no_average() -> None:
 
 def test_refreshed_norms_have_the_statistics_of_the_pictures() -> None:
     changed = network(3)
-    weights = changed.stem[0].weight.clone()
-    norm = changed.stem[1]
+    convolution, norm = changed.stem[0], changed.stem[1]
+    assert isinstance(convolution, torch.nn.Conv2d)
+    assert isinstance(norm, torch.nn.BatchNorm2d)
+    weights = convolution.weight.clone()
     seen: list[torch.Tensor] = []
     handle = norm.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
     refresh_norms(changed, pictures(64).split(32), CPU)
     handle.remove()
     entering = torch.cat(seen)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     assert torch.allclose(norm.running_mean, entering.mean(dim=(0, 2, 3)), atol=1e-4)
     assert torch.allclose(norm.running_var, torch.stack([part.var(dim=(0, 2, 3)) for part in seen]).mean(0), rtol=1e-4)
-    assert torch.equal(changed.stem[0].weight, weights)
+    assert torch.equal(convolution.weight, weights)
     assert not norm.training
     assert norm.momentum == torch.nn.BatchNorm2d(1).momentum
 

@@ -24,11 +24,10 @@ from training.recipe import Augmentation, Recipe, read_recipe
 RECIPE = dataclasses.replace(QUICK, epochs=2, learning_rate=0.02, network=dataclasses.replace(QUICK.network, drop_path=0.0))
 
 
-ERASED = Augmentation(
-    **dict.fromkeys(("rotation_degrees", "scale", "shift", "brightness", "contrast", "gamma", "low_resolution", "mixup_alpha"), 0.0),
-    erase=1.0,
-    erase_area=(0.05, 0.1),
+UNCHANGED: dict[str, Any] = dict.fromkeys(
+    ("rotation_degrees", "scale", "shift", "brightness", "contrast", "gamma", "low_resolution", "mixup_alpha"), 0.0
 )
+ERASED = Augmentation(**UNCHANGED, erase=1.0, erase_area=(0.05, 0.1))
 """Pictures are flipped and partly erased, nothing else."""
 
 

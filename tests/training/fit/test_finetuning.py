@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from batchemo.options import merge_options
 from batchemo.records import EMOTIONS
 from batchemo.report.summary import summarise
 from batchemo.run.run import RunCallbacks, run_media
+from tests.made_media import read_pixels
 from tests.patterns import QUICK, Done
 from training.data.dataset import FaceSet
 from training.data.folders import read_labelled_folder
@@ -32,7 +34,7 @@ from training.recipe import to_toml
 
 SAMPLES = Path(__file__).parents[3] / "sample_media"
 CPU = torch.device("cpu")
-SHAPE = {"stem": 8, "widths": (8, 16), "blocks": (1, 1)}
+SHAPE: dict[str, Any] = {"stem": 8, "widths": (8, 16), "blocks": (1, 1)}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -85,11 +87,11 @@ def test_labels_of_ones_own_reach_every_table(run: Callable[..., Done], start: P
     report = run_media([SAMPLES / "grace_hopper.jpg", SAMPLES / "two_people_and_a_cut.mp4"], results, options, silent)
     assert not report.failed
     faces = batchemo.load(results)
-    assert [column for column in faces if column.startswith("p_")] == [f"p_{label}" for label in labels]
+    assert [column for column in map(str, faces) if column.startswith("p_")] == [f"p_{label}" for label in labels]
     assert np.allclose(faces[[f"p_{label}" for label in labels]].sum(axis=1), 1, atol=1e-5)
     assert set(faces["emotion"]) <= set(labels)
     tracks = batchemo.load(results, table="tracks")
-    assert [column for column in tracks if column.startswith("share_")] == [f"share_{label}" for label in labels]
+    assert [column for column in map(str, tracks) if column.startswith("share_")] == [f"share_{label}" for label in labels]
     assert np.allclose(tracks[[f"share_{label}" for label in labels]].sum(axis=1), 1)
     assert set(batchemo.load(results, table="episodes")["emotion"]) <= set(labels)
     assert set(summarise(results).total.shares) == set(labels)
@@ -120,7 +122,7 @@ def test_faces_in_photographs_are_cut_as_a_run_cuts_them(run: Callable[..., Done
     mine = tmp_path / "mine"
     for label, name in (("on earth", "grace_hopper.jpg"), ("in space", "eileen_collins.jpg")):
         (mine / label).mkdir(parents=True)
-        picture = cv2.imread(str(SAMPLES / name))
+        picture = read_pixels(SAMPLES / name)
         for index in range(5):
             cv2.imwrite(str(mine / label / f"{index}.png"), np.roll(picture, index, axis=1))
     cv2.imwrite(str(mine / "on earth" / "empty.png"), np.full((80, 80), 128, np.uint8))
@@ -134,7 +136,7 @@ def test_faces_in_photographs_are_cut_as_a_run_cuts_them(run: Callable[..., Done
     picture = read_picture(mine / "on earth" / "3.png")
     (found,) = MtcnnDetector(device=CPU).detect([picture])
     expected = align_faces(picture, found).pixels[0]
-    assert np.array_equal(cv2.imread(str(out / "crops" / "on earth" / "3.png.png"), cv2.IMREAD_GRAYSCALE), expected)
+    assert np.array_equal(read_pixels(out / "crops" / "on earth" / "3.png.png", cv2.IMREAD_GRAYSCALE), expected)
 
 
 def test_what_a_network_knew_of_its_labels_it_keeps() -> None:
@@ -168,7 +170,7 @@ def test_emotions_of_fer2013_keep_their_order_and_large_crops_are_shrunk_by_area
     found = read_labelled_folder(folder, known=EMOTIONS)
     assert found.labels == ("angry", "happy", "sad")
     assert found.counts() == {"angry": 2, "happy": 2, "sad": 2}
-    first = cv2.imread(str(folder / "angry" / "0.png"), cv2.IMREAD_GRAYSCALE)
+    first = read_pixels(folder / "angry" / "0.png", cv2.IMREAD_GRAYSCALE)
     assert np.array_equal(found.faces.pixels[0, 0].numpy(), cv2.resize(first, (48, 48), interpolation=cv2.INTER_AREA))
 
 

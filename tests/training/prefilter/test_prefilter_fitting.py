@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from batchemo.errors import DataError
@@ -21,6 +22,7 @@ from batchemo.faces.cascade import Cascade
 from batchemo.faces.mtcnn import load_networks
 from batchemo.faces.prefilter import PrefilterNet, load_prefilter
 from batchemo.records import Frame
+from tests.made_media import read_pixels
 from training.cli import app
 from training.prefilter import composites, fitting
 from training.prefilter.composites import compose_scene, read_backgrounds
@@ -38,9 +40,9 @@ SAMPLES = Path(__file__).parents[3] / "sample_media"
 CPU = torch.device("cpu")
 
 
-def photograph(name: str = "grace_hopper", *, width: int = 320) -> np.ndarray:
-    pixels = cv2.imread(str(SAMPLES / f"{name}.jpg"), cv2.IMREAD_COLOR_RGB)
-    return np.asarray(cv2.resize(pixels, (width, round(width * pixels.shape[0] / pixels.shape[1])), interpolation=cv2.INTER_AREA))
+def photograph(name: str = "grace_hopper", *, width: int = 320) -> NDArray[np.uint8]:
+    pixels = read_pixels(SAMPLES / f"{name}.jpg", cv2.IMREAD_COLOR_RGB)
+    return np.asarray(cv2.resize(pixels, (width, round(width * pixels.shape[0] / pixels.shape[1])), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def tensor(pixels: np.ndarray) -> torch.Tensor:
@@ -88,8 +90,8 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_prefilter_learns_where_faces_are(tmp_path: Path) -> None:
     box = json.loads((SAMPLES / "grace_hopper.json").read_text())["frames"][0]["faces"][0]["box"]
     left, top, right, bottom = map(round, box)
-    whole = cv2.cvtColor(np.asarray(cv2.imread(str(SAMPLES / "grace_hopper.jpg"))), cv2.COLOR_BGR2GRAY)
-    faces = np.asarray(cv2.resize(whole[top:bottom, left:right], (48, 48), interpolation=cv2.INTER_AREA))[None]
+    whole = cv2.cvtColor(read_pixels(SAMPLES / "grace_hopper.jpg"), cv2.COLOR_BGR2GRAY)
+    faces = np.asarray(cv2.resize(whole[top:bottom, left:right], (48, 48), interpolation=cv2.INTER_AREA), np.uint8)[None]
     losses: list[float] = []
     backgrounds = [photograph("eileen_collins"), photograph("grace_hopper")]
 

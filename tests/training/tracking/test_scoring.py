@@ -53,8 +53,9 @@ def public_faces() -> NDArray[np.uint8]:
         face = np.asarray(cv2.warpAffine(pixels, matrix, (48, 48), flags=cv2.INTER_AREA | cv2.WARP_INVERSE_MAP), np.uint8)
         for lower, wider in ((0.0, 1.0), (0.12, 0.8), (-0.1, 1.25)):
             across, down = np.meshgrid(np.linspace(-1, 1, 48), np.linspace(-1, 1, 48))
-            fields = [(1 + values) * 23.5 for values in (across * (1 + (wider - 1) * np.cos(2 * down)), down + lower * np.cos(3 * down))]
-            moved = np.asarray(cv2.remap(face, *(each.astype(np.float32) for each in fields), cv2.INTER_LINEAR), np.uint8)
+            fields = across * (1 + (wider - 1) * np.cos(2 * down)), down + lower * np.cos(3 * down)
+            from_x, from_y = (((1 + values) * 23.5).astype(np.float32) for values in fields)
+            moved = np.asarray(cv2.remap(face, from_x, from_y, cv2.INTER_LINEAR), np.uint8)
             found += [moved, np.ascontiguousarray(moved[:, ::-1])]
     return np.stack(found)
 
