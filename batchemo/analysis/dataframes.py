@@ -13,7 +13,7 @@ from batchemo.errors import UsageError, suggestion
 from batchemo.results.episodes import GAP_SECONDS, GAP_STEPS, longest_step
 
 STILL_SECONDS = 1.0
-"""Duration that a still image counts for beside videos: a convention."""
+"""Duration of a still image in shares of time: a convention."""
 
 
 def require_columns(frame: pd.DataFrame, columns: Sequence[str], *, what: str) -> None:

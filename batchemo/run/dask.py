@@ -164,7 +164,7 @@ class _ClusterRun:
 
     def _on_killed_worker(self, job: Job) -> Outcomes:
         """A worker that had `job` has died; the job may only have waited there for its turn."""
-        running = [beat for beat in read_heartbeats(self._heartbeats) if (beat.output, beat.part) == job.key]
+        running = [beat for beat in read_heartbeats(self._heartbeats) if (beat.output, beat.step) == job.key]
         for beat in running:
             remove_heartbeat(self._heartbeats, beat)
         self._deaths[job.key] += 1
@@ -180,7 +180,7 @@ class _ClusterRun:
         if not found:
             return
         for future, job in list(self._jobs.items()):
-            if job.key == (beat.output, beat.part):
+            if job.key == (beat.output, beat.step):
                 del self._jobs[future]
                 future.cancel()  # before its worker ends, or the next one gets it
                 self._ended.append((job, self._watchdog.reason))

@@ -126,7 +126,7 @@ def _suspects(task: Task, queue: JobQueue) -> set[tuple[str, str]]:
     """The keys of the jobs that may have ended a worker: those that heartbeats say were running, or the first one."""
     if not queue.running:
         return set()
-    beating = {(beat.output, beat.part) for beat in read_heartbeats(task.heartbeats)}
+    beating = {(beat.output, beat.step) for beat in read_heartbeats(task.heartbeats)}
     return {job.key for job in queue.running if job.key in beating} or {queue.running[0].key}
 
 

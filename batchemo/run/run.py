@@ -102,7 +102,7 @@ def run_media(inputs: Sequence[Path], out: Path, options: RunOptions, callbacks:
             _warn_of_style(options)
             callbacks.started(plan, heartbeats)
             for medium in plan.todo:
-                if medium.name not in plan.redrawn:  # its tracks are numbered anew
+                if medium.name not in plan.redrawn:  # its tracks have new numbers
                     shutil.rmtree(thumbnails_folder(out, medium.output), ignore_errors=True)
             copies = {medium.name: PreviousCopy.of(medium, context) for medium in plan.todo}
             task = AnalysisTask(context, heartbeats.absolute())
@@ -177,7 +177,7 @@ def _warn_of_style(options: RunOptions) -> None:
 
 def _set_blur_state(out: Path, options: RunOptions, plan: RunPlan) -> RunOptions:
     """Marks the folder as blurred or not, and gives the options that say so. Warns where hidden faces are shown again."""
-    with FileLock(out / _PAGE_LOCK):  # another shard may be told to hide faces at the same time
+    with FileLock(out / _PAGE_LOCK):  # another shard may start with --blur-faces at the same time
         was_blurred, options = read_blur_state(out).faces, with_folder_blur(options, out)
         write_blur_state(out, options)
         if options.blur_faces:

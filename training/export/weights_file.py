@@ -26,7 +26,7 @@ def load_emotion_weights(weights: Path | None) -> Weights:
 
 def write_weights(path: Path, weights: Weights) -> None:
     """Writes `path` atomically, and its hash."""
-    told: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "labels": weights.labels,
         "temperature": weights.temperature,
         "figures": weights.figures,
@@ -34,7 +34,7 @@ def write_weights(path: Path, weights: Weights) -> None:
     }
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / path.name
-        copy_weights(source, path, save_weights(source, weights.network, **told))
+        copy_weights(source, path, save_weights(source, weights.network, **metadata))
 
 
 def copy_weights(source: Path, target: Path, sha256: str) -> None:
