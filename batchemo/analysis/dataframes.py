@@ -1,4 +1,4 @@
-"""DataFrames of faces: their labels, their tracks, the gaps in these, and the duration of each row."""
+"""Finds the labels, tracks, gaps and row durations of a DataFrame of faces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How commands end: errors as messages on stderr and exit codes, and what users can type to call batchemo again."""
+"""Turns errors of commands into messages on stderr and exit codes, and finds what users can type to call batchemo again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands say of their results in the terminal: of a run, its plan, an audit and a doctor's checks."""
+"""Prints the results of commands in the terminal: of a run, its plan, an audit, and the checks of `doctor`."""
 
 from __future__ import annotations
 

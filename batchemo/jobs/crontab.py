@@ -1,4 +1,4 @@
-"""A job as lines of the user's crontab, between two marker comments, by which they are found and removed."""
+"""Installs a job as lines of the user's crontab, between two marker comments, by which they are found and removed."""
 
 from __future__ import annotations
 

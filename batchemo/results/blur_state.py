@@ -1,4 +1,4 @@
-"""Whether a results folder is blurred: later runs blur it too, until one is asked not to."""
+"""Stores whether a results folder is blurred: later runs blur it too, until one is asked not to."""
 
 from __future__ import annotations
 

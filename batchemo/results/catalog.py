@@ -1,4 +1,4 @@
-"""Which media a results folder has results of, and `media.parquet`, its index."""
+"""Lists the media that a results folder has results of, and keeps their index, `media.parquet`."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def _suspects(task: Task, queue: JobQueue) -> set[tuple[str, str]]:
 
 
 def choose_engine(workers: int | None, media: Sequence[Medium], *, device: str, timeout_s: float, max_memory_mb: int | None) -> Engine:
-    """This process where one worker is asked for, otherwise worker processes: a decoder that crashes ends its process."""
+    """This process for one worker, otherwise worker processes, because a decoder that crashes ends its process."""
     if workers == 1:
         return InProcessEngine()
     count = count_workers(workers, media, device=device)

@@ -1,4 +1,4 @@
-"""What a run would do: which media are new or changed, which are done, and which have vanished."""
+"""Plans a run: which media are new or changed, which are done, and which have vanished."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables on stdout, for people."""
+"""Prints the results of commands as tables on stdout."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ def _remarks_on_split(split: str, part: dict[str, Any]) -> list[str]:
 def _remarks_on_duplicates(duplicates: dict[str, Any]) -> list[str]:
     remarks = [
         f"{pair['pictures']:,} pictures of {pair['second']} have a copy in {pair['first']}, "
-        f"{pair['labelled_otherwise']:,} of them under another label: evaluate tells the clean part apart"
+        f"{pair['labelled_otherwise']:,} of them under another label: evaluate reports the clean part separately"
         for pair in duplicates["across"]
         if pair["pictures"]
     ]

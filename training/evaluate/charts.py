@@ -1,4 +1,4 @@
-"""Charts: the confusion matrix and the risk-coverage curve."""
+"""Draws charts: the confusion matrix and the risk-coverage curve."""
 
 from __future__ import annotations
 

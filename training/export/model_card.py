@@ -38,7 +38,7 @@ def measure_for_card(
 ) -> dict[str, Any]:
     """Figures of `measure_weights` on PublicTest with degradations, and those of `compare_int8` as `int8`, rounded to five digits.
 
-    Raises DataError if `data` are not the data of the weights file's own figures, or have no Training, which tells the clean part.
+    Raises DataError if `data` are not the data of the weights file's own figures, or lack the split Training, which defines the clean part.
     """
     splits = read_splits(data, votes=votes, faces_only=False)
     for split in (SPLIT, "Training"):

@@ -1,4 +1,4 @@
-"""Weights files: read, written and copied together with their hash."""
+"""Reads, writes and copies weights files together with their hash."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def load_emotion_weights(weights: Path | None) -> Weights:
     path = SHIPPED if weights is None else weights
     loaded = load_weights(path)
     if loaded.labels != EMOTIONS:
-        raise WeightsError(f"{path} tells apart {', '.join(loaded.labels)}, where FER2013 has {', '.join(EMOTIONS)}; give other weights")
+        raise WeightsError(f"{path} has the labels {', '.join(loaded.labels)}, where FER2013 has {', '.join(EMOTIONS)}; give other weights")
     return loaded
 
 
