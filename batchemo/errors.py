@@ -45,14 +45,14 @@ def no_results(place: Path) -> UsageError:
 
 
 def _results_near(place: Path) -> Path | None:
-    """A results folder above `place`, in it, or beside it under a similar name."""
+    """A results folder above `place`, in it, or next to it under a similar name."""
     with contextlib.suppress(OSError):
         for above in place.parents:
             if _has_results(above):
                 return above
         inside = sorted(path for path in place.iterdir() if _has_results(path)) if place.is_dir() else []
-        beside = {path.name: path for path in place.parent.iterdir() if _has_results(path)} if place.name else {}
-        close = [beside[name] for name in difflib.get_close_matches(place.name, beside, n=1, cutoff=_SIMILAR)]
+        siblings = {path.name: path for path in place.parent.iterdir() if _has_results(path)} if place.name else {}
+        close = [siblings[name] for name in difflib.get_close_matches(place.name, siblings, n=1, cutoff=_SIMILAR)]
         return next(iter([*inside, *close]), None)
     return None
 

@@ -34,7 +34,7 @@ _OTHER_VARIABLES = ("config", "out", "results")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """What the command line needs to know of an option beside its name, type, limits and default.
+    """What the command line needs to know of an option besides its name, type, limits and default.
 
     - `panel`: the group in the help; `help`: what it does, without the default; `metavar`: a word for its value.
     - `default`: the default in words, where the value does not say it.
@@ -242,7 +242,7 @@ class RunOptions(BaseModel):
 
     @property
     def portrays(self) -> bool:
-        """Whether thumbnails of faces are cut for the page."""
+        """Whether thumbnails of faces are cropped for the page."""
         return self.report and not self.blur_faces
 
     def style(self) -> Style:

@@ -1,4 +1,4 @@
-"""Processor seconds of each stage of an analysis."""
+"""Measures the processor seconds of each stage of an analysis."""
 
 from __future__ import annotations
 

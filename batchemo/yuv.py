@@ -90,8 +90,8 @@ class Planes:
     def get_rgb(self, left: int, top: int, right: int, bottom: int) -> NDArray[np.uint8]:
         """An area with even corners as RGB uint8 H x W x 3."""
         size = right - left, bottom - top
-        halves = slice(top // 2, bottom // 2), slice(left // 2, right // 2)
-        cb, cr = (cv2.resize(plane[halves], size, interpolation=cv2.INTER_NEAREST) for plane in (self.cb, self.cr))
+        chroma = slice(top // 2, bottom // 2), slice(left // 2, right // 2)
+        cb, cr = (cv2.resize(plane[chroma], size, interpolation=cv2.INTER_NEAREST) for plane in (self.cb, self.cr))
         return np.asarray(cv2.transform(cv2.merge([self.luma[top:bottom, left:right], cb, cr]), _to_rgb(self.colours.matrix)), np.uint8)
 
     def set_rgb(self, pixels: NDArray[np.uint8], left: int, top: int) -> None:
@@ -101,15 +101,15 @@ class Planes:
         self.luma[top : top + height, left : left + width] = values[..., 0]
         # All three channels at once: OpenCV has no fast path for two.
         means = cv2.resize(values, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-        halves = slice(top // 2, (top + height) // 2), slice(left // 2, (left + width) // 2)
-        self.cb[halves], self.cr[halves] = means[..., 1], means[..., 2]
+        chroma = slice(top // 2, (top + height) // 2), slice(left // 2, (left + width) // 2)
+        self.cb[chroma], self.cr[chroma] = means[..., 1], means[..., 2]
 
     @classmethod
     def _from_buffer(cls, packed: NDArray[np.uint8], colours: Colours) -> Self:
         height, width = packed.shape[0] * 2 // 3, packed.shape[1]
         luma, cb, cr = np.split(packed.reshape(-1), [height * width, height * width * 5 // 4])
-        halves = height // 2, width // 2
-        return cls(luma.reshape(height, width), cb.reshape(halves), cr.reshape(halves), colours, packed)
+        chroma = height // 2, width // 2
+        return cls(luma.reshape(height, width), cb.reshape(chroma), cr.reshape(chroma), colours, packed)
 
 
 @functools.cache

@@ -24,7 +24,7 @@ import psutil
 from checks.media import faces, write_clip, write_good
 from checks.running import CheckError, Command, check_no_left_overs, check_same, check_verified
 
-_FILM_FRAMES = 1500
+_VIDEO_FRAMES = 1500
 """At two frames a second: several segments."""
 _TARGETS = ("parent", "worker", "group")
 
@@ -48,11 +48,11 @@ def main() -> int:
 def _killtest(folder: Path, *, kills: int, seed: int) -> str:
     media = folder / "media"
     write_good(media, 20)
-    write_clip(media / "film.mp4", faces()[0], codec="libx264", ticks=1000, frames=_FILM_FRAMES, rate=2)
+    write_clip(media / "video.mp4", faces()[0], codec="libx264", ticks=1000, frames=_VIDEO_FRAMES, rate=2)
     whole = folder / "whole"
     ended = _start(media, whole, folder).wait(1800)
     if ended.code != 0:
-        raise CheckError(f"the run that nobody disturbs ends with exit code {ended.code}: {ended.err}")
+        raise CheckError(f"the undisturbed run ends with exit code {ended.code}: {ended.err}")
     decide, seconds = random.Random(seed), ended.seconds
     done: Counter[str] = Counter()
     out = folder / "killed"

@@ -99,8 +99,8 @@ def check_verified(results: Path, folder: Path, *options: str) -> None:
     ended = Command("verify", results, "--json", *options, folder=folder).wait(3600)
     if ended.code != 0:
         problems = json.loads(ended.out)["problems"] if ended.out.strip() else [{"message": ended.err}]
-        told = "\n  ".join(f"{each.get('media')}: {each['message']}" for each in problems[:40])
-        raise CheckError(f"verify finds {len(problems)} problems:\n  {told}")
+        listed = "\n  ".join(f"{each.get('media')}: {each['message']}" for each in problems[:40])
+        raise CheckError(f"verify finds {len(problems)} problems:\n  {listed}")
 
 
 def check_same(one: Path, other: Path, *, only: str = "") -> None:

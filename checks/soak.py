@@ -57,10 +57,10 @@ def _soak_videos(folder: Path, *, frames: int) -> str:
         (row,) = batchemo.load(folder / f"results-{name}", table="media").to_dict("records")
         if row["n_frames_analysed"] != count:
             raise CheckError(f"{count} frames, {row['n_frames_analysed']} analysed")
-    told = f"{frames} frames in {seconds:.0f} s; largest process {peaks[1]:.0f} MB, with {_SHORT_FRAMES} frames {peaks[0]:.0f} MB"
+    summary = f"{frames} frames in {seconds:.0f} s; largest process {peaks[1]:.0f} MB, with {_SHORT_FRAMES} frames {peaks[0]:.0f} MB"
     if peaks[1] > _GROWTH * peaks[0]:
-        raise CheckError(f"memory grows: {told}")
-    return told
+        raise CheckError(f"memory grows: {summary}")
+    return summary
 
 
 def _soak_pictures(folder: Path, *, count: int) -> str:

@@ -83,15 +83,15 @@ def _torture(folder: Path, *, broken: int, good: int, seed: int, workers: int) -
     check_verified(mixed, folder, "--deep")
     bad = rows[rows.index.str.startswith("bad/")]
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(bad["error"].replace("", "readable")).most_common())
-    told = f"{ended.seconds:.0f} s, slowest {rows['seconds_taken'].max():.1f} s, largest process {ended.peak_mb:.0f} MB"
-    return f"{broken} broken media among {good} good ones: nothing lost, nothing left. {told}. The broken ones: {kinds}."
+    summary = f"{ended.seconds:.0f} s, slowest {rows['seconds_taken'].max():.1f} s, largest process {ended.peak_mb:.0f} MB"
+    return f"{broken} broken media among {good} good ones: nothing lost, nothing left. {summary}. The broken ones: {kinds}."
 
 
 def _knows(option: str) -> bool:
-    told = subprocess.run(
+    summary = subprocess.run(
         [sys.executable, "-m", "batchemo", "run", "--help"], capture_output=True, text=True, check=True, env={"COLUMNS": "200"}
     )
-    return option in told.stdout
+    return option in summary.stdout
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Eight machines, one shared folder, no coordinator: each task takes its part of the media, and their results are one data set.
+# Eight machines, one shared folder, no coordinator: each task analyses its share of the media, and their results are one data set.
 # Submit: sbatch jobs/slurm_array.sh /shared/batchemo/nightly.toml
 # The same command again continues. For a GPU a task, add --gpus-per-task=1, and to the job file: device = "cuda".
 #SBATCH --job-name=batchemo

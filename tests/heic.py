@@ -35,8 +35,8 @@ def mirrored(axis: int) -> bytes:
 def heic_of(pixels: NDArray[np.uint8], *properties: bytes) -> bytes:
     """A HEIC file of RGB H x W x 3, whose sides are multiples of 8, with transformative `properties`, to be applied in their order."""
     height, width = pixels.shape[:2]
-    film = _film_of(pixels.tobytes(), width, height)
-    configuration, data = _box_in(film, b"hvcC"), _box_in(film, b"mdat")[8:]
+    video = _video_of(pixels.tobytes(), width, height)
+    configuration, data = _box_in(video, b"hvcC"), _box_in(video, b"mdat")[8:]
     extent = full_box(b"ispe", struct.pack(">II", width, height))
     count = 2 + len(properties)
     associations = struct.pack(">IHB", 1, 1, count) + bytes(0x80 | number for number in range(1, count + 1))
@@ -56,7 +56,7 @@ def heic_of(pixels: NDArray[np.uint8], *properties: bytes) -> bytes:
 
 
 @functools.cache
-def _film_of(rgb: bytes, width: int, height: int) -> bytes:
+def _video_of(rgb: bytes, width: int, height: int) -> bytes:
     pixels = np.frombuffer(rgb, np.uint8).reshape(height, width, 3)
     options = {"crf": "4", "x265-params": "log-level=none:pools=none:frame-threads=1:bframes=0"}
     with tempfile.TemporaryDirectory() as folder:

@@ -70,10 +70,10 @@ def write_medium(
             faces = Faces(boxes, np.zeros((count, 5, 2), np.float32), np.ones(count, np.float32))
             values = np.array(shown, np.float32).reshape(-1, len(EMOTIONS))
             time_s = times[index] if times else index / RATE
-            reading = FrameResult(
+            result = FrameResult(
                 index, time_s, faces, np.full(count, 48, np.float32), sharpness, values, embeddings=None, cut=False, fingerprint=0
             )
-            timeline.write(reading, np.arange(1, count + 1, dtype=np.int32), index=index)
+            timeline.write(result, np.arange(1, count + 1, dtype=np.int32), index=index)
         timeline.finish(row)
     return row
 
@@ -103,19 +103,19 @@ def write_media(results: Path, rows: Sequence[MediaRow]) -> None:
     write_table(pa.Table.from_pylist([row.as_dict() for row in rows], schema=MEDIA), path)
 
 
-def write_account(results: Path, run_id: str, *, failures: Sequence[str] = (), analysed: int = 0, **more: object) -> None:
+def write_manifest(results: Path, run_id: str, *, failures: Sequence[str] = (), analysed: int = 0, **more: object) -> None:
     """`run_id` begins with the time, as in `20260101T020000Z-a`; `more` are facts of run.json."""
     folder = results / "runs" / run_id
     folder.mkdir(parents=True)
     media = {"analysed": analysed, "done_before": 0}
     failed = [{"media": name, "error": "empty", "message": ""} for name in failures]
     started = datetime.datetime.strptime(run_id[:16], "%Y%m%dT%H%M%S%z").isoformat(timespec="milliseconds")
-    account = {"run_id": run_id, "started": started, "how": "done", "media": media, "failures": failed, **more}
-    (folder / "run.json").write_text(json.dumps(account))
+    manifest = {"run_id": run_id, "started": started, "how": "done", "media": media, "failures": failed, **more}
+    (folder / "run.json").write_text(json.dumps(manifest))
 
 
 def hostile_results(folder: Path) -> Path:
-    """All of `HOSTILE` (happy, then sad; somebody uncertain), a film of angry faces, one without any, and one that failed."""
+    """All of `HOSTILE` (happy, then sad; one person uncertain), a video of angry faces, one without any, and one that failed."""
     media, results = folder / "media", folder / "results & <b>more"
     media.mkdir(parents=True)
     for name in (*HOSTILE, "angry.mp4", "nobody.mp4"):
@@ -142,9 +142,9 @@ def hostile_results(folder: Path) -> Path:
     rows.append(MediaRow(media="<b>empty</b>.mp4", path="", kind="video", status="failed", error="empty", message=message, run_id="b"))
     write_media(results, rows)
     drift = {"runs": 9, "findings": [{"text": "share of <i>angry</i> faces: 90%, usually 10% (5% to 15% in 9 runs)"}], "note": ""}
-    write_account(results, "20260101T020000Z-a", failures=["angry.mp4"], analysed=8, job="nightly")
-    write_account(results, "20260101T120000Z-x", failures=["nobody.mp4"], analysed=1)
-    write_account(
+    write_manifest(results, "20260101T020000Z-a", failures=["angry.mp4"], analysed=8, job="nightly")
+    write_manifest(results, "20260101T120000Z-x", failures=["nobody.mp4"], analysed=1)
+    write_manifest(
         results, "20260102T020000Z-b", failures=["<b>empty</b>.mp4"], analysed=1, job="nightly", drift=drift, vanished=["g<o>ne.mp4"]
     )
     return results

@@ -11,7 +11,7 @@ from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
 from batchemo.results.schema import SCHEMA_VERSION
 from batchemo.results.writer import TimelineWriter
 
-METADATA = {"schema_version": SCHEMA_VERSION, "labels": list(EMOTIONS), "path": "/films/ä.mp4"}
+METADATA = {"schema_version": SCHEMA_VERSION, "labels": list(EMOTIONS), "path": "/videos/ä.mp4"}
 
 
 def frame_result(index: int, probabilities: list[list[float]], *, sharpness: float = 1.0) -> FrameResult:

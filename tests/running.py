@@ -12,7 +12,7 @@ from batchemo.options import merge_options
 from batchemo.run.run import RunCallbacks, RunResult, run_media
 
 BATCHEMO = [sys.executable, "-m", "batchemo"]
-SILENT = RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None)
+SILENT = RunCallbacks(started=lambda _plan, _heartbeats: None, finished=lambda _row: None)
 
 
 def run_here(*inputs: Path, out: Path, **flags: Any) -> RunResult:

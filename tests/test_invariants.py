@@ -60,7 +60,7 @@ def test_tracks(frames: list[tuple[float, bool, list[Any]]], appearance: bool, u
         assert new == list(range(before + 1, tracker.count + 1)), "ids count up, without gaps"
         assert all(track in seen for track in ids if track <= before)
         if not appearance:
-            assert not cut or new == sorted(ids), "nobody comes through a cut by motion alone"
+            assert not cut or new == sorted(ids), "no track continues over a cut by motion alone"
             assert all(time_s - seen[track] <= max(0.5, 1.5 * step) + 1e-6 for track in ids if track <= before), "nor back after long"
         seen |= dict.fromkeys(ids, time_s)
     assert sorted(seen) == list(range(1, tracker.count + 1))
@@ -122,11 +122,11 @@ def test_tables(seen: list[tuple[float, bool, list[list[float]]]], media: str) -
             zero_s, index, most = None, 0, 0
             for time_s, (_, decoded, shares) in zip(times, seen, strict=True):
                 zero_s = time_s if zero_s is None and decoded else zero_s
-                reading = _reading(index if decoded else -1, time_s - (zero_s or times[-1]), shares if decoded else [])
+                result = _frame_result(index if decoded else -1, time_s - (zero_s or times[-1]), shares if decoded else [])
                 if not decoded:
-                    timeline.write_undecodable(reading)
+                    timeline.write_undecodable(result)
                     continue
-                timeline.write(reading, np.arange(1, len(shares) + 1, dtype=np.int32), index=index)
+                timeline.write(result, np.arange(1, len(shares) + 1, dtype=np.int32), index=index)
                 index, most = index + 1, max(most, len(shares))
             counts: dict[str, Any] = {"n_frames": len(seen), "n_frames_analysed": index, "n_faces": timeline.n_faces, "n_tracks": most}
             timeline.finish(dataclasses.replace(row, **counts))
@@ -137,7 +137,7 @@ def test_tables(seen: list[tuple[float, bool, list[list[float]]]], media: str) -
         assert [problem.message for problem in check_tables(results, entry, read_frame_rows(results, entry))] == []
 
 
-def _reading(index: int, time_s: float, shares: list[list[float]]) -> FrameResult:
+def _frame_result(index: int, time_s: float, shares: list[list[float]]) -> FrameResult:
     faces = faces_of([(30 * number, 40, 90, 90) for number in range(len(shares))])
     sizes = np.full(len(shares), 90, np.float32)
     probabilities = np.array([np.array(each) / sum(each) for each in shares], np.float32).reshape(-1, len(EMOTIONS))

@@ -1,4 +1,4 @@
-"""One run a folder: who holds it is told, a second one waits or is refused, and a dead one holds nothing."""
+"""One run a folder: its holder is named, a second one waits or is refused, and a dead one holds nothing."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_a_second_one_is_told_who_holds_the_folder(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+def test_a_second_one_learns_who_holds_the_folder(tmp_path: Path, other: subprocess.Popen[str]) -> None:
     assert is_held(tmp_path)
     with pytest.raises(LockedError) as caught, locked(tmp_path):
         pass
-    told = rf"{re.escape(str(tmp_path))} \(process {other.pid} on {re.escape(socket.gethostname())} since 20\d\d-\d\d-\d\dT\S+\)"
-    assert re.search(told, str(caught.value))
+    named = rf"{re.escape(str(tmp_path))} \(process {other.pid} on {re.escape(socket.gethostname())} since 20\d\d-\d\d-\d\dT\S+\)"
+    assert re.search(named, str(caught.value))
     assert "--wait-s SECONDS" in str(caught.value)
 
 

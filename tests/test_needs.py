@@ -36,7 +36,7 @@ def test_what_must_be_there_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> Non
         need("ffmpeg")
 
 
-def test_a_misspelt_requirement_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_requirement_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(REQUIRED, "ffmpg")
     with pytest.raises(pytest.UsageError, match="ffmpg is none of"):
         required()

@@ -30,7 +30,7 @@ def seen(colour: Colour, sight: str) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("sight", SIGHTS)
-def test_emotions_can_be_told_apart(sight: str) -> None:
+def test_emotions_can_be_distinguished(sight: str) -> None:
     pairs = itertools.combinations([seen(colour, sight) for colour in colours(EMOTIONS)], 2)
     assert min(float(deltaE_ciede2000(one, other)) for one, other in pairs) > (20 if sight == "full" else 10)
 

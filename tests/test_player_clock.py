@@ -1,4 +1,4 @@
-"""Films whose pictures begin later or earlier than their sound: whatever leads to a player shows the frame that it is about."""
+"""Videos whose pictures begin later or earlier than their sound: whatever leads to a player shows the frame that it is about."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def number_in(picture: NDArray[Any]) -> int:
     return sum((picture[round(side / 2), round((bit + 0.5) * side)].mean() > 128) << bit for bit in range(BITS))
 
 
-def film(path: Path, pixels: NDArray[np.uint8], *, pictures_s: float = 0, sound_s: float = 0) -> Path:
+def make_video(path: Path, pixels: NDArray[np.uint8], *, pictures_s: float = 0, sound_s: float = 0) -> Path:
     size = f"{pixels.shape[2]}x{pixels.shape[1]}"
     pictures = ["-itsoffset", str(pictures_s), "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-framerate", str(FPS), "-i", "-"]
     sound = ["-itsoffset", str(sound_s), "-f", "lavfi", "-i", "sine=440:sample_rate=48000:duration=6"]
@@ -67,26 +67,26 @@ def shown_at(path: Path) -> float:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, pixels = tmp_path_factory.mktemp("films"), numbered()
-    film(folder / "empty_edit.mp4", pixels, pictures_s=2)
-    film(folder / "late.ts", pixels, pictures_s=2)
-    film(folder / "late_sound.mkv", pixels, sound_s=1.5)
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, pixels = tmp_path_factory.mktemp("videos"), numbered()
+    make_video(folder / "empty_edit.mp4", pixels, pictures_s=2)
+    make_video(folder / "late.ts", pixels, pictures_s=2)
+    make_video(folder / "late_sound.mkv", pixels, sound_s=1.5)
     return folder
 
 
 @pytest.fixture(scope="module")
-def results(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("all")
-    run_here(films, out=out)
+    run_here(videos, out=out)
     return out
 
 
 @pytest.fixture(scope="module")
-def sampled(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sampled(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four frames a second."""
     out = tmp_path_factory.mktemp("sampled")
-    run_here(films / "empty_edit.mp4", out=out, sample_fps=4)
+    run_here(videos / "empty_edit.mp4", out=out, sample_fps=4)
     return out
 
 
@@ -99,9 +99,9 @@ def row_of(results: Path, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("name", "about_s"), [("empty_edit.mp4", 2), ("late.ts", 2), ("late_sound.mkv", 0)])
-def test_the_row_says_when_the_first_frame_is_shown(films: Path, results: Path, name: str, about_s: float) -> None:
+def test_the_row_says_when_the_first_frame_is_shown(videos: Path, results: Path, name: str, about_s: float) -> None:
     starts_s = row_of(results, name)["starts_s"]
-    assert starts_s == pytest.approx(shown_at(films / name), abs=0.001)
+    assert starts_s == pytest.approx(shown_at(videos / name), abs=0.001)
     assert starts_s == pytest.approx(about_s, abs=0.05)
     frames = batchemo.load(results, table="frames", where=[("media", "==", name)])
     assert frames["time_s"].tolist() == pytest.approx([number / FPS for number in range(FRAMES)], abs=0.001), "tables count from it"
@@ -130,8 +130,8 @@ def test_exports_are_on_the_players_clock(results: Path) -> None:
         cues = [cue.start_in_seconds + cue.start_time.milliseconds / 1000 for cue in webvtt.read(str(caption)).captions]
         assert cues == pytest.approx(starts, abs=0.001)
         document = pympi.Elan.Eaf(annotation)
-        told = sorted(start for tier in document.get_tier_names() for start, *_ in document.get_annotation_data_for_tier(tier))
-        assert told == pytest.approx([1000 * start for start in starts], abs=1)
+        reported = sorted(start for tier in document.get_tier_names() for start, *_ in document.get_annotation_data_for_tier(tier))
+        assert reported == pytest.approx([1000 * start for start in starts], abs=1)
 
 
 def test_verify_finds_a_copy_on_another_clock(results: Path, tmp_path: Path) -> None:
@@ -198,8 +198,8 @@ def test_a_click_shows_the_frame_that_it_is_about(browser: Browser, results: Pat
         browser.click(".chart", x=round(38 + time_s / length_s * (width - 50) - width / 2))
         assert_shows(browser, int(frames["frame_index"][np.flatnonzero(shown_s <= time_s)[-1]]), tmp_path)
         assert browser.run("return document.querySelector('video').currentTime") == pytest.approx(time_s, abs=0.01)
-        told = browser.run("return document.querySelector('.now').textContent")
-        assert float(told.split(" of ")[0].removeprefix("0:")) == pytest.approx(time_s, abs=0.02)
+        reported = browser.run("return document.querySelector('.now').textContent")
+        assert float(reported.split(" of ")[0].removeprefix("0:")) == pytest.approx(time_s, abs=0.02)
     # The face of a person leads to their best view.
     best = batchemo.load(folder, table="tracks", where=[("media", "==", name)]).set_index("track_id")["best_frame_index"]
     person = int(browser.run("return document.querySelector('.track h2').textContent").removeprefix("Person "))

@@ -94,9 +94,9 @@ def test_options_in_readme_exist() -> None:
         ["batchemo", "jobs", "install"],
         ["training", "fit"],
     ]
-    told = "".join(
+    output = "".join(
         subprocess.run([sys.executable, "-m", *each, "--help"], capture_output=True, text=True, check=True, env=wide, cwd=ROOT).stdout
         for each in commands
     )
     for option in set(re.findall(r"--[a-z][a-z-]+", README)) - {"--help"}:
-        assert option in told, option
+        assert option in output, option

@@ -141,10 +141,10 @@ def write_scenes(
         matrix = None if colours is None or told_only else colours.matrix
         return frame.reformat(format=form, dst_colorspace=matrix, dst_color_range=2 if full else 1)
 
-    told: dict[str, Any] = {} if colours is None else dict(zip(("colorspace", "color_primaries", "color_trc"), colours, strict=True))
+    tags: dict[str, Any] = {} if colours is None else dict(zip(("colorspace", "color_primaries", "color_trc"), colours, strict=True))
     scenes = [scene(*size, seed=index) for index in range(5)]
     options = {"qp": "1"}
-    return write_clip(path, scenes, rate=5, pixel_format=form, options=options, convert=convert, color_range=2 if full else 1, **told).path
+    return write_clip(path, scenes, rate=5, pixel_format=form, options=options, convert=convert, color_range=2 if full else 1, **tags).path
 
 
 def frames_of(path: Path) -> list[Frame]:

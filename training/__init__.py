@@ -1,0 +1,1 @@
+"""Trains, measures and ships the networks of batchemo."""

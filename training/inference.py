@@ -1,4 +1,4 @@
-"""Inference: logits of many pictures, in batches."""
+"""Runs inference on many pictures, in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DataFrames of faces: their labels, their tracks, the gaps in these, and the duration of each row."""
+"""Finds the labels, tracks, gaps and row durations of a DataFrame of faces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from batchemo.errors import UsageError, suggestion
 from batchemo.results.episodes import GAP_SECONDS, GAP_STEPS, longest_step
 
 STILL_SECONDS = 1.0
-"""Duration that a still image counts for beside videos: a convention."""
+"""Duration of a still image in shares of time: a convention."""
 
 
 def require_columns(frame: pd.DataFrame, columns: Sequence[str], *, what: str) -> None:

@@ -1,4 +1,4 @@
-"""The throughput of the analysis on this machine, stage by stage."""
+"""Measures the throughput of the analysis on this machine, stage by stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of this machine: each part that a run needs, whether it is there, and how to get it if not."""
+"""Checks whether this machine has all that a run needs, and says how to get what is missing."""
 
 from __future__ import annotations
 

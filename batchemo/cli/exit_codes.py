@@ -1,4 +1,4 @@
-"""How commands end: errors as messages on stderr and exit codes, and what users can type to call batchemo again."""
+"""Turns errors of commands into messages on stderr and exit codes, and finds what users can type to call batchemo again."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def python() -> str:
     found = shutil.which("python")
     if found and Path(found).samefile(sys.executable) and sys.prefix == sys.base_prefix:
         return "python"
-    beside = Path(sys.argv[0]).with_name("python")
-    return typed(beside) if beside.exists() else typed(Path(sys.executable))
+    same_folder = Path(sys.argv[0]).with_name("python")
+    return typed(same_folder) if same_folder.exists() else typed(Path(sys.executable))
 
 
 def program() -> str:

@@ -1,4 +1,4 @@
-"""The help of commands: their examples, without words that only programmers know."""
+"""Formats the help of commands: with examples, and without words that only programmers know."""
 
 from __future__ import annotations
 

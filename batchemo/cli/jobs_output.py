@@ -1,4 +1,4 @@
-"""What `batchemo jobs` prints: forecasts, job runs and status."""
+"""Prints the results of `batchemo jobs`: forecasts, job runs and status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands say of their results in the terminal: of a run, its plan, an audit and a doctor's checks."""
+"""Prints the results of commands in the terminal: of a run, its plan, an audit, and the checks of `doctor`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MAX_NAMES = 5
 _SMALLEST_FACE_PX = 20
 """Least that --min-face-px takes: MTCNN is not trained on smaller faces."""
 _WIDE = 100_000
-"""Width of tables that go to a file or a pipe, so that no cell is folded."""
+"""Width of tables that go to a file or a pipe, so that no cell is wrapped."""
 _READERS: dict[UsedReader, str] = {"ffmpeg": "the ffmpeg command", "pyav": "PyAV", "pillow": "Pillow"}
 
 
@@ -105,8 +105,8 @@ def print_checks(checks: Sequence[DoctorCheck]) -> None:
     """Prints a line for each check on stdout, and whether a run can work."""
     console = line_console()
     for check in checks:
-        mark = "[green]ok[/green]     " if check.ok else "[red]missing[/red]" if check.needed else "[yellow]absent[/yellow] "
-        console.print(f"{mark} {check.part:<17} {escape(check.detail)}")
+        state = "[green]ok[/green]     " if check.ok else "[red]missing[/red]" if check.needed else "[yellow]absent[/yellow] "
+        console.print(f"{state} {check.part:<17} {escape(check.detail)}")
     missing = [check.part for check in checks if check.needed and not check.ok]
     if missing:
         console.print(f"\n[red]A run cannot work without: {', '.join(missing)}.[/red] The lines above say how to get it.")
@@ -153,8 +153,8 @@ def _changes(result: RunResult) -> Iterator[str]:
 def _counts(result: RunResult, out: Path) -> Iterator[str]:
     total = summarise(out).total
     kept = len(result.rows) - len(result.analysed) - len(result.redrawn)
-    parts = [f"{count} {what}" for count, what in ((len(result.redrawn), "drawn again"), (kept, "done before")) if count]
-    before = f" ({', '.join(parts)})" if parts else ""
+    counts = [f"{count} {what}" for count, what in ((len(result.redrawn), "drawn again"), (kept, "done before")) if count]
+    before = f" ({', '.join(counts)})" if counts else ""
     media = "1 medium" if len(result.rows) == 1 else f"{len(result.rows)} media"
     failed = f", [red]{len(result.failed)} failed[/red]," if result.failed else ""
     yield f"[bold]{media}[/bold]{before}{failed} in {result.seconds:.0f} s."
@@ -162,7 +162,7 @@ def _counts(result: RunResult, out: Path) -> Iterator[str]:
 
 
 def _partly_read(result: RunResult) -> Iterator[str]:
-    """Media that are done, though a part of them is lost or was not analysed."""
+    """Media that are done, but not completely read or analysed."""
     partly = [row for row in result.rows if row.status == "done" and row.message and row.error != FACES_LEFT]
     for row in partly[:MAX_LINES]:
         yield f"[yellow]in part[/yellow] {escape_markup(row.media)}: {escape_markup(row.message)}"

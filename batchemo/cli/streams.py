@@ -1,4 +1,4 @@
-"""What commands print, in the encoding of the console: messages on stderr, JSON on stdout."""
+"""Prints in the encoding of the console: messages on stderr, JSON on stdout."""
 
 from __future__ import annotations
 

@@ -112,10 +112,10 @@ def propagate_faces(frames: Iterable[tuple[Frame, bool]], detector: FaceDetector
 class _Propagator:
     """Buffers two groups of frames.
 
-    - `_resolved`: from the last search on; their faces are known, and the next search corrects them.
-    - `_pending`: later ones, whose faces the last of them may decide by interpolation.
+    - `_resolved`: frames since the last search; their faces are known, and the next search corrects them.
+    - `_pending`: later frames, whose faces may be interpolated once those of the last one are known.
 
-    `_is_slow`: no face moved lately so much that waiting is in vain.
+    `_is_slow`: whether faces moved so little lately that their motion over several frames can be interpolated.
     """
 
     def __init__(self, detector: FaceDetector) -> None:
@@ -127,7 +127,7 @@ class _Propagator:
         self._is_slow = True
 
     def push(self, current: _BufferedFrame) -> Iterator[DetectedFrame]:
-        """Adds a frame; yields those that are final."""
+        """Adds a frame; yields the frames whose faces are final."""
         if self._pending and (current.cut or current.frame.time_s - self._resolved[-1].frame.time_s > FLOW_SECONDS):
             yield from self._resolve_pending()
         self._pending.append(current)
@@ -135,7 +135,7 @@ class _Propagator:
             yield from self._resolve_pending()
 
     def flush(self, *, search_last: bool) -> Iterator[DetectedFrame]:
-        """The frames that are left."""
+        """Yields the remaining frames at the end of the video or segment."""
         yield from self._resolve_pending()
         if search_last and len(self._resolved) > 1:
             last = self._resolved.pop()
@@ -147,7 +147,7 @@ class _Propagator:
             yield each.detected()
 
     def _can_wait(self, current: _BufferedFrame) -> bool:
-        """Whether a later frame may decide the faces of this one."""
+        """Whether the faces of this frame may be interpolated from a later one."""
         if current.cut or not self._resolved or not self._is_slow:
             return False
         if self._is_search_due(current, len(self._pending) - 1) or self._is_confirmation_due(current):

@@ -1,4 +1,4 @@
-"""A job as lines of the user's crontab, between two marks, so that they can be removed and nothing else is touched."""
+"""Installs a job as lines of the user's crontab, between two marker comments, by which they are found and removed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _NO_CRONTAB = ("no crontab for", "no such file or directory")
 
 
 def lines_of(job: JobFile, program: Sequence[str]) -> list[str]:
-    """The marks, and between them a line for each time of day.
+    """A line for each time of day, between the two marker comments.
 
     Raises UsageError where the job has no schedule for cron, or a path that no line of a crontab can hold.
     """
     times = job.schedule.cron_times() if job.schedule else []
     if not times:
         raise UsageError(f"{job.file}: no schedule for cron; add to [schedule]: at = '02:30', or cron = '30 2 * * 1-5'")
-    begin, end = _marks(job.file)
+    begin, end = _markers(job.file)
     command = " ".join(quote_for_cron(each) for each in ("nice", *program, "jobs", "run", str(job.file), "--quiet"))
     return [begin, *(f"{time} {command}" for time in times), end]
 
@@ -74,7 +74,7 @@ def read_crontab() -> list[str]:
 
 
 def _split(lines: list[str], file: Path) -> tuple[list[str], list[str], list[str]]:
-    begin, end = _marks(file)
+    begin, end = _markers(file)
     if begin not in lines:
         return lines, [], []
     start = lines.index(begin)
@@ -98,6 +98,6 @@ def _crontab(argument: str, *, content: str = "") -> subprocess.CompletedProcess
     return subprocess.run([program, argument], input=os.fsencode(content), capture_output=True, env=environment, timeout=60, check=False)  # noqa: S603
 
 
-def _marks(file: Path) -> tuple[str, str]:
+def _markers(file: Path) -> tuple[str, str]:
     name = json.dumps(str(file))
     return f"# batchemo job {name}: begin", f"# batchemo job {name}: end"

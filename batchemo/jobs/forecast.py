@@ -1,4 +1,4 @@
-"""What a job would do now, and how long it may take, by the speed of its earlier runs."""
+"""Forecasts what a job would do now, and how long it may take, by the speed of its earlier runs."""
 
 from __future__ import annotations
 

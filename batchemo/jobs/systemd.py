@@ -1,4 +1,4 @@
-"""A job as a service and a timer of systemd: written, enabled, found again and removed."""
+"""Installs a job as a service and a timer of systemd, finds them again, and removes them."""
 
 from __future__ import annotations
 

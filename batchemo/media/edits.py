@@ -29,7 +29,7 @@ class _EditTicks(NamedTuple):
 class EditedPackets:
     """The packets of `stream` with the timestamps that `edits` give them. The container must have been opened without its edit list.
 
-    Packets that are only needed as references are included: `is_presented` tells them apart while their edit lasts. After each edit comes
+    Packets that are only needed as references are included: `is_presented` distinguishes them while their edit lasts. After each edit comes
     an empty packet, which flushes the decoder. `missing` counts frames of the edits that are not in the file.
     """
 

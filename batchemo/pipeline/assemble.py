@@ -75,7 +75,7 @@ class TableAssembler:
         uncertain_below = options.uncertain_below
         self._timeline = TimelineWriter(results, medium, labels=context.labels, metadata=self.origin, uncertain_below=uncertain_below)
         self._before = read_medium_results(results, medium.output)
-        # Where no copy is drawn, the one of before may stay.
+        # Where no copy is drawn, the earlier one may stay.
         kept = None if self._annotates or self._before is None else self._before.style
         self._style = options.style().as_dict() if self._annotates else kept
         self._last: NDArray[np.uint8] | None = None  # thumbnail of the last frame
@@ -94,7 +94,7 @@ class TableAssembler:
             self._timeline.__exit__(kind, error, trace)
 
     def add(self, segment: FrameResults) -> None:
-        """Writes the frame results of the next segment. Where an error ends them, those before it are kept."""
+        """Writes the frame results of the next segment. If they end in an error, the results before it are kept."""
         offset = self._report.decoded
         cut = is_cut(self._last, segment.first)
         try:
@@ -130,7 +130,7 @@ class TableAssembler:
         return tuple(sorted(self._processors))
 
     def faces_path(self) -> Path:
-        """The table of faces, complete, under its temporary name; nothing can be added any more."""
+        """Completes the table of faces, and returns its temporary path. No more faces can be added."""
         with self._watch.stage(_STAGE):
             return self._timeline.close_faces()
 
@@ -173,9 +173,9 @@ class TableAssembler:
 
 
 class KeptTables:
-    """The tables of an earlier run, which stay while the annotated copy is drawn again. A context manager, used as `TableAssembler` is.
+    """The tables of an earlier run, which are kept while the annotated copy is drawn again. Has the interface of `TableAssembler`.
 
-    When it is entered, what shows faces is removed, so that none is left whatever happens later.
+    As a context manager it first removes the old copy, and with `--blur-faces` the thumbnails, so that a killed run leaves none.
     """
 
     readable = True
@@ -223,8 +223,8 @@ class KeptTables:
 
 
 def write_failure(medium: Medium, error: MediaError, context: RunContext) -> MediumOutcome:
-    """The results of a medium that no process can analyse: empty tables, so that it is not tried again before it changes. Tables that are
-    complete stay."""
+    """Writes empty tables for a medium that no process can analyse, so that it is not tried again before its file changes. Complete
+    tables of an earlier run are kept."""
     remove_temporaries_of(files_of(context.results, medium))  # of the worker that died
     entry = lacks_only_copy(medium, context)
     if entry is not None:

@@ -1,4 +1,4 @@
-"""What all media of a run share."""
+"""The context of a run, which every stage of every medium shares: results folder, options, weights, progress."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RunContext:
 
 
 class RenderProgress:
-    """Progress of an annotated copy of `frames` frames; 0 where they have just been analysed, so that the medium is all but done."""
+    """Reports how far an annotated copy of `frames` frames is. `frames` 0: they were just analysed, so the medium is nearly done."""
 
     def __init__(self, context: RunContext, *, frames: int) -> None:
         self._context = context
@@ -52,10 +52,10 @@ class RenderProgress:
         self._drawn = 0
 
     def next_frame(self) -> None:
-        """A frame is drawn."""
+        """Reports one more drawn frame."""
         self._drawn += 1
         self.keep_alive()
 
     def keep_alive(self) -> None:
-        """Work goes on amid a frame."""
+        """Reports that a frame that takes long is still being drawn."""
         self._context.report_progress(0, min(1.0, self._drawn / self._frames) if self._frames else 1.0)

@@ -28,10 +28,10 @@ from batchemo.timing import Stopwatch
 
 _BATCH_FRAMES = 16
 _BATCH_BYTES = 64 * 2**20
-"""Most frames, and most bytes of them, whose crops are classified together."""
+"""Limits of a batch for the classifier: number of frames, and their size in memory."""
 
 _COLOURS_PX = 320
-"""Embeddings hold colours of clothes, which are read from a frame downsampled to at least this longer side."""
+"""The colours of clothes are read from a downsampled frame, whose longer side is at least this."""
 
 _Item = TypeVar("_Item")
 

@@ -1,4 +1,4 @@
-"""The way of one medium: decode -> detect or propagate -> align -> classify -> assemble -> annotate -> thumbnails."""
+"""Chains the stages of one medium: decode -> detect or propagate -> align -> classify -> assemble -> annotate -> thumbnails."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def analyse_medium(
     *,
     thumbnails: Sequence[NDArray[np.uint8]] | None = None,
 ) -> MediumOutcome:
-    """Chains the stages. The segments that `segments` gives for the `origin` of `tables` decode, detect, align and classify as they are
-    iterated; the other stages follow here. Kept tables have no segments, and are drawn again.
+    """Runs all stages, and returns the row of the medium. If it cannot be analysed, the row says why; the tables hold what was read.
 
-    A medium that cannot be analysed gives a row that says why; its tables hold whatever could be read. `thumbnails` of a picture are
-    cropped already.
+    - `segments` gives the frame results by segment, for the `origin` of `tables`; iterating over them runs frame inference.
+    - With `KeptTables` there are no segments: the copy is drawn from the tables of an earlier run.
+    - `thumbnails`: those of a picture, which are cropped while it is in memory.
     """
     options = context.options
     with tables:
@@ -57,7 +57,7 @@ def analyse_medium(
 
 
 def redraw_medium(medium: Medium, entry: MediumResults, context: RunContext) -> MediumOutcome:
-    """Annotate -> thumbnails, by the tables of an earlier run."""
+    """Annotate -> thumbnails, from the tables of an earlier run."""
     watch = Stopwatch()
     return analyse_medium(medium, context, KeptTables(medium, entry, context, watch), lambda _origin: (), watch)
 
@@ -71,8 +71,8 @@ def annotate_medium(
     task: RenderTask | None = None,
     frames: int = 0,
 ) -> tuple[float, ...]:
-    """Writes the annotated copy of a medium by its table `faces`, or of the segment of `task`. Gives the times at which faces may be left
-    in a blurred copy, in seconds. `frames`: see `RenderProgress`. Raises MediaError."""
+    """Writes the annotated copy of a medium, or of the segment of `task`, from the table `faces`. Returns the times (s) at which faces may
+    be left in a blurred copy. `frames`: see `RenderProgress`. Raises MediaError."""
     options, progress = context.options, RenderProgress(context, frames=frames)
     style = options.style()
     if task is not None and options.engine == "dask":  # segments of one video need one encoder, and machines differ

@@ -1,4 +1,4 @@
-"""Pictures, each analysed by itself, but that the faces of several are classified as one batch."""
+"""Analyses pictures: each is searched by itself, and the faces of up to 16 are classified as one batch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def analyse_pictures(media: Sequence[Medium], context: RunContext) -> Iterator[M
 class DetectedPicture:
     """A picture whose faces are detected and not classified yet, or the `error` that prevented it.
 
-    `thumbnails` of its faces, where the page is to show them. `seconds` by the clock; the processor's are on the `watch`.
+    `thumbnails`: of its faces, for the page. `seconds`: elapsed time; the `watch` holds processor time.
     """
 
     medium: Medium

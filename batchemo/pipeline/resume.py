@@ -1,4 +1,4 @@
-"""What a run still has to do for a medium whose results are there, and which of them may not stay."""
+"""Decides what a run has to do for a medium that has results, and removes those that may not stay."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from batchemo.results.paths import annotated_path, table_path, thumbnails_folder
 from batchemo.results.schema import SCHEMA_VERSION, rewrite_row
 
 PendingWork = Literal["all", "copy", "nothing"]
-"""`copy`: the tables stay; the annotated copy and the thumbnails are made again."""
+"""`copy`: the tables are kept; the annotated copy and the thumbnails are made again."""
 
 
 def pending_work(medium: Medium, entry: MediumResults | None, context: RunContext) -> PendingWork:
-    """Tables stay where they were made of the same content, weights and options; copies stay where they have the style asked for."""
+    """What is left to do. Tables are kept if content, weights and options are the same, and annotated copies if the style is the same."""
     options = context.options
     if entry is None or options.force or not _has_tables(medium, entry, context):
         return "all"
@@ -48,8 +48,8 @@ def shows_faces(entry: MediumResults, results: Path) -> bool:
 
 
 def forget_style(medium: Medium, entry: MediumResults | None, results: Path, *, hides: bool) -> None:
-    """Before a medium is drawn: removes the style from its tables, so that a killed run leaves no copy with faces that counts as blurred.
-    `hides`: what shows faces is removed as well. Raises OSError."""
+    """Removes the style from the tables of a medium before its copy is drawn again: if the run is killed, no copy counts as blurred by
+    mistake. `hides`: removes a copy and thumbnails that show faces, too. Raises OSError."""
     if entry is None:
         return
     if hides and shows_faces(entry, results):
@@ -96,7 +96,7 @@ class PreviousCopy:
         return cls(path, _identity(path), entry.row.sha256 if entry is not None and same else "")
 
     def remove_if_outdated(self, row: MediaRow) -> None:
-        """Removes the copy where the medium was analysed with another result, and no new copy was drawn."""
+        """Removes the copy if it does not fit the new `row` of its medium and no new one was drawn."""
         fits = row.status == "done" and row.sha256 == self.sha256
         if self.identity is not None and not fits and _identity(self.path) == self.identity:
             self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A video whose segments several workers analyse at once; its tables are assembled in the process that hands them out."""
+"""A video whose segments several workers analyse at once, while the process that hands them out assembles the tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from batchemo.timing import Stopwatch
 
 
 class SegmentedVideo:
-    """Goes the way of `analyse_medium` by tasks: each segment is analysed, then drawn, then thumbnails are cropped.
+    """Runs the stages of `analyse_medium` as tasks: analyse each segment, then render each segment, then crop the thumbnails.
 
     Tasks come back in any order; at most `ahead` segments wait in memory. Files have hidden names until the last task is back.
     """
@@ -60,7 +60,7 @@ class SegmentedVideo:
         return self._tables.failed
 
     def next_task(self) -> SegmentTask | None:
-        """A task that can be done now; None where all depends on tasks that are not back yet."""
+        """A task that can run now; None while everything left needs the results of running tasks."""
         if self._outcome is not None:
             portrays, self._portrays = self._portrays, False
             return ThumbnailTask() if portrays else None
@@ -73,7 +73,7 @@ class SegmentedVideo:
         return None
 
     def take(self, task: SegmentTask, result: SegmentTaskResult) -> MediumOutcome | None:
-        """Takes back a task; the last one gives the outcome."""
+        """Takes the result of a task. Returns the outcome of the medium after the last task, otherwise None."""
         self._seconds.update(result.seconds)
         if isinstance(task, ThumbnailTask):
             return self._outcome
@@ -107,7 +107,7 @@ class SegmentedVideo:
         return self._close()
 
     def remove_segments(self) -> None:
-        """Removes what its tasks have saved for a later run."""
+        """Removes the segment results that tasks have saved."""
         remove_segments(self._results, self.medium)
 
     def abandon(self) -> None:
@@ -116,7 +116,7 @@ class SegmentedVideo:
             self._stack.__exit__(_AbandonedError, _AbandonedError(), None)
 
     def _finish(self) -> MediumOutcome | None:
-        """None where thumbnails are still to be cropped."""
+        """The outcome of the medium; None if its thumbnails must be cropped first."""
         outcome = self._close()
         if not self._portrays or not outcome.row.n_faces:
             return outcome

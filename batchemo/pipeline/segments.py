@@ -21,10 +21,10 @@ SEGMENTS_FOLDER = ".parts"
 """In the results folder; older versions use the same name, so that their segments are found."""
 
 RENDERED_SUFFIX = ".nut"
-"""Of the annotated copy of a segment, which waits beside the segment's result for the other copies."""
+"""Of the annotated copy of a segment, which is kept with the segment's result until all segments are rendered."""
 
 _ATTEMPTS = 10
-"""To save a segment: a worker that is done with another medium may remove the empty folder just before it is written to."""
+"""Attempts to save a segment: another worker may remove the folder while it is still empty."""
 
 
 class FrameResults(Protocol):
@@ -100,8 +100,12 @@ SegmentTask = SplitTask | AnalyseTask | RenderTask | ThumbnailTask
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SegmentTaskResult:
-    """What a task gives: the `result` of an `AnalyseTask`, the `segments` of a `SplitTask`, of a `RenderTask` the times `left_s` at which
-    faces may be left in a blurred copy, and of all the processor `seconds` by stage."""
+    """The result of a task.
+
+    - `result`: of an `AnalyseTask`.
+    - `segments`: of a `SplitTask`.
+    - `left_s`: of a `RenderTask`, the times at which faces may be left in a blurred copy.
+    - `seconds`: processor seconds by stage."""
 
     result: SegmentResult | None
     seconds: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""Videos: frame inference of a whole video or of its segments, in one process or as tasks of several."""
+"""Analyses videos: frame inference of a whole video or of its segments, in one process or as tasks of several workers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def analyse_video(medium: Medium, context: RunContext) -> MediumOutcome:
 
 
 def run_segment_task(medium: Medium, task: SegmentTask, context: RunContext) -> SegmentTaskResult:
-    """One step of a video that several workers share. Raises MediaError where the video is to blame."""
+    """Runs one task of a segmented video. Raises MediaError where the video is to blame."""
     watch = Stopwatch()
     if isinstance(task, SplitTask):
         return SegmentTaskResult(None, {}, tuple(split_into_segments(medium, decoder=context.options.decoder)))
@@ -87,7 +87,7 @@ class SegmentInference:
 
     @property
     def report(self) -> ReadReport:
-        """That of the first segment says when a player shows the first frame."""
+        """The decoder's report; that of the first segment has `starts_s`, too."""
         found, segment = self._source.report, self._segment
         if segment.start is not None or (segment.is_whole and not found.decoded):
             return found

@@ -28,7 +28,7 @@ from batchemo.yuv import Planes
 
 _MAX_BINS = 600
 _MIN_BIN_SECONDS = 0.25
-"""Of the timeline strip; 1.5 frames where sampling is sparse, so that no bin is empty."""
+"""Of the timeline strip. Where sampling is sparse, bins last 1.5 frames, so that none is empty."""
 
 _OverlaidFrame = tuple[Frame, OverlayData]
 
@@ -83,7 +83,7 @@ def annotate(
 
 
 def _restore_places(layout: Layout, overlays: OverlayReader, time_s: float) -> None:
-    """Places the overlays of the frames just before `time_s`, as the worker of the previous segment has."""
+    """Places the overlays of the frames just before `time_s` as the worker of the previous segment does: labels must not jump."""
     for index, shown_s in overlays.frames_before(time_s, since_s=time_s // KEEP_PLACES_SECONDS * KEEP_PLACES_SECONDS):
         layout.place(overlays.overlay_at(index, shown_s), time_s=shown_s)
 

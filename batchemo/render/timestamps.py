@@ -28,7 +28,7 @@ _MIN_TICKS_PER_S, _MAX_TICKS_PER_S = 10_000, 1_000_000
 """Of the output's video time base."""
 
 _MAX_LAST_FRAME_S = Fraction(10)
-"""A truncated file states an end that its frames never reach."""
+"""Longest plausible duration of the last frame: a truncated file states an end that its frames never reach."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

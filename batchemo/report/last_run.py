@@ -19,7 +19,7 @@ class LastRun:
     - `shards`, `of_shards`: the shards that took part, and their total; 0 of 0 for a run without shards.
     - `started`: when it began, in ISO 8601; `before`: when the previous run began, empty where there is none.
     - `how`: `done`, the name of the error that ended it, or empty where it was killed.
-    - `failing`: media that failed in the last run and not in the previous one; `mended`: those that failed before and are done now.
+    - `failing`: media that failed in the last run and not in the previous one; `recovered`: those that failed before and are done now.
     - `vanished`: media that no longer exist; `pruned`: those of them whose results were removed.
     - `drift`: findings, a line each; `drift_note`: why nothing could be compared.
     """
@@ -36,7 +36,7 @@ class LastRun:
     kept: int
     before: str
     failing: tuple[str, ...]
-    mended: tuple[str, ...]
+    recovered: tuple[str, ...]
     vanished: tuple[str, ...]
     pruned: tuple[str, ...]
     drift: tuple[str, ...]
@@ -68,7 +68,7 @@ def read_last_run(results: Path, *, done: Collection[str] = ()) -> LastRun | Non
         kept=_sum(last, "done_before"),
         before=min(str(manifest.get("started", "")) for manifest in before) if before else "",
         failing=tuple(sorted(failed - failed_before)) if before else (),
-        mended=tuple(sorted((failed_before - failed) & set(done))),
+        recovered=tuple(sorted((failed_before - failed) & set(done))),
         vanished=tuple(sorted(_all(last, lambda manifest: map(str, manifest.get("vanished", ()))))),
         pruned=tuple(sorted(_all(last, lambda manifest: map(str, manifest.get("pruned", ()))))),
         drift=tuple(finding for manifest in last for finding in _drift(manifest)),

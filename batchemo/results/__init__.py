@@ -1,1 +1,1 @@
-"""What a results folder holds: paths, schemas, writing and reading of its tables."""
+"""Reads and writes a results folder: paths, schemas, tables, episodes."""

@@ -1,4 +1,4 @@
-"""Whether a results folder is blurred: later runs blur it too, until one is asked not to."""
+"""Stores whether a results folder is blurred: later runs blur it too, until one is asked not to."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _guess(results: Path) -> BlurState:
 
 
 def _last_run_blurred(results: Path) -> bool:
-    """Whether the last run was asked to blur; without annotated copies there is no style to tell."""
+    """Whether the last run was asked to blur; without annotated copies no style is stored."""
     for path in sorted((results / "runs").glob("*/run.json"), reverse=True):
         try:
             return bool(json.loads(path.read_text(encoding="utf-8"))["options"]["blur_faces"])

@@ -1,4 +1,4 @@
-"""Which media a results folder has results of, and `media.parquet`, its index."""
+"""Lists the media that a results folder has results of, and keeps their index, `media.parquet`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def read_all_media(results: Path) -> list[MediumResults]:
     media = {name: MediumResults(row) for name, row in read_media_rows(results).items()}
     for found in read_catalog(results):
         name = found.row.media
-        # A medium that killed its worker in the last run has a new row in `media.parquet` alone, perhaps beside older tables.
+        # A medium that killed its worker in the last run has a new row in `media.parquet` alone, perhaps together with older tables.
         rows = [found.row, *([media[name].row] if name in media else [])]
         media[name] = dataclasses.replace(found, row=max(rows, key=lambda row: row.run_id))
     if not media:

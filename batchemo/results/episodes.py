@@ -207,7 +207,7 @@ class EpisodeFinder:
         )
 
     def _rising(self, times: NDArray[np.float64], smoothed: NDArray[np.float64], free: int, before: dict[int, _Run]) -> dict[int, _Run]:
-        """By label, the rows up to the last one in which it is at least `leave`; from `free` on no label holds."""
+        """The run of each label that is at least `leave` up to the last row; it begins at row `free` at the earliest."""
         low = smoothed[free:] < self._rules.leaves
         rising = {}
         for label in np.flatnonzero(~low[-1]).tolist():

@@ -36,10 +36,10 @@ _IN_FLIGHT = 2
 """Jobs per worker: one runs, and one waits there, so that no worker waits for this process."""
 
 _RETRIES = 2
-"""By Dask, of errors that are not the medium's fault, such as a shared folder that was away for a moment."""
+"""Retries by Dask after errors that are not the medium's fault, such as a shared folder that was unreachable for a moment."""
 
 _INNOCENT_DEATHS = 3
-"""A job that has not begun is requeued this often when its worker dies; then it is taken for what ends workers as it begins."""
+"""Deaths of its worker before a job has begun, after which the job is blamed: it may end workers as it begins."""
 
 
 class DaskEngine:
@@ -164,7 +164,7 @@ class _ClusterRun:
 
     def _on_killed_worker(self, job: Job) -> Outcomes:
         """A worker that had `job` has died; the job may only have waited there for its turn."""
-        running = [beat for beat in read_heartbeats(self._heartbeats) if (beat.output, beat.part) == job.key]
+        running = [beat for beat in read_heartbeats(self._heartbeats) if (beat.output, beat.step) == job.key]
         for beat in running:
             remove_heartbeat(self._heartbeats, beat)
         self._deaths[job.key] += 1
@@ -180,7 +180,7 @@ class _ClusterRun:
         if not found:
             return
         for future, job in list(self._jobs.items()):
-            if job.key == (beat.output, beat.part):
+            if job.key == (beat.output, beat.step):
                 del self._jobs[future]
                 future.cancel()  # before its worker ends, or the next one gets it
                 self._ended.append((job, self._watchdog.reason))
@@ -236,14 +236,14 @@ class RemoteCall:
 
 
 class FileNotVisibleError(Exception):
-    """A machine (its name) does not see a file (its path)."""
+    """The machine `host` does not see the file `path`."""
 
     def __init__(self, host: str, path: Path) -> None:
         super().__init__(host, path)
         self.host, self.path = host, path
 
     def explained(self, job: Job) -> MediaError:
-        """The error of a `job` one of whose media is gone. Raises ClusterError where only that machine does not see it."""
+        """The error of `job`, if one of its media is gone. Raises ClusterError if it is there, and only `host` does not see it."""
         if all(medium.path.exists() for medium in job.media):
             message = f"{self.host} does not see {self.path}; every worker needs the folders of media and results, in the same place"
             raise ClusterError(message) from self
@@ -254,7 +254,7 @@ _one_at_a_time = threading.Lock()
 
 
 def _is_wanted() -> IsWanted:
-    """For the Dask task in this thread: Dask cannot stop it, but marks it as cancelled when its client has gone."""
+    """Whether the task of this thread is still wanted: Dask cannot stop it, but marks it as cancelled when its client has gone."""
     worker = distributed.get_worker()
     task = worker.state.tasks[worker.get_current_task()]
     return lambda: task.state != "cancelled"

@@ -28,34 +28,34 @@ class CancelledError(BaseException):
 
 class Heartbeat(NamedTuple):
     """The last heartbeat of a process: `frames` it has analysed in all, the `share` (0 to 1) of the medium that is done, how many `beats`
-    there were, and which `part` of the medium with which `output` name it works on (empty between media). `host` and `pid` tell processes
-    apart."""
+    there were, and which `step` of the medium with which `output` name it works on (empty between media). `host` and `pid` identify the
+    process."""
 
     host: str
     pid: int
     frames: int
     share: float
     beats: int
-    part: str
+    step: str
     output: str
 
 
 class HeartbeatWriter:
-    """Writes to `folder` which medium, or which part of it, this process works on, and how many frames it has analysed in all.
+    """Writes to `folder` what this process works on, a medium or a `step` of a segmented video, and how many frames it has analysed in all.
 
-    `joint`: the heartbeat is that of a segmented video, which this process writes beside its own.
+    `joint`: the heartbeat is that of a whole segmented video, which this process writes in addition to its own.
 
-    `beat` ends work that is not needed: it raises CancelledError where the job is not `wanted` any more, MediaError where another part of
+    `beat` ends work that is not needed: it raises CancelledError where the job is not `wanted` any more, MediaError where another step of
     the video has failed, and FileNotFoundError where the folder is gone, as the run has ended.
     """
 
     _frames_before = 0  # of earlier media in this process
 
-    def __init__(self, folder: Path, output: str, part: str = "", *, wanted: IsWanted = lambda: True, joint: bool = False) -> None:
+    def __init__(self, folder: Path, output: str, step: str = "", *, wanted: IsWanted = lambda: True, joint: bool = False) -> None:
         self._path = folder / f"{HOST}-{os.getpid()}{f'.{_digest(output)}' if joint else ''}"
-        self._mark = _mark(folder, output)
+        self._cancelled = _cancelled_marker(folder, output)
         self._output = output
-        self._part = part
+        self._step = step
         self._wanted = wanted
         self._share = 0.0
         self._beats = 0
@@ -78,25 +78,25 @@ class HeartbeatWriter:
         self._write()
 
     def end(self) -> None:
-        self._output, self._part, self._share = "", "", 0.0
+        self._output, self._step, self._share = "", "", 0.0
         self._write()
 
     def _write(self) -> None:
-        if self._part and self._mark.exists():
-            raise MediaError("given_up", f"{self._output}: another part of it has failed")
+        if self._step and self._cancelled.exists():
+            raise MediaError("cancelled", f"{self._output}: another step of it has failed")
         temporary = self._path.with_name(f".{self._path.name}")
-        lines = (HeartbeatWriter._frames_before, f"{self._share:.4f}", self._beats, self._part, self._output)
+        lines = (HeartbeatWriter._frames_before, f"{self._share:.4f}", self._beats, self._step, self._output)
         temporary.write_text("\n".join(map(str, lines)), encoding="utf-8")
         temporary.replace(self._path)
 
 
 def mark_cancelled(folder: Path, output: str) -> None:
-    """Cancels the jobs of all workers on parts of that video, as it has failed."""
-    _mark(folder, output).touch()
+    """Cancels all jobs of that video, which has failed."""
+    _cancelled_marker(folder, output).touch()
 
 
-def _mark(folder: Path, output: str) -> Path:
-    return folder / f".given-up-{_digest(output)}"
+def _cancelled_marker(folder: Path, output: str) -> Path:
+    return folder / f".cancelled-{_digest(output)}"
 
 
 def _digest(output: str) -> str:
@@ -114,9 +114,9 @@ def read_heartbeats(folder: Path) -> Iterator[Heartbeat]:
         if path.name.startswith("."):
             continue
         try:
-            frames, share, beats, part, output = path.read_text(encoding="utf-8").split("\n", 4)
+            frames, share, beats, step, output = path.read_text(encoding="utf-8").split("\n", 4)
             host, _, process = path.name.rpartition("-")
             pid, _, _ = process.partition(".")
-            yield Heartbeat(host, int(pid), int(frames), float(share), int(beats), part, output)
+            yield Heartbeat(host, int(pid), int(frames), float(share), int(beats), step, output)
         except (OSError, ValueError):
             continue

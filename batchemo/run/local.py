@@ -126,12 +126,12 @@ def _suspects(task: Task, queue: JobQueue) -> set[tuple[str, str]]:
     """The keys of the jobs that may have ended a worker: those that heartbeats say were running, or the first one."""
     if not queue.running:
         return set()
-    beating = {(beat.output, beat.part) for beat in read_heartbeats(task.heartbeats)}
+    beating = {(beat.output, beat.step) for beat in read_heartbeats(task.heartbeats)}
     return {job.key for job in queue.running if job.key in beating} or {queue.running[0].key}
 
 
 def choose_engine(workers: int | None, media: Sequence[Medium], *, device: str, timeout_s: float, max_memory_mb: int | None) -> Engine:
-    """This process where one worker is asked for, otherwise worker processes: a decoder that crashes ends its process."""
+    """This process for one worker, otherwise worker processes, because a decoder that crashes ends its process."""
     if workers == 1:
         return InProcessEngine()
     count = count_workers(workers, media, device=device)

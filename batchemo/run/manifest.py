@@ -32,10 +32,11 @@ _DIFFERENCES = "Their probabilities may differ slightly; to analyse all on one: 
 
 
 class RunManifest:
-    """Says what a run was asked for, on what machine, and what became of each medium; kept up to date as the run goes.
+    """Records inputs, options and machine of a run, and the outcome of each medium, while the run works.
 
-    `pruned` are the media whose results were removed. `processes` on this machine work; None where they are on others. `job` is the name
-    of the job that this is a run of.
+    - `pruned`: media whose results were removed.
+    - `processes`: number of processes on this machine that work; None where they are on others.
+    - `job`: name of the job that this is a run of; empty for none.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class RunManifest:
         self._log("started", media=len(plan.todo))
 
     def add(self, outcome: MediumOutcome) -> None:
-        """A medium is done, or has failed."""
+        """Records the outcome of a medium."""
         self._rows.append(outcome.row)
         self._seconds.update(outcome.seconds)
         self._processors[outcome.row.media] = outcome.processors

@@ -1,4 +1,4 @@
-"""What a run would do: which media are new or changed, which are done, and which have vanished."""
+"""Plans a run: which media are new or changed, which are done, and which have vanished."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def is_in_shard(name: str, shard: Shard | None) -> bool:
 
 
 def count_kinds(passed_over: Iterable[SkippedFile]) -> list[dict[str, Any]]:
-    """How many pictures of each kind and extension were passed over: `kind`, `extension`, `count` and an `example` of a command that
+    """Counts the skipped pictures by kind and extension: `kind`, `extension`, `count` and an `example` of a command that
     converts them; the most frequent first."""
     groups: dict[tuple[str, str], list[SkippedFile]] = {}
     for each in passed_over:

@@ -102,7 +102,7 @@ def run_media(inputs: Sequence[Path], out: Path, options: RunOptions, callbacks:
             _warn_of_style(options)
             callbacks.started(plan, heartbeats)
             for medium in plan.todo:
-                if medium.name not in plan.redrawn:  # its tracks are numbered anew
+                if medium.name not in plan.redrawn:  # its tracks have new numbers
                     shutil.rmtree(thumbnails_folder(out, medium.output), ignore_errors=True)
             copies = {medium.name: PreviousCopy.of(medium, context) for medium in plan.todo}
             task = AnalysisTask(context, heartbeats.absolute())
@@ -111,12 +111,12 @@ def run_media(inputs: Sequence[Path], out: Path, options: RunOptions, callbacks:
                 rows.append(outcome.row)
                 manifest.add(outcome)
                 callbacks.finished(outcome.row)
-            if options.shard is None:  # other shards may be using theirs, and those of this one are gone with their media
+            if options.shard is None:  # segments of other shards may be in use; those of this one were removed with their media
                 shutil.rmtree(out / SEGMENTS_FOLDER, ignore_errors=True)
-            _clean_up(out, options.shard, plan.todo)  # what workers left that died
+            _clean_up(out, options.shard, plan.todo)  # files of workers that died
         except BaseException as error:
             trace = traceback.format_exc()
-            _clean_up(out, options.shard, plan.todo)  # what workers left that were killed
+            _clean_up(out, options.shard, plan.todo)  # files of workers that were killed
             with contextlib.suppress(OSError):  # where the disk is full, `error` says so
                 manifest.close(ended=type(error).__name__, trace=trace)
             raise
@@ -147,7 +147,7 @@ def write_page(out: Path) -> Path | None:
 
 
 def _make_engine(options: RunOptions, media: Sequence[Medium]) -> Engine:
-    """Another engine is a module like `local` or `dask`, and two lines here."""
+    """The engine that the options name. To add one: a module like `local` or `dask`, and two lines here."""
     workers, device, timeout_s, max_memory_mb = options.workers, options.device, options.timeout_s, options.max_memory_mb
     if options.engine == "local":
         return choose_engine(workers, media, device=device, timeout_s=timeout_s, max_memory_mb=max_memory_mb)
@@ -157,7 +157,7 @@ def _make_engine(options: RunOptions, media: Sequence[Medium]) -> Engine:
 
 
 def _warn_of_style(options: RunOptions) -> None:
-    """Once, where the style asked for is not possible. The encoders of a cluster's machines are not known here."""
+    """Warns once of options without effect, and of missing hardware encoders; those of a cluster's machines are not known here."""
     if not options.annotate:
         plain = Style(blur_faces=bool(options.blur_faces)).as_dict()  # the page hides faces as well
         idle = [f"--{name.replace('_', '-')}" for name, value in options.style().as_dict().items() if value != plain[name]]
@@ -176,8 +176,8 @@ def _warn_of_style(options: RunOptions) -> None:
 
 
 def _set_blur_state(out: Path, options: RunOptions, plan: RunPlan) -> RunOptions:
-    """Marks the folder as blurred or not, and gives the options that say so. Warns where hidden faces are shown again."""
-    with FileLock(out / _PAGE_LOCK):  # another shard may be told to hide faces at the same time
+    """Marks the folder as blurred or not, and returns the options with that state. Warns if hidden faces will be shown again."""
+    with FileLock(out / _PAGE_LOCK):  # another shard may start with --blur-faces at the same time
         was_blurred, options = read_blur_state(out).faces, with_folder_blur(options, out)
         write_blur_state(out, options)
         if options.blur_faces:
@@ -190,7 +190,7 @@ def _set_blur_state(out: Path, options: RunOptions, plan: RunPlan) -> RunOptions
 
 
 def _warn_of_faces(out: Path) -> None:
-    """After a run that hides faces: warns of media that it was not about and that show some."""
+    """Warns, after a run that hides faces, of other media in the folder that still show some."""
     shown = []
     for output in output_names(out, "annotated"):
         entry = read_medium_results(out, output)
@@ -218,12 +218,12 @@ def _prune(out: Path, vanished: Sequence[MediaRow]) -> set[str]:
 
 
 def _clean_up(out: Path, shard: Shard | None, media: Sequence[Medium]) -> None:
-    """Removes what killed runs left. A shard does so for its own media alone, as the runs of other shards may be alive."""
+    """Removes temporary files of killed runs. A shard removes those of its own media only, as runs of other shards may be alive."""
     if shard is None:
         with FileLock(out / _PAGE_LOCK):  # the previous run may still be writing its page
             remove_temporaries(out)
         remove_rendered(out / SEGMENTS_FOLDER)
-        for name in (_HEARTBEATS, ".pulses"):  # as older versions call it
+        for name in (_HEARTBEATS, ".pulses"):  # the name in older versions
             for heartbeats in out.glob(f"runs/*/{name}"):
                 shutil.rmtree(heartbeats, ignore_errors=True)
     else:

@@ -1,4 +1,4 @@
-"""The queue of a run's jobs: which one is next, and what becomes of one that fails or whose worker dies."""
+"""The queue of a run's jobs: chooses the next one, and retries or fails those whose worker dies."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("batchemo")
 
 _MOST_SEGMENTED = 16
-"""Videos are segmented once no more media than this are left. One process assembles them, at 1/33 of the cost of inference (SCALING.md): of
-more, workers would wait for it."""
+"""Videos are segmented once no more media than this are left. One process assembles them, at 1/28 of the cost of inference (SCALING.md):
+with more at once, workers would wait for it."""
 
 _PICTURES_TOGETHER = 16
-"""At most; a batch of 8 faces is classified as fast per face as one of 64."""
+"""Most pictures in a job; a batch of 8 faces is classified as fast per face as one of 64."""
 _TURNS = 4
 """Pictures are grouped so that each worker gets at least this many jobs, and all end at about the same time."""
 
@@ -90,11 +90,11 @@ class JobQueue:
         return tuple(self._running.values())
 
     def next_job(self) -> Job | None:
-        """A job, which is running from now on; None where there is none at the moment."""
+        """Hands out a job, which is RUNNING from now on; None if no job can run now."""
         return self.next_retry() or self._started(self._next_queued(JobState.WAITING) or self._next_step() or self._next_medium())
 
     def next_retry(self) -> Job | None:
-        """A job whose worker died, which is running from now on; None where there is none."""
+        """Hands out a job whose worker died, which is RUNNING from now on; None if there is none."""
         return self._started(self._next_queued(JobState.RETRY))
 
     def complete(self, job: Job, result: Outcomes | SegmentTaskResult) -> Outcomes:

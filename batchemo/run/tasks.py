@@ -1,4 +1,4 @@
-"""What workers are given: jobs, and the task that runs them in any process."""
+"""Jobs, which a run hands out to its workers, and the task that runs a job in any process."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Outcomes = tuple[MediumOutcome, ...]
 class Job:
     """A whole medium, or one `step` of a segmented video.
 
-    `others` are pictures that are analysed together with a picture. `deaths` counts the workers that have died while they ran the job, or
-    may have.
+    `others` are pictures that are analysed together with a picture. `deaths` counts the workers that died while the job
+    was running, or may have been.
     """
 
     medium: Medium
@@ -38,14 +38,14 @@ class Job:
         return self.medium, *self.others
 
     @property
-    def part(self) -> str:
+    def step_name(self) -> str:
         """The step and its segment, as heartbeats name them; empty for a whole medium."""
         return "" if self.step is None else f"{type(self.step).__name__.lower()} {self.step.segment.number}"
 
     @property
     def key(self) -> tuple[str, str]:
-        """Tells the jobs of a run apart, as heartbeats do."""
-        return self.medium.output, self.part
+        """Identifies the job within its run, also in heartbeats."""
+        return self.medium.output, self.step_name
 
 
 class Task(Protocol):
@@ -78,7 +78,7 @@ class AnalysisTask:
     heartbeats: Path
 
     def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> Outcomes | SegmentTaskResult:
-        heartbeat = HeartbeatWriter(self.heartbeats, job.medium.output, job.part, wanted=wanted)
+        heartbeat = HeartbeatWriter(self.heartbeats, job.medium.output, job.step_name, wanted=wanted)
         heartbeat.start()
         try:
             return _run(job, self._context_for(job, heartbeat))

@@ -46,7 +46,7 @@ class Watchdog:
             before = self._seen.get(process)
             if before is None or before[0] != beat:
                 self._seen[process] = beat, now
-            path = paths.get((beat.output, beat.part))
+            path = paths.get((beat.output, beat.step))
             if path is None:
                 continue
             reason = self._reason(beat, path, idle_s=now - self._seen[process][1])

@@ -1,1 +1,1 @@
-"""The audit of a results folder."""
+"""Audits a results folder: its tables among themselves, and against the media."""

@@ -67,9 +67,9 @@ def _track(recipe: Recipe) -> int:
 
 def _times(recipe: Recipe, path: Path, stream: str) -> tuple[Fraction, ...]:
     shown = ("-select_streams", stream, "-show_entries", "frame=best_effort_timestamp:stream=time_base", "-of", "json", path)
-    told = json.loads(run_ffmpeg(*shown, program="ffprobe"))
-    base = Fraction(told["streams"][0]["time_base"])
-    stamps = [frame.get("best_effort_timestamp") for frame in told["frames"]]
+    answer = json.loads(run_ffmpeg(*shown, program="ffprobe"))
+    base = Fraction(answer["streams"][0]["time_base"])
+    stamps = [frame.get("best_effort_timestamp") for frame in answer["frames"]]
     # A frame without a time, as some of MPEG-PS and MPEG-TS, follows at the rate of the stream.
     return tuple(recipe.moment(index) if stamp is None else (stamp - stamps[0]) * base for index, stamp in enumerate(stamps))
 

@@ -62,7 +62,7 @@ def find_episodes(
     return found
 
 
-def told(episodes: Sequence[Episode]) -> list[tuple[str, int]]:
+def labels_and_counts(episodes: Sequence[Episode]) -> list[tuple[str, int]]:
     return [(episode.emotion, episode.n_frames) for episode in episodes]
 
 
@@ -74,13 +74,13 @@ def test_one_emotion_is_one_episode() -> None:
 
 def test_a_change_of_emotion_begins_an_episode() -> None:
     first, second = find_episodes(rows_of(["neutral"] * 50 + ["surprise"] * 50), EMOTIONS, UNSMOOTHED)
-    assert told([first, second]) == [("neutral", 50), ("surprise", 50)]
+    assert labels_and_counts([first, second]) == [("neutral", 50), ("surprise", 50)]
     assert (first.end_s, second.start_s) == (1.96, 2.0)
 
 
 @pytest.mark.parametrize("frames", [1, 3, 5])
 def test_flicker_is_absorbed(frames: int) -> None:
-    assert told(find_episodes(rows_of(["sad"] * 30 + ["happy"] * frames + ["sad"] * 30), EMOTIONS)) == [("sad", 60 + frames)]
+    assert labels_and_counts(find_episodes(rows_of(["sad"] * 30 + ["happy"] * frames + ["sad"] * 30), EMOTIONS)) == [("sad", 60 + frames)]
 
 
 @pytest.mark.parametrize(("times_s", "lasts"), [(0.2, False), (0.28, False), (0.32, True), (0.6, True)])
@@ -88,11 +88,11 @@ def test_what_is_shorter_than_least_seconds_is_absorbed(times_s: float, lasts: b
     count = round(times_s * 25)
     rows = rows_of(["sad"] * 30 + ["happy"] * count + ["sad"] * 30)
     expected = [("sad", 30), ("happy", count), ("sad", 30)] if lasts else [("sad", 60 + count)]
-    assert told(find_episodes(rows, EMOTIONS, UNSMOOTHED)) == expected
+    assert labels_and_counts(find_episodes(rows, EMOTIONS, UNSMOOTHED)) == expected
 
 
 def test_what_is_too_short_for_an_episode_is_in_none() -> None:
-    assert told(find_episodes(rows_of(["fear"] * 3 + ["happy"] * 40 + ["sad"] * 5), EMOTIONS, UNSMOOTHED)) == [("happy", 40)]
+    assert labels_and_counts(find_episodes(rows_of(["fear"] * 3 + ["happy"] * 40 + ["sad"] * 5), EMOTIONS, UNSMOOTHED)) == [("happy", 40)]
     assert find_episodes(rows_of(["fear"] * 5), EMOTIONS, UNSMOOTHED) == []
 
 
@@ -111,7 +111,7 @@ def test_onset_and_offset_are_where_the_lower_threshold_is_crossed() -> None:
 
 def test_what_hovers_about_a_threshold_is_one_episode() -> None:
     hovering = curve_of(0.5 + 0.07 * np.sin(np.arange(200)))
-    assert told(find_episodes(hovering, EMOTIONS, UNSMOOTHED)) == [("happy", 200)]
+    assert labels_and_counts(find_episodes(hovering, EMOTIONS, UNSMOOTHED)) == [("happy", 200)]
     without = EpisodeRules(smooth_seconds=0, leave=0.5, least_seconds=0)
     assert len(find_episodes(hovering, EMOTIONS, without)) > 20
 
@@ -134,7 +134,7 @@ def test_a_long_time_out_of_view_splits(gap_s: float, episodes: int) -> None:
 
 
 def test_sparse_samples_are_no_gaps() -> None:
-    assert told(find_episodes(rows_of(["happy"] * 20, np.arange(20) * 2.0), EMOTIONS)) == [("happy", 20)]
+    assert labels_and_counts(find_episodes(rows_of(["happy"] * 20, np.arange(20) * 2.0), EMOTIONS)) == [("happy", 20)]
 
 
 def test_smoothing_does_not_reach_over_a_gap() -> None:

@@ -51,7 +51,7 @@ def test_a_folder_of_pictures_is_measured(tmp_path: Path) -> None:
     assert {speed.processes for speed in speeds} == {1, usable_cores()}
 
 
-def test_what_writing_tables_takes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_writing_tables_takes_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slowly(*arguments: Any, **options: Any) -> Any:
         began = time.thread_time()
         while time.thread_time() - began < 0.2:

@@ -50,22 +50,22 @@ def test_commands_have_their_names() -> None:
 
 
 def test_help_is_grouped() -> None:
-    told = call("--help").stdout
+    output = call("--help").stdout
     for group in ("Analysis", "Results", "This machine", "Examples"):
-        assert group in told
+        assert group in output
     for command in COMMANDS:
-        assert f" {command} " in told
+        assert f" {command} " in output
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_examples_that_parse(command: str) -> None:
     """Each example is taken by the command line: nothing in it is unknown."""
-    told = call(command, "--help").stdout
-    examples = [line.strip() for line in told.split("Examples")[1].splitlines() if line.strip().startswith(f"batchemo {command}")]
+    output = call(command, "--help").stdout
+    examples = [line.strip() for line in output.split("Examples")[1].splitlines() if line.strip().startswith(f"batchemo {command}")]
     assert examples
     for example in examples:
         for part in example.split(" | ")[0].split():
-            assert not part.startswith("--") or part in told.split("Examples")[0]
+            assert not part.startswith("--") or part in output.split("Examples")[0]
 
 
 @pytest.mark.parametrize(
@@ -88,16 +88,16 @@ def test_typos_get_suggestions(arguments: tuple[str, ...], suggested: str) -> No
 
 @pytest.mark.parametrize("command", ["run", "jobs", "jobs check", "jobs run", "jobs status", "jobs install", "jobs uninstall"])
 def test_help_has_no_words_of_programmers(command: str) -> None:
-    told = call(*command.split(), "--help").stdout
-    assert "Examples" in told
-    assert f"Usage: batchemo {command}" in told
-    assert "bool" not in told
-    assert "str]" not in told
+    output = call(*command.split(), "--help").stdout
+    assert "Examples" in output
+    assert f"Usage: batchemo {command}" in output
+    assert "bool" not in output
+    assert "str]" not in output
 
 
-def test_choices_are_told_without_ceremony() -> None:
-    told = " ".join(call("run", "x", "--out", "y", "--detector", "fats").stderr.split())
-    assert "Invalid value for '--detector': 'fats' is not one of 'fast', 'exact'." in told
+def test_choices_are_listed_plainly() -> None:
+    output = " ".join(call("run", "x", "--out", "y", "--detector", "fats").stderr.split())
+    assert "Invalid value for '--detector': 'fats' is not one of 'fast', 'exact'." in output
 
 
 @pytest.mark.parametrize("read", [summarise, write_site, verify, lambda path: export_results(path, "csv")])
@@ -112,8 +112,8 @@ def test_the_folder_that_was_meant_is_named(tmp_path: Path, read: Callable[[Path
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     place = tmp_path / "other"
-    told = f"batchemo: {place} does not exist, so that it holds no results; make some with: batchemo run INPUT --out {place}\n"
-    assert call("summary", place).stderr == told
+    output = f"batchemo: {place} does not exist, so that it holds no results; make some with: batchemo run INPUT --out {place}\n"
+    assert call("summary", place).stderr == output
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
@@ -159,17 +159,17 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_run_without_any_face_says_why_that_may_be(printed: Callable[..., str]) -> None:
-    told = printed(report_of(0, 0))
-    assert "in 2 of 2 media: 0.mp4; 1.mp4" in told
+    output = printed(report_of(0, 0))
+    assert "in 2 of 2 media: 0.mp4; 1.mp4" in output
     for reason in ("40 px", "320 x 240", "--min-face-px 20", "from the side", "upside down"):
-        assert reason in told
+        assert reason in output
     assert "--min-face-px 20" not in printed(report_of(0), min_face_px=20)
 
 
 def test_a_few_media_without_faces_are_named(printed: Callable[..., str]) -> None:
-    told = printed(report_of(0, 5, *[0] * 9))
-    assert "in 10 of 11 media: 0.mp4; 2.mp4; 3.mp4; 4.mp4; 5.mp4; ..." in told
-    assert "Possible reasons" not in told
+    output = printed(report_of(0, 5, *[0] * 9))
+    assert "in 10 of 11 media: 0.mp4; 2.mp4; 3.mp4; 4.mp4; 5.mp4; ..." in output
+    assert "Possible reasons" not in output
     assert "No face" not in printed(report_of(3))
 
 

@@ -216,8 +216,8 @@ def test_the_card_says_what_int8_costs(fitted: ExpressionNet, data: Path, tmp_pa
     plain = Weights(fitted, EMOTIONS, 1.0, "", {})
     with torch.inference_mode():
         right = fitted(splits["PublicTest"].pixels).argmax(1) == splits["PublicTest"].labels
-    told = {"accuracy": right.float().mean().item(), "n": len(right), "split": "PublicTest", "parameters": 1, "multiply_adds": 1}
-    save_weights(path, plain.network, labels=EMOTIONS, temperature=1.0, figures=told, ranges=ranges)
+    stated = {"accuracy": right.float().mean().item(), "n": len(right), "split": "PublicTest", "parameters": 1, "multiply_adds": 1}
+    save_weights(path, plain.network, labels=EMOTIONS, temperature=1.0, figures=stated, ranges=ranges)
     figures = measure_for_card(load_weights(path), data, votes=None, device=CPU)
     text = " ".join(render_card(read_weights_file(path), figures).split())
     assert f"accuracy {100 * figures['int8']['accuracy']:.1f}, clean part" in text

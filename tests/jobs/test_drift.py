@@ -116,15 +116,15 @@ def test_what_stands_out_is_named(what: str) -> None:
 
 
 def test_an_unusual_run_in_the_past_does_not_hide_the_next() -> None:
-    nights = [*past(8), *(RunRecord(Path(), facts(50 + n, uncertain=0.9)) for n in range(2))]
-    assert "uncertain" in names(find_drift(facts(1000, uncertain=0.9), nights))
+    runs = [*past(8), *(RunRecord(Path(), facts(50 + n, uncertain=0.9)) for n in range(2))]
+    assert "uncertain" in names(find_drift(facts(1000, uncertain=0.9), runs))
 
 
 def test_only_runs_that_can_be_compared_are() -> None:
     def others(change: Any) -> list[RunRecord]:
         found = copy.deepcopy(past(20))
-        for account in found:
-            change(account.facts)
+        for record in found:
+            change(record.facts)
         return found
 
     for change in (
@@ -180,18 +180,18 @@ def test_one_ordinary_value_in_a_hundred_is_beyond_the_range(count: int) -> None
 
 def test_quiet_sundays_are_usual_after_two_of_them_but_a_quiet_weekday_is_not() -> None:
     chance = random.Random(0)
-    counts = [0 if night % 7 == 6 else chance.randint(18, 22) for night in range(70)]
-    nights = [RunRecord(Path(), facts(night, media=count)) for night, count in enumerate(counts)]
-    told = [night for night in range(70) if "media" in names(find_drift(nights[night].facts, nights[:night]))]
-    assert set(told) <= {6, 13}
-    lonely = [RunRecord(Path(), facts(night, media=0 if night == 9 else 20 + night % 3)) for night in range(30)]
+    counts = [0 if day % 7 == 6 else chance.randint(18, 22) for day in range(70)]
+    runs = [RunRecord(Path(), facts(day, media=count)) for day, count in enumerate(counts)]
+    reported = [day for day in range(70) if "media" in names(find_drift(runs[day].facts, runs[:day]))]
+    assert set(reported) <= {6, 13}
+    lonely = [RunRecord(Path(), facts(day, media=0 if day == 9 else 20 + day % 3)) for day in range(30)]
     assert "media" in names(find_drift(facts(1000, media=0), lonely)), "it has happened once"
 
 
 def test_a_value_just_outside_its_range_is_not_rounded_to_the_limit() -> None:
-    nights = past(10)
-    (finding,) = find_drift(facts(1000, failed=5, media=41), nights).findings
+    runs = past(10)
+    (finding,) = find_drift(facts(1000, failed=5, media=41), runs).findings
     assert finding.text.startswith("share of failed media: 12%, usually 0% (0% to 10%")
-    (finding,) = find_drift(facts(1000, failed=4, media=39), nights).findings
+    (finding,) = find_drift(facts(1000, failed=4, media=39), runs).findings
     assert finding.text.startswith("share of failed media: 10.3%, usually 0.0% (0.0% to 10.0%")
-    assert "failed" not in names(find_drift(facts(1000, failed=1, media=10), nights)), "one is named, and no drift"
+    assert "failed" not in names(find_drift(facts(1000, failed=1, media=10), runs)), "one is named, and no drift"

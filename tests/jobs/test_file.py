@@ -22,7 +22,7 @@ def job(folder: Path, text: str, *, name: str = "nightly.toml") -> JobFile:
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/home/user")
     text = """inputs = ["videos", "/archive", "~/more"]
 out = "../results"
 [options]
@@ -30,16 +30,16 @@ weights = "mine.safetensors"
 sample-fps = 5
 shard = "2/4"
 [notification]
-command = ["./tell.sh", "me"]
+command = ["./notify.sh", "me"]
 """
     (tmp_path / "sub").mkdir()
     found = job(tmp_path / "sub", text)
     here = tmp_path / "sub"
-    assert found.inputs == (here / "videos", Path("/archive"), Path("/home/somebody/more"))
+    assert found.inputs == (here / "videos", Path("/archive"), Path("/home/user/more"))
     assert found.out == tmp_path / "results"
     assert (found.options.weights, found.options.sample_fps, found.options.shard) == (here / "mine.safetensors", 5, Shard(2, 4))
     assert found.notification is not None
-    assert found.notification.command == (str(here / "tell.sh"), "me")
+    assert found.notification.command == (str(here / "notify.sh"), "me")
     assert (found.notification.when, found.notification.timeout_seconds) == ("failure", 30)
 
 
@@ -49,7 +49,7 @@ def test_only_the_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("BATCHEMO_WORKERS", "3")
     found = job(tmp_path, "[options]\nbatch_size = 8")
     assert (found.options.workers, found.options.batch_size) == (None, 8)
-    assert found.retention.runs > 5, "nights can be compared"
+    assert found.retention.runs > 5, "runs can be compared"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_only_the_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("ouput = 3", "unknown key 'ouput'; did you mean 'out'?"),
         ("[shedule]\nat = '02:30'", "unknown key 'shedule'; did you mean 'schedule'?"),
         ("[schedule]\nat = '02:30'\ndasy = ['mon']", "unknown key 'schedule.dasy'; did you mean 'days'?"),
-        ("[retention]\nnights = 3", "unknown key 'retention.nights'; choose from runs"),
+        ("[retention]\ndays = 3", "unknown key 'retention.days'; choose from runs"),
         ("[notification]\ncommand = ['x']\ntimeout = 3", "did you mean 'timeout_seconds'?"),
         ("[options]\nsampel_fps = 3", "unknown option 'sampel_fps'; did you mean 'sample_fps'?"),
         ("sample_fps = 3", "unknown key 'sample_fps'; it is an option; move it below [options]"),

@@ -31,7 +31,7 @@ from tests.jobs.test_templates import parse, verify
 from tests.made_media import read_pixels
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
-NOTIFIER = "import json, pathlib, sys\npathlib.Path('told').open('a').write(json.dumps(json.load(sys.stdin)) + '\\n')\n"
+NOTIFIER = "import json, pathlib, sys\npathlib.Path('notified').open('a').write(json.dumps(json.load(sys.stdin)) + '\\n')\n"
 
 
 def jobs(*arguments: str | Path) -> Result:
@@ -46,7 +46,7 @@ class Study:
         self.media.mkdir(parents=True)
         self.out = folder / "results"
         self.file = folder / "nightly.toml"
-        (folder / "tell.py").write_text(NOTIFIER)
+        (folder / "notify.py").write_text(NOTIFIER)
         self.file.write_text(
             f"""inputs = ["media"]
 out = "results"
@@ -57,7 +57,7 @@ annotate = false
 [schedule]
 at = "02:30"
 [notification]
-command = [{json.dumps(sys.executable)}, "tell.py"]
+command = [{json.dumps(sys.executable)}, "notify.py"]
 """
         )
         self._chance = random.Random(1)
@@ -82,8 +82,8 @@ command = [{json.dumps(sys.executable)}, "tell.py"]
         return [record.facts for record in read_run_records(self.out, "nightly")]
 
     @property
-    def told(self) -> list[dict[str, Any]]:
-        path = self.file.parent / "told"
+    def notifications(self) -> list[dict[str, Any]]:
+        path = self.file.parent / "notified"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -120,9 +120,9 @@ def test_a_week_of_runs(tmp_path: Path) -> None:
     assert analysed == [12, 13, None, 24, 13, 12, 36]
 
     # One notification for each failure, in the run in which it happened.
-    assert [facts["how"] for facts in study.told] == ["UsageError", "done"]
-    assert "media does not exist" in study.told[0]["message"]
-    assert [failure["media"] for failure in study.told[1]["failures"]] == ["broken.jpg"]
+    assert [facts["how"] for facts in study.notifications] == ["UsageError", "done"]
+    assert "media does not exist" in study.notifications[0]["message"]
+    assert [failure["media"] for failure in study.notifications[1]["failures"]] == ["broken.jpg"]
 
     # Only the last run can be compared with five others, and its pictures are dark.
     notes = [record["drift"]["note"] for record in study.records if "drift" in record]
@@ -189,10 +189,10 @@ def test_media_that_are_only_drawn_again_are_named(tmp_path: Path) -> None:
     study.file.write_text(study.file.read_text().replace("annotate = false", "annotate = true"))
     study.run()
     (study.out / "annotated" / "mon-01.jpg.jpg").unlink()
-    told = jobs("check", study.file).stdout
-    assert "drawn again  mon-01.jpg" in told
-    assert "would analyse 0 media" in told
-    assert "1 would be drawn again, 1 are done" in " ".join(told.split())
+    printed = jobs("check", study.file).stdout
+    assert "drawn again  mon-01.jpg" in printed
+    assert "would analyse 0 media" in printed
+    assert "1 would be drawn again, 1 are done" in " ".join(printed.split())
     ended = jobs("run", study.file)
     assert "0 media analysed; 1 drawn again; 1 done before" in ended.stderr
     assert study.records[-1]["media"]["redrawn"] == 1
@@ -207,12 +207,12 @@ def test_the_time_of_drawing_again_is_not_that_of_analysis(tmp_path: Path) -> No
     copy.unlink()
     assert "That may take" not in jobs("check", study.file).stdout
     study.add("tue", 1)
-    told = " ".join(jobs("check", study.file).stdout.split())
-    assert "by the speed of 1 earlier run; drawing again comes on top of that." in told
+    printed = " ".join(jobs("check", study.file).stdout.split())
+    assert "by the speed of 1 earlier run; drawing again comes on top of that." in printed
     study.run()
     assert (study.records[-1]["media"]["analysed"], study.records[-1]["media"]["redrawn"]) == (1, 1)
     study.add("wed", 1)
-    assert "by the speed of 1 earlier run." in " ".join(jobs("check", study.file).stdout.split()), "last night's time is that of both"
+    assert "by the speed of 1 earlier run." in " ".join(jobs("check", study.file).stdout.split()), "the last run had both"
 
 
 def test_check_finds_problems_of_a_scheduled_run(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_held_folder_is_left_alone(tmp_path: Path) -> None:
     assert ended.exit_code == 75
     assert status["running"]
     assert study.records == [], "the run that holds the folder keeps the record"
-    assert [facts["how"] for facts in study.told] == ["LockedError"]
+    assert [facts["how"] for facts in study.notifications] == ["LockedError"]
 
 
 def test_shards_of_a_job(tmp_path: Path) -> None:
@@ -284,23 +284,23 @@ def test_status_names_the_stages_that_took_most_time(tmp_path: Path) -> None:
 # --- notification ---
 
 
-def tell(script: str, folder: Path, *, timeout: float = 20.0, facts: dict[str, Any] | None = None) -> str:
+def notify_by(script: str, folder: Path, *, timeout: float = 20.0, facts: dict[str, Any] | None = None) -> str:
     return notify(Notification(command=("sh", "-c", script), timeout_seconds=timeout), facts or {"how": "done"}, folder=folder)
 
 
 def test_a_notifier_gets_the_run_record_and_its_problem_is_reported(tmp_path: Path) -> None:
-    assert tell("cat > got", tmp_path, facts={"name": "é\udce9"}) == ""
+    assert notify_by("cat > got", tmp_path, facts={"name": "é\udce9"}) == ""
     assert json.loads((tmp_path / "got").read_text()) == {"name": "é\udce9"}
-    assert tell("echo no route to host >&2; exit 7", tmp_path) == "sh: exit code 7: no route to host"
-    assert tell("exit 0", tmp_path, facts={"long": "x" * 10**6}) == "", "it need not read"
+    assert notify_by("echo no route to host >&2; exit 7", tmp_path) == "sh: exit code 7: no route to host"
+    assert notify_by("exit 0", tmp_path, facts={"long": "x" * 10**6}) == "", "it need not read"
     missing = notify(Notification(command=("/no/such program",)), {}, folder=tmp_path)
     assert missing == "/no/such program: No such file or directory"
 
 
 def test_a_notifier_that_hangs_is_killed_with_all_it_started(tmp_path: Path) -> None:
     began = time.monotonic()
-    assert "had not ended after 0.3 s" in tell("sleep 60 & echo $! > pid; wait", tmp_path, timeout=0.3)
-    assert tell("sleep 60 > /dev/null & echo $! > pid2", tmp_path) == "", "what it leaves behind does not keep us"
+    assert "had not ended after 0.3 s" in notify_by("sleep 60 & echo $! > pid; wait", tmp_path, timeout=0.3)
+    assert notify_by("sleep 60 > /dev/null & echo $! > pid2", tmp_path) == "", "what it leaves behind does not keep us"
     assert time.monotonic() - began < 20
     state = Path("/proc") / (tmp_path / "pid").read_text().strip() / "stat"
     deadline = time.monotonic() + 5
@@ -313,7 +313,7 @@ def test_a_notifier_that_hangs_is_killed_with_all_it_started(tmp_path: Path) -> 
 @pytest.mark.parametrize(("when", "times"), [("always", 1), ("never", 0), ("failure", 0)])
 def test_a_notifier_that_fails_fails_no_run(tmp_path: Path, when: str, times: int) -> None:
     study = Study(tmp_path)
-    (tmp_path / "tell.py").write_text("import sys; sys.exit('no mail today')")
+    (tmp_path / "notify.py").write_text("import sys; sys.exit('no mail today')")
     study.file.write_text(study.file.read_text() + f'when = "{when}"\n')
     ended = study.run("--quiet")
     assert ended.exit_code == 0

@@ -35,11 +35,11 @@ for name in sys.argv[2:]:
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     try:
         source = open_source(Medium(path, path.name, path.name, kind))
-        told = sum(1 for _ in source.frames())
+        results = sum(1 for _ in source.frames())
     except MediaError as error:
-        told = error.kind
+        results = error.kind
     grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(json.dumps([path.name, kind, told, grown_mb, time.process_time() - began]))
+    print(json.dumps([path.name, kind, results, grown_mb, time.process_time() - began]))
 """
 
 
@@ -117,7 +117,7 @@ def write_claims(folder: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str | int, float, float]]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str | int, float, float]]:
     """For each file: kind, error or number of frames, MB, and processor seconds."""
     need("decord")
     folder = tmp_path_factory.mktemp("bombs")
@@ -137,8 +137,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str |
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_pictures(told: dict[str, tuple[str, str | int, float, float]], name: str) -> None:
-    _, error, grown_mb, seconds = told[name]
+def test_pictures(results: dict[str, tuple[str, str | int, float, float]], name: str) -> None:
+    _, error, grown_mb, seconds = results[name]
     assert error == ("unsupported" if name == "radiance.jpg" else "too_large")
     assert grown_mb < 50
     assert seconds < 1
@@ -155,8 +155,8 @@ def test_pictures(told: dict[str, tuple[str, str | int, float, float]], name: st
         ("moving.gif", "no_frames"),
     ],
 )
-def test_videos(told: dict[str, tuple[str, str | int, float, float]], name: str, expected: str | int) -> None:
-    kind, found, grown_mb, seconds = told[name]
+def test_videos(results: dict[str, tuple[str, str | int, float, float]], name: str, expected: str | int) -> None:
+    kind, found, grown_mb, seconds = results[name]
     assert (kind, found) == ("video", expected)
     assert grown_mb < 200
     assert seconds < 2

@@ -117,12 +117,12 @@ def test_links_cannot_move_outputs_out_of_the_results(media_dir: Path, tmp_path:
 
 def test_never_reads_its_own_results(media_dir: Path) -> None:
     put(media_dir, "a.mp4", "results/annotated/a.mp4.mp4", "old/annotated/b.mp4", "old/media.parquet", "old/frames/b.parquet")
-    put(media_dir, "films/media.parquet", "films/frames", content=b"PAR1")
-    put(media_dir, "films/c.mp4")
+    put(media_dir, "videos/media.parquet", "videos/frames", content=b"PAR1")
+    put(media_dir, "videos/c.mp4")
     (media_dir / "link").symlink_to(media_dir / "results")
-    out = media_dir / "films" / ".." / "results"
+    out = media_dir / "videos" / ".." / "results"
     for follow_symlinks in (False, True):
-        assert names(find_media([media_dir], out=out, follow_symlinks=follow_symlinks)) == ["a.mp4", "films/c.mp4"]
+        assert names(find_media([media_dir], out=out, follow_symlinks=follow_symlinks)) == ["a.mp4", "videos/c.mp4"]
 
 
 def test_refuses_results_folders_as_input(media_dir: Path) -> None:
@@ -134,8 +134,8 @@ def test_refuses_results_folders_as_input(media_dir: Path) -> None:
 
 
 def test_a_folder_inside_the_results_folder_can_be_an_input(media_dir: Path) -> None:
-    put(media_dir, "films/a.mp4")
-    assert names(find_media([media_dir / "films"], out=media_dir)) == ["a.mp4"]
+    put(media_dir, "videos/a.mp4")
+    assert names(find_media([media_dir / "videos"], out=media_dir)) == ["a.mp4"]
 
 
 def test_lists_a_file_once(media_dir: Path) -> None:
@@ -496,8 +496,8 @@ FOREIGN = [
     ("a.nef", b"MM\0*\0\0\0\x08", "raw photograph"),
     ("dng.tif", b"II*\0\x08\0\0\0\1\0" + (50706).to_bytes(2, "little") + b"\1\0\4\0\0\0\1\4\0\0" + bytes(4), "raw photograph"),
     ("thumbnail.tif", b"II*\0\x08\0\0\0\1\0\xfe\0\4\0\1\0\0\0\1\0\0\0" + bytes(4), "raw photograph"),
-    ("unknown.arw", b"nobody knows", "raw photograph"),
-    ("unknown.tga", b"nobody knows", "Targa"),
+    ("unknown.arw", b"unknown", "raw photograph"),
+    ("unknown.tga", b"unknown", "Targa"),
 ]
 
 
@@ -505,20 +505,20 @@ FOREIGN = [
 def test_unsupported_pictures_are_skipped_and_reported(media_dir: Path, name: str, content: bytes, kind: str) -> None:
     put(media_dir, "a.mp4")
     put(media_dir, f"sub/{name}", content=content)
-    told: list[SkippedFile] = []
-    assert names(find(media_dir, passed_over=told)) == ["a.mp4"]
-    assert [(each.path, each.name, each.format.kind) for each in told] == [(media_dir / "sub" / name, f"sub/{name}", kind)]
+    skipped: list[SkippedFile] = []
+    assert names(find(media_dir, passed_over=skipped)) == ["a.mp4"]
+    assert [(each.path, each.name, each.format.kind) for each in skipped] == [(media_dir / "sub" / name, f"sub/{name}", kind)]
     assert sniff(media_dir / "sub" / name) is None
-    told.clear()
-    (medium,) = find(media_dir / "sub" / name, passed_over=told)
-    assert (medium.kind, told) == ("image", [])
+    skipped.clear()
+    (medium,) = find(media_dir / "sub" / name, passed_over=skipped)
+    assert (medium.kind, skipped) == ("image", [])
 
 
 def test_skipped_pictures_respect_patterns_and_are_reported_once(media_dir: Path) -> None:
     put(media_dir, "a.jxl", "b.jxl", "sub/c.jxl", content=b"\xff\x0a")
-    told: list[SkippedFile] = []
-    find_media([media_dir, media_dir / "sub"], out=media_dir / "results", exclude=["b.*"], passed_over=told)
-    assert [each.name for each in told] == ["media/a.jxl", "media/sub/c.jxl"]
+    skipped: list[SkippedFile] = []
+    find_media([media_dir, media_dir / "sub"], out=media_dir / "results", exclude=["b.*"], passed_over=skipped)
+    assert [each.name for each in skipped] == ["media/a.jxl", "media/sub/c.jxl"]
 
 
 @pytest.mark.parametrize("name", ["plain.cr2", "plain.jxl"])

@@ -542,7 +542,7 @@ def test_a_play_list_opens_no_other_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert real.stat().st_atime_ns == 0
     real.read_bytes()
     if real.stat().st_atime_ns == 0:
-        pytest.skip("this file system does not tell when a file was read")
+        pytest.skip("this file system does not store when a file was read")
 
 
 @both

@@ -433,7 +433,7 @@ def test_of_a_tiff_with_pages_the_first_is_read_and_the_others_reported(tmp_path
 def test_smaller_copies_in_a_tiff_are_no_pages(tmp_path: Path) -> None:
     first = tiff_of({258: 8, 262: 1}, np.asarray(GREY).tobytes())
     at = len(first)
-    small = tiff_of({254: 1, 258: 8, 262: 1}, bytes(4), width=2, height=2)[8:]  # of its places nobody reads any
+    small = tiff_of({254: 1, 258: 8, 262: 1}, bytes(4), width=2, height=2)[8:]  # none of its offsets is read
     (tmp_path / "a.tiff").write_bytes(first[:-4] + struct.pack("<I", at + 4) + small)
     check(tmp_path / "a.tiff", grey_as_rgb())
     assert not note_of(tmp_path / "a.tiff")
@@ -521,9 +521,9 @@ def test_a_jpeg_that_is_broken_inside_says_so(tmp_path: Path, at: float, capfd: 
     content[place : place + 2] = b"\xff\xd9"  # the mark of its end
     (tmp_path / "a.jpg").write_bytes(content)
     note = note_of(tmp_path / "a.jpg")
-    told = re.match(r"damaged or cut off \(Corrupt JPEG data: .*\): about (\d+)% of it is missing", note)
-    assert told, note
-    assert int(told[1]) == pytest.approx(100 * (1 - at), abs=10)
+    match = re.match(r"damaged or cut off \(Corrupt JPEG data: .*\): about (\d+)% of it is missing", note)
+    assert match, note
+    assert int(match[1]) == pytest.approx(100 * (1 - at), abs=10)
     assert capfd.readouterr().err == ""
 
 

@@ -23,7 +23,7 @@ from batchemo.errors import MediaError
 from batchemo.media import open_source as opening
 from batchemo.media.open_source import open_source, split_into_segments
 from batchemo.options import RunOptions, Style
-from batchemo.pipeline import frames as reading
+from batchemo.pipeline import frames as frames_module
 from batchemo.pipeline import segments as parts
 from batchemo.pipeline import video as pipeline
 from batchemo.pipeline.context import RunContext
@@ -270,7 +270,7 @@ def test_a_face_is_one_track_across_segments_and_the_cut(uninterrupted: Path) ->
 
 def test_without_embeddings_a_track_ends_at_the_cut_only(video: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "SEGMENT_SECONDS", 1.0)
-    monkeypatch.setattr(reading, "embed_faces", None)
+    monkeypatch.setattr(frames_module, "embed_faces", None)
     assert analysed(tmp_path, video, InProcessEngine(), appearance=False, annotate=False).n_tracks == 2
     assert tracks_of(tmp_path) == [[0, 2 * FPS - 1], [2 * FPS, FRAMES - 1]]
 
@@ -350,9 +350,9 @@ def test_a_defect_in_a_task_fails_its_video(video: Medium, tmp_path: Path, monke
     monkeypatch.setattr(pipeline, "_analyse_segment", failing)
     task, job = analysis(tmp_path), Job(video, AnalyseTask(split_into_segments(video, decoder="pyav")[0], {}))
     for kind in ("defect", "memory"):
-        with pytest.raises(MediaError) as told:
+        with pytest.raises(MediaError) as caught:
             task(job)
-        assert told.value.kind == kind
+        assert caught.value.kind == kind
 
 
 def test_no_template_of_a_face_is_stored(video: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,12 +136,12 @@ def test_batches_are_small_and_smaller_where_items_are_large() -> None:
 
 @pytest.mark.parametrize("decoder", ["decord", "pyav"])
 def test_a_video_that_is_decoded_ahead_gives_the_same_results(decoder: str) -> None:
-    (film,) = find_media([SAMPLES / "two_people_and_a_cut.mp4"], out=SAMPLES / "out")
+    (video,) = find_media([SAMPLES / "two_people_and_a_cut.mp4"], out=SAMPLES / "out")
     context = RunContext(SAMPLES, merge_options({"device": "cpu"}, environment={}), "run-1", (), "")
     models = dataclasses.replace(frame_inference.models_of(context), propagates=False)
     found = []
     for ahead in (False, True):
-        source, watch = open_source(film, decoder=decoder), Stopwatch()  # type: ignore[arg-type]
+        source, watch = open_source(video, decoder=decoder), Stopwatch()  # type: ignore[arg-type]
         frames, own = source.frames(sample_fps=5), dataclasses.replace(models, decodes_ahead=ahead)
         found.append(list(frame_inference.infer_frames(frames, own, ShotFinder(), watch, appearance=True)))
         assert watch.seconds["decode"] > 0

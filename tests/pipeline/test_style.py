@@ -168,7 +168,7 @@ def test_media_of_other_runs_are_named(media: Path, results: Path, caplog: pytes
 # The command
 
 
-def test_hardware_that_is_not_there_is_told_once(
+def test_hardware_that_is_not_there_is_reported_once(
     media: Path, results: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoders, "_can_encode", lambda _: False)
@@ -178,7 +178,7 @@ def test_hardware_that_is_not_there_is_told_once(
     assert size(results / COPY) == (160, 160)
 
 
-def test_a_look_without_copies_is_told(media: Path, results: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_style_without_copies_is_reported(media: Path, results: Path, caplog: pytest.LogCaptureFixture) -> None:
     run_here(media, out=results, annotate=False, blur_faces=True)
     assert not caplog.records, "the page heeds it"
     run_here(media, out=results, annotate=False, timeline=True, quality="high")
@@ -195,5 +195,5 @@ def test_dry_run_tells_what_is_drawn_again(media: Path, results: Path) -> None:
     command = ("run", media, "--out", results, "--blur-faces", "--dry-run")
     ended = run_command(*command, "--json")
     assert json.loads(ended.stdout) == {"todo": [CLIP, PICTURE], "redrawn": [CLIP, PICTURE], "done": [], "vanished": [], "passed_over": []}
-    told = run_command(*command).stderr
-    assert "0 media would be analysed, 2 drawn again, 0 are done" in told
+    messages = run_command(*command).stderr
+    assert "0 media would be analysed, 2 drawn again, 0 are done" in messages

@@ -56,7 +56,7 @@ def scene(width: int = 320, height: int = 240, /, **places: tuple[int, int, int]
     return np.ascontiguousarray(pixels[200:-200, 200:-200])
 
 
-def write_film(path: Path, scenes: list[NDArray[np.uint8]], *, gop: int = 30) -> Path:
+def write_video(path: Path, scenes: list[NDArray[np.uint8]], *, gop: int = 30) -> Path:
     return write_clip(path, scenes, rate=FPS, options={"g": str(gop), "crf": "12"}).path
 
 
@@ -97,7 +97,7 @@ def media(tmp_path: Path) -> Path:
     folder.mkdir()
     large, small = (190, 5, 40), (SMALL_PX, 215, 20)
     seen = [scene(large=large, **({"small": small} if index in {10, 11, 12, 13, 14, 26} else {})) for index in range(28)]
-    write_film(folder / "film.mp4", seen)
+    write_video(folder / "video.mp4", seen)
     write_jpeg(folder / "picture.jpg", scene(large=large, small=small))
     return folder
 
@@ -108,22 +108,22 @@ def media(tmp_path: Path) -> Path:
 def test_unknown_small_faces_are_reported_with_their_times(media: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     ended = command("run", media, "--out", out, "--blur-faces", "--json", "--min-face-px", LEAST_PX, "--workers", 1, expect=3)
-    told = json.loads(ended.stdout)
-    rows = {row["media"]: row for row in told["media"]}
-    assert told["faces_left"] == ["film.mp4", "picture.jpg"]
+    reported = json.loads(ended.stdout)
+    rows = {row["media"]: row for row in reported["media"]}
+    assert reported["faces_left"] == ["video.mp4", "picture.jpg"]
     assert {row["status"] for row in rows.values()} == {"done"}
     assert {row["error"] for row in rows.values()} == {"faces_left"}
     words = "after blurring a face may be left in 6 frames, at 1.00 to 1.40 s and at 2.60 s; look there before you publish"
-    assert rows["film.mp4"]["message"] == words
+    assert rows["video.mp4"]["message"] == words
     assert rows["picture.jpg"]["message"] == "after blurring a face may be left in the picture; look at it before you publish"
-    assert f"film.mp4: {rows['film.mp4']['message']}" in ended.stderr
+    assert f"video.mp4: {rows['video.mp4']['message']}" in ended.stderr
     assert batchemo.load(out, table="media").set_index("media")["error"].to_dict() == dict.fromkeys(rows, "faces_left")
-    assert len(batchemo.load(out, where=[("media", "==", "film.mp4")])) == 28, "tables are complete"
+    assert len(batchemo.load(out, where=[("media", "==", "video.mp4")])) == 28, "tables are complete"
     again = command("run", media, "--out", out, "--no-report", "--min-face-px", LEAST_PX, expect=3)
     assert "This results folder is blurred and stays so" in again.stderr
-    assert f"not all blurred film.mp4: {rows['film.mp4']['message']}" in again.stderr
+    assert f"not all blurred video.mp4: {rows['video.mp4']['message']}" in again.stderr
     assert not verify(out).problems
-    assert rows["film.mp4"]["message"] in command("summary", out, expect=0).stdout
+    assert rows["video.mp4"]["message"] in command("summary", out, expect=0).stdout
     shown = run_here(media, out=out, blur_faces=False, min_face_px=LEAST_PX)
     assert [(row.error, row.message) for row in shown.rows] == [("", "")] * 2
 
@@ -131,7 +131,7 @@ def test_unknown_small_faces_are_reported_with_their_times(media: Path, tmp_path
 def test_nothing_is_reported_where_no_face_is_left(tmp_path: Path, mtcnn: Callable[[NDArray[np.uint8]], int]) -> None:
     folder = tmp_path / "media"
     folder.mkdir()
-    write_film(folder / "film.mp4", [scene(one=(130, 20 + index, 60), other=(100, 200, 100)) for index in range(0, 12, 3)])
+    write_video(folder / "video.mp4", [scene(one=(130, 20 + index, 60), other=(100, 200, 100)) for index in range(0, 12, 3)])
     write_jpeg(folder / "picture.jpg", scene(one=(130, 20, 60), other=(100, 200, 100)))
     assert mtcnn(frames_of(folder / "picture.jpg")[0]) == 2
     for style in ("pixels", "solid"):
@@ -148,7 +148,7 @@ def test_a_face_that_the_edge_cuts_is_blurred(tmp_path: Path, left: int, top: in
     folder = tmp_path / "media"
     folder.mkdir()
     write_jpeg(folder / "picture.jpg", pixels)
-    write_film(folder / "film.mp4", [pixels] * 4)
+    write_video(folder / "video.mp4", [pixels] * 4)
     report = run_here(folder, out=tmp_path / "results", blur_faces=True, blur_style="solid")
     assert [(row.error, row.n_faces) for row in report.rows] == [("", 0)] * 2
     x1, y1, x2, y2 = (round(130 * share) for share in FACE)
@@ -160,15 +160,15 @@ def test_a_face_that_the_edge_cuts_is_blurred(tmp_path: Path, left: int, top: in
 
 
 def test_solid_leaves_one_colour() -> None:
-    marks = marks_of([(60, 60, 120, 130)])
-    drawn = draw_overlay(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8), marks, labels=EMOTIONS, blur_style="solid")
+    overlay = overlay_of([(60, 60, 120, 130)])
+    drawn = draw_overlay(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8), overlay, labels=EMOTIONS, blur_style="solid")
     assert (drawn[40:150, 45:135] == SOLID).all()
 
 
 # The check alone
 
 
-def marks_of(hidden: list[tuple[float, ...]]) -> OverlayData:
+def overlay_of(hidden: list[tuple[float, ...]]) -> OverlayData:
     no = np.empty((0, 4), np.float32)
     ids, shares = np.empty(0, np.int32), np.empty((0, 7), np.float32)
     return OverlayData(no, ids, shares, np.empty(0, np.bool_), np.array(hidden, np.float32).reshape(-1, 4))
@@ -183,16 +183,16 @@ def faces_at(*boxes: tuple[float, ...]) -> Faces:
 def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Faces], list[OverlayData]], tuple[list[int], list[float]]]:
     """Number of blurred boxes in each frame, and times of possible faces, if these faces are found in each frame."""
 
-    def checked(found: list[Faces], marks: list[OverlayData]) -> tuple[list[int], list[float]]:
+    def checked(found: list[Faces], overlay: list[OverlayData]) -> tuple[list[int], list[float]]:
         checker = BlurCheck(style="pixels", device="cpu")
         monkeypatch.setattr(checker, "_find", lambda pixels: found[int(pixels[0, 0, 0])])
 
         def frames() -> Iterator[tuple[Frame, OverlayData]]:
-            for index, each in enumerate(marks):
+            for index, each in enumerate(overlay):
                 yield Frame(index, index / FPS, np.full((100, 100, 3), index, np.uint8)), each
 
         done = list(checker.check(frames()))
-        assert [frame.index for frame, _ in done] == list(range(len(marks)))
+        assert [frame.index for frame, _ in done] == list(range(len(overlay)))
         return [len(each.hidden) for _, each in done], checker.possible_faces_s
 
     return checked
@@ -202,17 +202,17 @@ Check = Callable[[list[Faces], list[OverlayData]], tuple[list[int], list[float]]
 
 
 def test_boxes_at_a_known_face_are_blurred_and_others_reported(check: Check) -> None:
-    known = marks_of([(40, 40, 60, 60)])
+    known = overlay_of([(40, 40, 60, 60)])
     inside, beside, far = (42, 42, 58, 58), (60, 40, 80, 60), (20, 75, 35, 90)
     assert check([faces_at(inside)], [known]) == ([1], [])
     assert check([faces_at(beside)], [known]) == ([2], [])
     assert check([faces_at(far, inside)], [known]) == ([1], [0.0])
-    assert check([faces_at(far, (40, 75, 55, 90))], [marks_of([])]) == ([0], [0.0, 0.0])
+    assert check([faces_at(far, (40, 75, 55, 90))], [overlay_of([])]) == ([0], [0.0, 0.0])
 
 
 def test_faces_cut_by_the_edge_are_blurred_in_neighbouring_frames(check: Check) -> None:
     found = [faces_at((-10, 40, 20, 70)) if index == 12 else faces_at() for index in range(30)]
-    hidden, left = check(found, [marks_of([])] * 30)
+    hidden, left = check(found, [overlay_of([])] * 30)
     assert hidden == [int(4 <= index <= 20) for index in range(30)]
     assert not left
 
@@ -220,7 +220,7 @@ def test_faces_cut_by_the_edge_are_blurred_in_neighbouring_frames(check: Check) 
 def test_blurring_of_neighbouring_frames_is_limited(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blur_check, "_HOLD_SECONDS", 0.25)
     found = [faces_at((-10, 40, 20, 70)) if index == 12 else faces_at() for index in range(30)]
-    assert check(found, [marks_of([])] * 30)[0] == [int(10 <= index <= 14) for index in range(30)]
+    assert check(found, [overlay_of([])] * 30)[0] == [int(10 <= index <= 14) for index in range(30)]
 
 
 def test_blurred_shoulders_at_the_edge_are_no_face(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,8 +228,8 @@ def test_blurred_shoulders_at_the_edge_are_no_face(monkeypatch: pytest.MonkeyPat
     checker = BlurCheck(style="solid", device="cpu")
     monkeypatch.setattr(checker, "_find", lambda pixels: faces_at((30, 60, 70, 110)) if (pixels == SOLID).any() else faces_at())
     frame = Frame(0, 0.0, np.zeros((100, 100, 3), np.uint8))
-    ((_, marks),) = checker.check(iter([(frame, marks_of([(40, 30, 60, 60)]))]))
-    assert len(marks.hidden) == 1
+    ((_, overlay),) = checker.check(iter([(frame, overlay_of([(40, 30, 60, 60)]))]))
+    assert len(overlay.hidden) == 1
     assert not checker.possible_faces_s
 
 
@@ -289,18 +289,18 @@ def test_workers_and_segments_report_and_draw_the_same(tmp_path: Path) -> None:
         **{index: {"small": small} for index in (28, 32, 76, 80)},
         **{index: {"cut": cut} for index in (84, 88)},
     }
-    film = write_film(tmp_path / "film.mkv", [scene(**appear.get(index, {})) for index in range(0, 100)], gop=20)
-    told, copies = [], []
+    video = write_video(tmp_path / "video.mkv", [scene(**appear.get(index, {})) for index in range(0, 100)], gop=20)
+    reported, copies = [], []
     for workers in (1, 2):
         out = tmp_path / f"results_{workers}"
         report = run_here(
-            film, out=out, blur_faces=True, workers=workers, decoder="pyav", sample_fps=2.5, min_face_px=LEAST_PX, report=False
+            video, out=out, blur_faces=True, workers=workers, decoder="pyav", sample_fps=2.5, min_face_px=LEAST_PX, report=False
         )
-        told.append([(each.status, each.error, each.message) for each in report.rows])
-        copies.append(np.stack(frames_of(out / "annotated" / "film.mkv.mp4")))
-    assert told[0] == told[1]
-    assert told[0][0][:2] == ("done", "faces_left")
-    assert "at 2.80 to 3.20 s" in told[0][0][2]
+        reported.append([(each.status, each.error, each.message) for each in report.rows])
+        copies.append(np.stack(frames_of(out / "annotated" / "video.mkv.mp4")))
+    assert reported[0] == reported[1]
+    assert reported[0][0][:2] == ("done", "faces_left")
+    assert "at 2.80 to 3.20 s" in reported[0][0][2]
     assert np.abs(copies[0].astype(int) - copies[1]).mean() < 1
 
 
@@ -364,7 +364,7 @@ def test_conflicts_are_found_before_anything_is_written(
 
 
 def test_folders_without_a_marker_are_recognized_by_their_copies_or_last_run(portrait: Path, tmp_path: Path) -> None:
-    for name, flags in {"copies": {}, "account": {"annotate": False}}.items():
+    for name, flags in {"copies": {}, "manifest": {"annotate": False}}.items():
         out = tmp_path / name
         run_here(portrait, out=out, blur_faces=True, **flags)
         (out / MARKER).unlink()
@@ -435,18 +435,18 @@ def inflated(content: bytes) -> bytes:
 def test_no_file_of_a_blurred_folder_shows_a_face(tmp_path: Path, mtcnn: Callable[[NDArray[np.uint8]], int]) -> None:
     folder, out = tmp_path / "media", tmp_path / "results"
     folder.mkdir()
-    write_film(folder / "film.mp4", [scene(large=(130, 60, 60))] * 2)
+    write_video(folder / "video.mp4", [scene(large=(130, 60, 60))] * 2)
     write_jpeg(folder / "one.jpg", scene(large=(130, 60, 60)))
     run_here(folder, out=out)
     # What killed runs leave: copies of segments, and files that were not complete.
-    (out / ".parts" / "film.mp4").mkdir(parents=True)
-    write_film(out / ".parts" / "film.mp4" / "00000.nut", [scene(large=(130, 60, 60))])
+    (out / ".parts" / "video.mp4").mkdir(parents=True)
+    write_video(out / ".parts" / "video.mp4" / "00000.nut", [scene(large=(130, 60, 60))])
     write_jpeg(out / "annotated" / "left.jpg", scene(large=(130, 60, 60))).rename(out / "annotated" / ".0123456789abcdef-1.part")
     shown = {name for name, pixels in pictures_in(out) if mtcnn(pixels)}
-    assert shown == {"film.mp4.mp4", "one.jpg.jpg", "1.jpg", "index.html", "00000.nut", ".0123456789abcdef-1.part"}
+    assert shown == {"video.mp4.mp4", "one.jpg.jpg", "1.jpg", "index.html", "00000.nut", ".0123456789abcdef-1.part"}
     run_here(folder, out=out, blur_faces=True)
     write_site(out)
-    assert {name for name, _ in pictures_in(out)} >= {"film.mp4.mp4", "one.jpg.jpg"}
+    assert {name for name, _ in pictures_in(out)} >= {"video.mp4.mp4", "one.jpg.jpg"}
     assert not {name for name, pixels in pictures_in(out) if mtcnn(pixels)}
 
 
@@ -464,7 +464,7 @@ def test_jobs_exit_with_3_as_well(media: Path, tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(
         f'inputs = ["{media}"]\nout = "{tmp_path / "out"}"\n[options]\nblur_faces = true\nworkers = 1\nmin_face_px = {LEAST_PX}\n'
     )
-    (media / "film.mp4").unlink()
+    (media / "video.mp4").unlink()
     first = command("jobs", "run", tmp_path / "job.toml", "--json", expect=3)
     assert {each["media"] for each in json.loads(first.stdout)["faces_left"]} == {"picture.jpg"}
     assert "not all blurred picture.jpg" in first.stderr

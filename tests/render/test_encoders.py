@@ -52,7 +52,7 @@ def check(path: Path, codec: Codec, source: MadeClip) -> None:
 
 
 @pytest.mark.parametrize("codec", CODEC_NAMES)
-def test_every_codec_in_one_go_and_in_stretches(codec: Codec, source: MadeClip, tmp_path: Path) -> None:
+def test_every_codec_in_one_go_and_in_segments(codec: Codec, source: MadeClip, tmp_path: Path) -> None:
     encoder = encoder_of(codec, quality="medium", hardware=False)
     check(write(tmp_path / "whole.mp4", source, encoder), codec, source)
     parts = [

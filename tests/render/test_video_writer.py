@@ -54,7 +54,7 @@ def touched(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.b
     return np.asarray((before != after).any(axis=2))
 
 
-def test_draw_marks_the_box_and_leaves_the_input() -> None:
+def test_drawing_shows_the_box_and_leaves_the_input() -> None:
     pixels = grey(640, 360)
     original = pixels.copy()
     drawn = draw_overlay(pixels, marks([(200, 100, 300, 220)], first_track=3), labels=EMOTIONS)

@@ -169,8 +169,8 @@ def test_filters(browser: Browser, page: str) -> None:
     assert browser.run("return document.querySelector('[role=status]').textContent") == "1 of 9 media"
     browser.click(".chip:nth-child(1)")
     browser.click(".chip:nth-child(5)")
-    told = browser.run("return [...document.querySelectorAll('.dominant')].map((each) => each.textContent.replace(/\\s+/g, ' '))")
-    assert sorted(told) == ["sad 50 %"] * 5, "the dominant one of the selected emotions"
+    shown = browser.run("return [...document.querySelectorAll('.dominant')].map((each) => each.textContent.replace(/\\s+/g, ' '))")
+    assert sorted(shown) == ["sad 50 %"] * 5, "the dominant one of the selected emotions"
     browser.click(".chip:nth-child(5)")
     browser.click(".chip:nth-child(3)")
     assert names_shown(browser) == [], "no face shows fear with a confidence of a half"
@@ -289,15 +289,15 @@ def test_names_of_emotions_are_not_broken(browser: Browser, page: str, width: in
 
 
 def test_an_averaged_page_says_so(browser: Browser, results: Path) -> None:
-    told = "return document.querySelector('.hint').textContent"
+    shown = "return document.querySelector('.hint').textContent"
     site = write_site(results)
     open_medium(browser, site.page.as_uri(), HOSTILE[0])
-    assert "means over" not in browser.run(told)
+    assert "means over" not in browser.run(shown)
     packed = re.findall(r'id="timeline-\d+">([^<]*)<', site.page.read_text())
     try:
         site = write_site(results, max_bytes=sum(map(len, packed)) - 1)
         open_medium(browser, site.page.as_uri(), HOSTILE[0])
-        assert re.search(r"raw values are means over 0\.\d+ s", browser.run(told))
+        assert re.search(r"raw values are means over 0\.\d+ s", browser.run(shown))
     finally:
         write_site(results)
 

@@ -24,7 +24,7 @@ from batchemo.report.packing import pack_timeline
 from batchemo.report.page import readable_name
 from batchemo.report.site import Site, write_site
 from batchemo.report.timelines import STRIP_CELLS, Timeline, Track
-from tests.made_results import FRAMES, HOSTILE, PICTURE, RATE, hostile_results, write_account, write_media, write_medium
+from tests.made_results import FRAMES, HOSTILE, PICTURE, RATE, hostile_results, write_manifest, write_media, write_medium
 
 
 class Page(HTMLParser):
@@ -135,8 +135,8 @@ def test_media_are_described(page: Page) -> None:
     half = STRIP_CELLS // 2
     assert first["strip"] == [10 * EMOTIONS.index("happy") + 9] * half + [10 * EMOTIONS.index("sad") + 8] * half
     assert np.array(first["counts"])[EMOTIONS.index("fear")].tolist() == [0, 0, 0, 0, FRAMES, 0, 0, 0, 0, 0]
-    nobody = medium_of(page, "nobody.mp4")
-    assert (nobody["faces"], nobody["strip"]) == (0, [])
+    faceless = medium_of(page, "nobody.mp4")
+    assert (faceless["faces"], faceless["strip"]) == (0, [])
     failed = medium_of(page, "<b>empty</b>.mp4")
     assert failed["status"] == "failed"
     assert "is empty (0 bytes)" in failed["message"]
@@ -173,7 +173,7 @@ def test_averages_over_time() -> None:
     assert track.every(0) is track
 
 
-def test_a_hundred_films_of_minutes_fit_into_one_page(tmp_path: Path) -> None:
+def test_a_hundred_videos_of_minutes_fit_into_one_page(tmp_path: Path) -> None:
     # Three minutes at 25 frames a second, two people, and values without any pattern, which deflate worst.
     times = np.arange(4500) / 25
     timeline = Timeline(EMOTIONS, tuple(track_of(times, i) for i in (1, 2)))
@@ -205,15 +205,15 @@ def test_too_much_for_one_page_is_split_and_joined_again(results: Path) -> None:
 def test_the_last_run_is_compared_with_the_one_before(page: Page) -> None:
     run = index_of(page)["run"]
     assert (run["run_ids"], run["job"], run["how"], run["analysed"]) == (["20260102T020000Z-b"], "nightly", "done", 1)
-    assert (run["failing"], run["mended"], run["vanished"]) == (["<b>empty</b>.mp4"], ["angry.mp4"], ["g<o>ne.mp4"])
+    assert (run["failing"], run["recovered"], run["vanished"]) == (["<b>empty</b>.mp4"], ["angry.mp4"], ["g<o>ne.mp4"])
     assert run["before"].startswith("2026-01-01T02:00"), "the manual run in between had other media"
     assert run["drift"] == ["share of <i>angry</i> faces: 90%, usually 10% (5% to 15% in 9 runs)"]
     assert [medium["name"] for medium in index_of(page)["media"] if medium["run"] in run["run_ids"]] == ["angry.mp4"]
 
 
-def test_shards_of_one_night_are_one_run(tmp_path: Path) -> None:
+def test_shards_that_run_together_are_one_run(tmp_path: Path) -> None:
     def shard(run_id: str, part: str, **more: Any) -> None:
-        write_account(tmp_path, run_id, analysed=3, job="nightly", options={"shard": part}, inputs=["/media"], **more)
+        write_manifest(tmp_path, run_id, analysed=3, job="nightly", options={"shard": part}, inputs=["/media"], **more)
 
     shard("20260101T020000Z-a", "1/2", failures=["a.mp4"])
     shard("20260101T020001Z-b", "2/2", failures=["b.mp4", "c.mp4"])
@@ -224,26 +224,26 @@ def test_shards_of_one_night_are_one_run(tmp_path: Path) -> None:
     assert last.run_ids == ("20260102T020001Z-d", "20260102T020000Z-c")
     assert (last.shards, last.of_shards, last.analysed) == (2, 2, 6)
     assert (last.started[:19], last.before[:19]) == ("2026-01-02T02:00:00", "2026-01-01T02:00:00")
-    assert (last.failing, last.mended) == (("d.mp4",), ("c.mp4",))
+    assert (last.failing, last.recovered) == (("d.mp4",), ("c.mp4",))
     assert (last.drift, last.drift_note) == (("shard 2/2: mean confidence: 40%",), "not compared")
     shard("20260103T020000Z-e", "1/2", failures=["a.mp4", "d.mp4"])
     late = read_last_run(tmp_path, done=["c.mp4"])
     assert late
-    assert (late.shards, late.failing, late.mended) == (1, (), ()), "media of a shard that has not run are not counted as done"
+    assert (late.shards, late.failing, late.recovered) == (1, (), ()), "media of a shard that has not run are not counted as done"
 
 
 def test_runs_by_hand_on_other_media_are_not_compared(tmp_path: Path) -> None:
-    write_account(tmp_path, "20260101T020000Z-a", inputs=["/media"], failures=["a.mp4"])
-    write_account(tmp_path, "20260102T020000Z-b", inputs=["/others"], failures=["b.mp4"])
+    write_manifest(tmp_path, "20260101T020000Z-a", inputs=["/media"], failures=["a.mp4"])
+    write_manifest(tmp_path, "20260102T020000Z-b", inputs=["/others"], failures=["b.mp4"])
     last = read_last_run(tmp_path, done=["a.mp4"])
     assert last
-    assert (last.before, last.failing, last.mended) == ("", (), ())
+    assert (last.before, last.failing, last.recovered) == ("", (), ())
 
 
-@pytest.mark.parametrize(("how", "told"), [({"how": "StorageError", "message": "disk full"}, "StorageError"), ({}, "")])
-def test_a_run_that_did_not_end_is_compared_with_no_other(tmp_path: Path, how: dict[str, str], told: str) -> None:
-    write_account(tmp_path, "20260101T020000Z-a", failures=["a.mp4"])
-    write_account(tmp_path, "20260102T020000Z-b")
+@pytest.mark.parametrize(("how", "expected"), [({"how": "StorageError", "message": "disk full"}, "StorageError"), ({}, "")])
+def test_a_run_that_did_not_end_is_compared_with_no_other(tmp_path: Path, how: dict[str, str], expected: str) -> None:
+    write_manifest(tmp_path, "20260101T020000Z-a", failures=["a.mp4"])
+    write_manifest(tmp_path, "20260102T020000Z-b")
     path = tmp_path / "runs" / "20260102T020000Z-b" / "run.json"
     facts = json.loads(path.read_text())
     for name in ("how", "failures"):
@@ -251,8 +251,8 @@ def test_a_run_that_did_not_end_is_compared_with_no_other(tmp_path: Path, how: d
     path.write_text(json.dumps(facts | how))
     last = read_last_run(tmp_path)
     assert last
-    assert (last.how, last.message, last.mended) == (told, how.get("message", ""), ())
-    write_account(tmp_path, "20260103T020000Z-c", failures=["a.mp4"])
+    assert (last.how, last.message, last.recovered) == (expected, how.get("message", ""), ())
+    write_manifest(tmp_path, "20260103T020000Z-c", failures=["a.mp4"])
     last = read_last_run(tmp_path)
     assert last
     assert (last.before[:10], last.failing) == ("2026-01-01", ()), "compared with the last finished run"

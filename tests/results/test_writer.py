@@ -167,6 +167,6 @@ def test_long_names_and_left_overs(tmp_path: Path) -> None:
     write_text(tmp_path / "sub" / ("ä" * 120), "x")
     left = tmp_path / "sub" / ".0123456789abcdef.part"
     left.write_text("of a killed process")
-    (tmp_path / "sub" / "song.part").write_text("of somebody else")
+    (tmp_path / "sub" / "song.part").write_text("of another program")
     remove_temporaries(tmp_path)
     assert files_below(tmp_path) == ["sub/song.part", f"sub/{'ä' * 120}"]

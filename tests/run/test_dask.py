@@ -1,4 +1,4 @@
-"""A Dask scheduler and two workers on this machine: the results of a local run, whoever dies meanwhile."""
+"""A Dask scheduler and two workers on this machine: the results of a local run, whichever worker or client dies meanwhile."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def test_many_media_give_the_rows_of_a_local_run(cluster: str, tmp_path: Path, m
     assert_same(tmp_path / "there", tmp_path / "here")
 
 
-def test_one_film_is_shared_and_gives_the_rows_of_a_local_run(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    film = Medium(make_video(tmp_path / "film.mp4", options={"bf": "2"}), "film.mp4", "film.mp4", "video")
+def test_one_video_is_shared_and_gives_the_rows_of_a_local_run(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = Medium(make_video(tmp_path / "video.mp4", options={"bf": "2"}), "video.mp4", "video.mp4", "video")
     who: set[int] = set()
     complete = JobQueue.complete
 
@@ -134,12 +134,12 @@ def test_one_film_is_shared_and_gives_the_rows_of_a_local_run(cluster: str, tmp_
         return complete(*arguments)
 
     monkeypatch.setattr(JobQueue, "complete", completing)
-    there = analysed(tmp_path / "there", [film], dask(cluster), decoder="pyav")
-    here = analysed(tmp_path / "here", [film], InProcessEngine(), decoder="pyav")
+    there = analysed(tmp_path / "there", [video], dask(cluster), decoder="pyav")
+    here = analysed(tmp_path / "here", [video], InProcessEngine(), decoder="pyav")
     assert there[0].status == "done"
     assert facts(there) == facts(here)
     assert_same(tmp_path / "there", tmp_path / "here")
-    assert (tmp_path / "there" / "annotated" / "film.mp4.mp4").stat().st_size > 1000
+    assert (tmp_path / "there" / "annotated" / "video.mp4.mp4").stat().st_size > 1000
     assert len(who - {os.getpid()}) == 2
 
 
@@ -180,7 +180,7 @@ def test_a_medium_that_kills_its_workers_costs_that_medium_alone(cluster: str, t
     assert rows["poison"].message.endswith("; leave it out with --exclude")
 
 
-def test_a_medium_that_hangs_is_given_up_after_its_time(cluster: str, tmp_path: Path) -> None:
+def test_a_medium_that_hangs_fails_after_its_time(cluster: str, tmp_path: Path) -> None:
     rows = rows_of(tmp_path, ["a", "slow", "b"], dask(cluster, timeout_s=0.5))
     assert {name: row.error for name, row in rows.items()} == {"a": "", "b": "", "slow": "timeout"}
     assert "no progress within 0.5 s, at each try; allow more with --timeout-s, or leave it out with --exclude" in rows["slow"].message
@@ -214,7 +214,7 @@ def test_workers_leave_a_run_that_was_killed_and_serve_the_next(cluster: str, tm
 # A cluster that is not there, or not right
 
 
-def test_a_worker_without_the_folders_is_told(cluster: str, tmp_path: Path) -> None:
+def test_a_worker_without_the_folders_is_reported(cluster: str, tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with (tmp_path / "a").open() as file:
         ours = 200  # a file that this process has and workers have not
@@ -227,7 +227,7 @@ def test_a_worker_without_the_folders_is_told(cluster: str, tmp_path: Path) -> N
         os.close(ours)
 
 
-def test_a_cluster_without_batchemo_is_told(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_without_batchemo_is_reported(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "only_here.py").write_text("from tests.run.test_local import Work\n\n\nclass Unknown(Work):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     unknown = importlib.import_module("only_here").Unknown
@@ -236,7 +236,7 @@ def test_a_cluster_without_batchemo_is_told(cluster: str, tmp_path: Path, monkey
         list(dask(cluster).run(unknown(tmp_path), [Medium(tmp_path / "a", "a", "a", "image")]))
 
 
-def test_a_scheduler_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_is_not_there_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_engine, "_CONNECT_SECONDS", 0.5)
     with pytest.raises(ClusterError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9; start one there with: dask scheduler"):
         rows_of(tmp_path, ["a"], dask("tcp://127.0.0.1:9"))

@@ -45,7 +45,7 @@ class Work:
     heartbeats: Path
 
     def __call__(self, job: Job, *, wanted: IsWanted = lambda: True) -> Outcomes | SegmentTaskResult:
-        heartbeat = HeartbeatWriter(self.heartbeats, job.medium.output, job.part, wanted=wanted)
+        heartbeat = HeartbeatWriter(self.heartbeats, job.medium.output, job.step_name, wanted=wanted)
         heartbeat.start()
         if isinstance(job.step, SplitTask) and not job.medium.name.startswith("poison"):
             return SegmentTaskResult(None, {}, (Segment(),))
@@ -121,7 +121,7 @@ def test_pictures_that_are_worked_on_together_cost_each_other_nothing(tmp_path: 
     together = [int(row.run_id) for row in rows.values() if row.status == "done"]
     assert max(together) > 4
     assert "a worker died; trying 0 and the 11 pictures with it again, each by itself" in caplog.text
-    assert rows["98"].run_id == "1"  # towards the end nobody waits for others
+    assert rows["98"].run_id == "1"  # towards the end no worker waits for others
 
 
 def test_pictures_are_worked_on_together_in_this_process_too(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_only_who_asks_for_one_worker_has_no_wall(tmp_path: Path) -> None:
     assert isinstance(choose_engine(1, media, **limits), InProcessEngine)
 
 
-def test_a_medium_that_hangs_is_given_up_after_its_time(tmp_path: Path) -> None:
+def test_a_medium_that_hangs_fails_after_its_time(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, ["a", "slow", "b"], timeout_s=2.0)
     assert {name: (row.status, row.error) for name, row in rows.items()} == {
         "a": ("done", ""),
@@ -153,7 +153,7 @@ def test_a_medium_that_hangs_is_given_up_after_its_time(tmp_path: Path) -> None:
     assert "no progress within 2 s, at each try; allow more with --timeout-s, or leave it out with --exclude" in rows["slow"].message
 
 
-def test_a_medium_that_takes_too_much_memory_is_given_up(tmp_path: Path) -> None:
+def test_a_medium_that_takes_too_much_memory_fails(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, ["a", "greedy", "b"], max_memory_mb=400)
     assert {name: (row.status, row.error) for name, row in rows.items()} == {
         "a": ("done", ""),
@@ -201,17 +201,17 @@ class SegmentedVideos(Work):
         if isinstance(job.step, SplitTask):
             return SegmentTaskResult(None, {}, tuple(map(Segment, range(10))))
         folder = self.heartbeats.parent
-        heartbeat = HeartbeatWriter(self.heartbeats, job.medium.output, job.part, wanted=wanted)
+        heartbeat = HeartbeatWriter(self.heartbeats, job.medium.output, job.step_name, wanted=wanted)
         heartbeat.start()
         with (folder / "begun").open("a") as file:
-            file.write(f"{job.medium.name} {job.part}\n")
+            file.write(f"{job.medium.name} {job.step_name}\n")
         if job.medium.name == "bad.mp4" and job.step.segment.number == 1:
             raise MediaError("damaged", "bad.mp4 is damaged")
         for _ in range(40 if job.medium.name == "bad.mp4" else 1):
             time.sleep(0.1)
             heartbeat.beat()
         if job.medium.name == "bad.mp4":
-            (folder / f"ended {job.part}").touch()
+            (folder / f"ended {job.step_name}").touch()
         (folder / job.medium.name).read_bytes()
         heartbeat.end()
         return SegmentTaskResult(None, {})

@@ -89,8 +89,8 @@ def test_results_of_several_processors_are_said_to_be_and_stay(
     with caplog.at_level(logging.WARNING, logger="batchemo"):
         assert go(media, out).analysed == ("another.png",)
     assert manifest(out)["processors"] == {OTHER: 2, own(): 1}
-    (told,) = caplog.messages
-    assert f"2 on {OTHER}, 1 on {own()}" in told
+    (message,) = caplog.messages
+    assert f"2 on {OTHER}, 1 on {own()}" in message
     caplog.clear()
     (out / "annotated" / "clip.mp4.mp4").unlink()
     report = go(media, out)

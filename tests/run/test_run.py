@@ -297,9 +297,9 @@ def test_a_picture_that_breaks_off_is_done_and_says_so(videos: Path, tmp_path: P
     assert "damaged or cut off" in found["message"]["cut.jpg"]
     assert "page 1 of 2" in found["message"]["pages.tif"]
     for name in ("cut.jpg", "pages.tif"):
-        told = f"{name}: {found['message'][name]}"
-        assert f"in part {told}" in ended.stderr
-        assert told in run_command("summary", tmp_path / "results").stdout
+        reported = f"{name}: {found['message'][name]}"
+        assert f"in part {reported}" in ended.stderr
+        assert reported in run_command("summary", tmp_path / "results").stdout
 
 
 def test_pictures_that_are_not_read_here_are_named_once(videos: Path, tmp_path: Path) -> None:
@@ -310,8 +310,8 @@ def test_pictures_that_are_not_read_here_are_named_once(videos: Path, tmp_path: 
     out = tmp_path / "results"
     ended = run_command("run", videos, "--out", out, "--json", "--no-annotate")
     assert ended.returncode == 0
-    told = "Skipped: 3 JPEG XL (.jxl), 1 raw photograph (.cr2); convert them to JPEG or PNG first, for example with: djxl a.jxl a.png."
-    assert ended.stderr.count(told) == 1
+    reported = "Skipped: 3 JPEG XL (.jxl), 1 raw photograph (.cr2); convert them to JPEG or PNG first, for example with: djxl a.jxl a.png."
+    assert ended.stderr.count(reported) == 1
     expected = [
         {"kind": "JPEG XL", "extension": ".jxl", "count": 3, "example": "djxl a.jxl a.png"},
         {"kind": "raw photograph", "extension": ".cr2", "count": 1, "example": "darktable-cli '[red]d.cr2' '[red]d'.jpg"},
@@ -320,7 +320,7 @@ def test_pictures_that_are_not_read_here_are_named_once(videos: Path, tmp_path: 
     assert json.loads(next(out.glob("runs/*/run.json")).read_text())["passed_over"] == expected
     assert list(rows(out).index) == ["grace_hopper.jpg"]
     planned = run_command("run", videos, "--out", out, "--dry-run")
-    assert told[:-1] in planned.stderr
+    assert reported[:-1] in planned.stderr
     given = run_command("run", videos / "a.jxl", "--out", tmp_path / "given")
     assert given.returncode == 3
     assert "a.jxl cannot be read here (JPEG XL); convert it first, for example with: djxl" in given.stderr
@@ -392,17 +392,17 @@ def test_tables_do_not_tell_how_many_workers_made_them(several: Path, tmp_path: 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_ends_at_once_when_told_to(several: Path, tmp_path: Path, sent: signal.Signals, code: int, workers: str) -> None:
+def test_ends_at_once_on_a_signal(several: Path, tmp_path: Path, sent: signal.Signals, code: int, workers: str) -> None:
     out = tmp_path / "results"
     process = start("run", several, "--out", out, "--workers", workers)
     wait_until(lambda: list(out.glob("runs/*/.heartbeats/*")), process)
     began = time.monotonic()
     process.send_signal(sent)
-    _, told = process.communicate(timeout=30)
-    assert process.returncode == code, told.decode()
+    _, reported = process.communicate(timeout=30)
+    assert process.returncode == code, reported.decode()
     assert time.monotonic() - began < 15
-    assert b"same command" in told
-    assert b"Traceback" not in told
+    assert b"same command" in reported
+    assert b"Traceback" not in reported
     assert not list(out.rglob("*.part"))
     no_half_files(out)
     assert (out / "media.parquet").is_file()
@@ -444,7 +444,7 @@ def test_stdout_is_for_data_and_quiet_is_quiet(videos: Path, tmp_path: Path) -> 
     assert run_command("run", videos, "--out", tmp_path / "results", "-q").stderr == ""
 
 
-def test_the_account_of_a_run(videos: Path, tmp_path: Path) -> None:
+def test_the_manifest_of_a_run(videos: Path, tmp_path: Path) -> None:
     write_face_clip(videos / "a.mp4")
     (videos / "bad.mp4").write_bytes(b"")
     out = tmp_path / "results"

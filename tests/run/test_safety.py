@@ -53,7 +53,7 @@ def names(out: Path) -> list[str]:
 
 
 def files(out: Path) -> set[str]:
-    """All of a results folder but the accounts of its runs."""
+    """All of a results folder but the manifests of its runs."""
     found = (path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     return {name for name in found if not name.startswith(("runs/", "."))}
 
@@ -148,7 +148,7 @@ def test_a_medium_that_killed_its_worker_vanishes_too(media: Path, tmp_path: Pat
     assert names(out) == ["a.png", "sub/b.png", "sub/c.png"]
 
 
-def test_what_kills_every_worker_is_not_tried_every_night(media: Path, tmp_path: Path) -> None:
+def test_what_kills_every_worker_is_not_tried_in_every_run(media: Path, tmp_path: Path) -> None:
     """Nor is half a file of its worker left, whatever becomes of the others."""
     out = tmp_path / "out"
     weights = read_weights_file(SHIPPED)
@@ -236,7 +236,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on(media: Path, small_disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_run_goes_on(media: Path, small_disk: Path, tmp_path: Path) -> None:
     out = small_disk / "out"
     run_here(media, out=out)
     whole = files(out)
@@ -337,11 +337,11 @@ def test_of_two_runs_at_once_one_works_and_the_other_waits_or_goes(media: Path, 
         write_still(media / f"more{index}.png", index)
     starts = [command("run", media, "--out", out, "--workers", 1, *more) for more in ((), ("--wait", 120))]
     runs = [subprocess.Popen(each, stderr=subprocess.PIPE, text=True) for each in starts]
-    told = [each.communicate(timeout=240)[1] for each in runs]
-    assert runs[1].returncode == 0, told[1]
-    assert runs[0].returncode in (0, 75), told[0]
+    messages = [each.communicate(timeout=240)[1] for each in runs]
+    assert runs[1].returncode == 0, messages[1]
+    assert runs[0].returncode in (0, 75), messages[0]
     if runs[0].returncode == 75:
-        assert f"process {runs[1].pid} on" in told[0]
+        assert f"process {runs[1].pid} on" in messages[0]
     assert len(names(out)) == 9
     assert not verify(out).problems
 
@@ -378,9 +378,9 @@ def test_sigterm_as_systemd_sends_it(tmp_path: Path) -> None:
     process = subprocess.Popen(command("run", folder, "--out", out, "--workers", 2), stderr=subprocess.PIPE, start_new_session=True)
     wait_for(lambda: list(out.glob("runs/*/.heartbeats/*")), process)
     os.killpg(process.pid, signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 143, told.decode()
-    assert b"Traceback" not in told
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 143, messages.decode()
+    assert b"Traceback" not in messages
     assert not list(out.rglob("*.part"))
     assert not list(out.glob("runs/*/.heartbeats"))
     assert not run_here(folder, out=out).failed

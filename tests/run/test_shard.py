@@ -91,11 +91,11 @@ def test_the_shard_that_ends_last_writes_the_page(media: Path, tmp_path: Path) -
 
 def test_a_shard_leaves_what_others_have_in_work(media: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    theirs = [out / "faces" / ".0123456789abcdef-123.part", out / ".parts" / "film.mp4" / "00000.npz"]
+    theirs = [out / "faces" / ".0123456789abcdef-123.part", out / ".parts" / "video.mp4" / "00000.npz"]
     mine = temporary_name(out / "faces" / "0.mp4.parquet").name.replace(f"-{os.getpid()}", "-123")
     for path in theirs:
         path.parent.mkdir(parents=True)
-        path.write_bytes(b"half a table, and a segment of a film")
+        path.write_bytes(b"half a table, and a segment of a video")
     (out / "faces" / mine).write_bytes(b"of the same shard, by a process that was killed")
     shard = 1 if Shard(1, 2).holds("0.mp4") else 2
     run_here(media, out=out, annotate=False, shard=f"{shard}/2")

@@ -50,7 +50,7 @@ def write_shades(path: Path, *, frames: int = FRAMES, rate: int = RATE, faststar
     write_clip(path, shades(frames, SIZE, step=10), codec="mpeg4", rate=rate, container="mp4", muxer=muxer)
 
 
-def reading(index: int, time_s: float) -> FrameResult:
+def frame_result(index: int, time_s: float) -> FrameResult:
     """Two faces: the first is half outside the frame, the second is only in later frames."""
     count = 1 + (index >= 5)
     boxes = np.array([[-10, 5, 30, 45], [30, 5, 60, 44]], np.float32)[:count]
@@ -60,7 +60,7 @@ def reading(index: int, time_s: float) -> FrameResult:
     return FrameResult(index, time_s, faces, np.full(count, 40, np.float32), np.full(count, 9, np.float32), shares, None, False, 0)
 
 
-def write_tables(results: Path, medium: Medium, readings: list[FrameResult], *, duration_s: float, decoder: str) -> MediaRow:
+def write_tables(results: Path, medium: Medium, frame_results: list[FrameResult], *, duration_s: float, decoder: str) -> MediaRow:
     fingerprint = identity_of(medium.path)
     metadata = {
         "schema_version": SCHEMA_VERSION,
@@ -73,13 +73,13 @@ def write_tables(results: Path, medium: Medium, readings: list[FrameResult], *, 
     }
     row = MediaRow(medium.name, str(medium.path), medium.kind, "done", decoder=decoder, width=SIZE[0], height=SIZE[1])
     with TimelineWriter(results, medium, labels=EMOTIONS, metadata=metadata, uncertain_below=0.5) as timeline:
-        for each in readings:
+        for each in frame_results:
             timeline.write(each, np.arange(1, len(each.faces) + 1, dtype=np.int32), index=each.index)
         row = dataclasses.replace(
             row,
             duration_s=duration_s,
-            n_frames=len(readings),
-            n_frames_analysed=len(readings),
+            n_frames=len(frame_results),
+            n_frames_analysed=len(frame_results),
             n_faces=timeline.n_faces,
             n_tracks=min(2, timeline.n_faces),
             sha256=fingerprint["sha256"],
@@ -100,14 +100,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     for medium in find_media([place / "media"], out=out):
         count = FRAMES if medium.kind == "video" else 1
-        readings = [reading(index, index / RATE) for index in range(count)]
+        frame_results = [frame_result(index, index / RATE) for index in range(count)]
         decoder = "pyav" if medium.kind == "video" else "simplejpeg"
-        rows.append(write_tables(out, medium, readings, duration_s=count / RATE if count > 1 else 0, decoder=decoder))
+        rows.append(write_tables(out, medium, frame_results, duration_s=count / RATE if count > 1 else 0, decoder=decoder))
         if medium.kind == "image":
             write_jpeg(annotated_path(out, medium.output, medium.kind), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
             continue
         with VideoWriter(annotated_path(out, medium.output, medium.kind), source=medium.path, width=SIZE[0], height=SIZE[1]) as writer:
-            for each in readings:
+            for each in frame_results:
                 writer.write(Planes.from_rgb(np.zeros((SIZE[1], SIZE[0], 3), np.uint8)), each.time_s)
     write_table(pa.Table.from_pylist([row.as_dict() for row in rows], schema=MEDIA), table_path(out, "media"))
     (out / "runs" / "run-1").mkdir(parents=True)
@@ -431,7 +431,7 @@ def test_frames_are_counted_with_those_that_are_lost(tmp_path: Path) -> None:
     assert looked.frames_analysed == report.rows[0].n_frames_analysed < looked.frames == report.rows[0].n_frames
 
 
-def test_what_is_told_keeps_frames_that_were_analysed_apart_from_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_distinguishes_analysed_frames_from_all_frames(capsys: pytest.CaptureFixture[str]) -> None:
     print_verification(Verification(media=2, failed=1, frames=944, frames_analysed=362, faces=362, gone=(), problems=()))
     assert "944 frames, 362 analysed, and 362 faces of 2 media (1 failed" in capsys.readouterr().err
 

@@ -102,13 +102,13 @@ def test_rotated_videos_have_no_problems(tmp_path: Path, reader: Reader, rotatio
 @pytest.mark.parametrize(
     "change",
     [
-        lambda told: [*told[12:], *told[:12]],
-        lambda told: [*told[:5], told[17], *told[6:]],
-        lambda told: [
-            fingerprint_of_grey(np.ascontiguousarray(cv2.cvtColor(scene(i), cv2.COLOR_RGB2GRAY)[:, ::-1])) for i in range(len(told))
+        lambda values: [*values[12:], *values[:12]],
+        lambda values: [*values[:5], values[17], *values[6:]],
+        lambda values: [
+            fingerprint_of_grey(np.ascontiguousarray(cv2.cvtColor(scene(i), cv2.COLOR_RGB2GRAY)[:, ::-1])) for i in range(len(values))
         ],
-        lambda told: [
-            fingerprint_of_grey(np.ascontiguousarray(np.rot90(cv2.cvtColor(scene(i), cv2.COLOR_RGB2GRAY)))) for i in range(len(told))
+        lambda values: [
+            fingerprint_of_grey(np.ascontiguousarray(np.rot90(cv2.cvtColor(scene(i), cv2.COLOR_RGB2GRAY)))) for i in range(len(values))
         ],
     ],
     ids=["half a second off", "one row of another frame", "mirrored", "rotated"],
@@ -143,7 +143,7 @@ def test_pictures_are_decoded_by_pillow(tmp_path: Path) -> None:
     cv2.imwrite(str(path), scene(0))
     results = analysed(path, tmp_path / "out")
     assert kinds(results, "pyav") == []
-    with_fingerprints(results, lambda told: [told[0] ^ 0xFFFF])
+    with_fingerprints(results, lambda values: [values[0] ^ 0xFFFF])
     assert kinds(results, "pyav") == ["picture"]
 
 

@@ -1,4 +1,4 @@
-"""Weight averaging."""
+"""The command `average`: one weights file from several runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model card of a weights file."""
+"""The command `card`: writes the model card of a weights file."""
 
 from __future__ import annotations
 

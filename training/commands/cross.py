@@ -1,4 +1,4 @@
-"""Cross-validation."""
+"""The command `cross`: cross-validates a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation of a weights file."""
+"""The command `evaluate`: measures a weights file."""
 
 from __future__ import annotations
 

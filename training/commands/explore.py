@@ -1,4 +1,4 @@
-"""The web page of predictions."""
+"""The command `explore`: writes a web page of predictions."""
 
 from __future__ import annotations
 

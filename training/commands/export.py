@@ -1,4 +1,4 @@
-"""ONNX export."""
+"""The command `export`: converts a weights file to ONNX."""
 
 from __future__ import annotations
 

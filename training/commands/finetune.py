@@ -1,4 +1,4 @@
-"""Fine-tuning."""
+"""The command `finetune`: fine-tunes a network to labels and faces of the user."""
 
 from __future__ import annotations
 

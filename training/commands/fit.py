@@ -1,4 +1,4 @@
-"""From pictures and a recipe to a weights file."""
+"""The command `fit`: trains a network by a recipe."""
 
 from __future__ import annotations
 

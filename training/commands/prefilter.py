@@ -1,4 +1,4 @@
-"""Training of the pre-filter."""
+"""The command `prefilter`: trains the pre-filter of the face detector."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def prefilter(
     steps: Annotated[int, typer.Option("--steps", min=20, help="Batches of 32 scenes.")] = 3000,
     seed: Annotated[int, typer.Option("--seed", help="Of the initial weights and the scenes.")] = 0,
 ) -> None:
-    """Train the pre-filter, which tells the face detector early where no face can be. Prints the path of the file."""
+    """Train the pre-filter, which rejects regions without faces early in the face search. Prints the path of the file."""
     from batchemo.faces.prefilter import PREFILTER
     from training.data.dataset import read_split
     from training.prefilter.composites import read_backgrounds

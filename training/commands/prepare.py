@@ -1,4 +1,4 @@
-"""Checks of a data set."""
+"""The command `prepare`: checks a data set, and writes parts of it."""
 
 from __future__ import annotations
 

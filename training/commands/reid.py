@@ -1,4 +1,4 @@
-"""The appearance embedding for re-identification."""
+"""The command `reid`: fits the appearance embedding for re-identification."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shipping of weights in the package."""
+"""The command `ship`: puts a weights file and its model card into the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hyperparameter sweeps."""
+"""The command `sweep`: compares hyperparameters."""
 
 from __future__ import annotations
 

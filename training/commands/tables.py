@@ -1,4 +1,4 @@
-"""Tables on stdout, for people."""
+"""Prints the results of commands as tables on stdout."""
 
 from __future__ import annotations
 
@@ -158,8 +158,8 @@ def _scores_table(figures: dict[str, Any]) -> Table:
 def _classes_table(figures: dict[str, Any]) -> Table:
     table = _table("95 % intervals in brackets", "precision", "recall", "F1", "pictures")
     for emotion, values in figures["per_class"].items():
-        told = (f"{values[key]:.3f} ({values[f'{key}_interval'][0]:.2f}-{values[f'{key}_interval'][1]:.2f})" for key in _PER_CLASS)
-        table.add_row(emotion, *told, str(values["support"]))
+        cells = (f"{values[key]:.3f} ({values[f'{key}_interval'][0]:.2f}-{values[f'{key}_interval'][1]:.2f})" for key in _PER_CLASS)
+        table.add_row(emotion, *cells, str(values["support"]))
     return table
 
 

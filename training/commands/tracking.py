@@ -1,4 +1,4 @@
-"""Evaluation of the tracker."""
+"""The command `tracking`: measures the tracker in synthetic scenes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Reads, checks and augments labelled faces."""

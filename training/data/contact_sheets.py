@@ -1,4 +1,4 @@
-"""Contact sheets: labelled rows of face pictures."""
+"""Draws contact sheets: labelled rows of face pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Duplicate pictures in a data set, within and across splits."""
+"""Finds duplicate pictures in a data set, within and across splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own labelled faces: one folder of pictures for each label."""
+"""Reads a user's own labelled faces: one folder of pictures for each label."""
 
 from __future__ import annotations
 

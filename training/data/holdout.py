@@ -1,4 +1,4 @@
-"""The training set and the held-out set of a training."""
+"""Splits a data set into the training set and the held-out set of a training."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def checked_holdout(training: FaceSet, held_back: FaceSet, name: str, *, source:
 
 
 def compare_with_published(split: str, faces: FaceSet) -> None:
-    """Tells the user if the size of a split is not that of FER2013."""
+    """Warns if the size of a split is not that of FER2013."""
     if len(faces) != PUBLISHED_COUNTS[split]:
         say(
             f"{split} has {len(faces)} pictures, {PUBLISHED_COUNTS[split]} in FER2013 as published: figures cannot be compared with others'"

@@ -184,8 +184,8 @@ def _remarks_on_split(split: str, part: dict[str, Any]) -> list[str]:
         remarks.append(f"{split} has {part['n']:,} pictures, {part['published']:,} in FER2013 as published")
     wrong = {emotion: counts for emotion, counts in part["per_class"].items() if counts["n"] != counts["published"]}
     if wrong and part["n"] == part["published"]:
-        told = ", ".join(f"{emotion} {counts['n']:,} for {counts['published']:,}" for emotion, counts in wrong.items())
-        remarks.append(f"{split} has other labels than FER2013 as published: {told}")
+        listed = ", ".join(f"{emotion} {counts['n']:,} for {counts['published']:,}" for emotion, counts in wrong.items())
+        remarks.append(f"{split} has other labels than FER2013 as published: {listed}")
     none = [emotion for emotion, counts in part["per_class"].items() if not counts["n"]]
     if none:
         remarks.append(f"{split} has no pictures of {', '.join(none)}")
@@ -202,7 +202,7 @@ def _remarks_on_split(split: str, part: dict[str, Any]) -> list[str]:
 def _remarks_on_duplicates(duplicates: dict[str, Any]) -> list[str]:
     remarks = [
         f"{pair['pictures']:,} pictures of {pair['second']} have a copy in {pair['first']}, "
-        f"{pair['labelled_otherwise']:,} of them under another label: evaluate tells the clean part apart"
+        f"{pair['labelled_otherwise']:,} of them under another label: evaluate reports the clean part separately"
         for pair in duplicates["across"]
         if pair["pictures"]
     ]

@@ -1,0 +1,1 @@
+"""Measures networks and draws what they get wrong."""

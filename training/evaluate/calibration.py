@@ -1,4 +1,4 @@
-"""Calibration: temperature scaling and the expected calibration error."""
+"""Calibrates probabilities by temperature scaling, and measures the expected calibration error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts: the confusion matrix and the risk-coverage curve."""
+"""Draws charts: the confusion matrix and the risk-coverage curve."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def risk_coverage_chart(figures: dict[str, Any], *, title: str) -> Figure:
     at = int((thresholds >= uncertain["threshold"]).sum()) - 1
     if at >= 0:
         axes.axvline(coverage[at], color=_ORANGE, linestyle="--", linewidth=1.2)
-        told = f"to the right more likely\nwrong than right:\nconfidence < {uncertain['threshold']:.2f}"
-        axes.annotate(told, (coverage[at], 0), (-6, 8), textcoords="offset points", ha="right", color=_ORANGE, fontsize=8.5)
+        note = f"to the right more likely\nwrong than right:\nconfidence < {uncertain['threshold']:.2f}"
+        axes.annotate(note, (coverage[at], 0), (-6, 8), textcoords="offset points", ha="right", color=_ORANGE, fontsize=8.5)
     axes.set(
         xlim=(0, 1),
         ylim=(0, None),

@@ -1,4 +1,4 @@
-"""Classification metrics from logits and labels, ready for JSON."""
+"""Computes classification metrics from logits and labels, ready for JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Degradations as in video: low resolution, compression, blur, bad lighting, misalignment. Each is deterministic."""
+"""Degrades pictures as videos do: low resolution, compression, blur, bad lighting, misalignment. Each is deterministic."""
 
 from __future__ import annotations
 

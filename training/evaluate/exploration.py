@@ -1,4 +1,4 @@
-"""A web page of a network's predictions: mistakes, uncertain pictures, likely label errors, and saliency.
+"""Writes a web page of a network's predictions: mistakes, uncertain pictures, likely label errors, and saliency.
 
 The page is one file that needs no network; all text is escaped.
 """

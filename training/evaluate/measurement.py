@@ -1,4 +1,4 @@
-"""All measurements of a weights file on one split of FER2013."""
+"""Measures a weights file on one split of FER2013, in all ways at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Int8 quantization: calibration ranges, and how far int8 predictions are from float32."""
+"""Measures int8 quantization: calibration ranges, and how far int8 predictions are from float32."""
 
 from __future__ import annotations
 

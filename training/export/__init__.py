@@ -1,0 +1,1 @@
+"""Writes weights files, model cards and ONNX."""

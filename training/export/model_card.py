@@ -38,7 +38,7 @@ def measure_for_card(
 ) -> dict[str, Any]:
     """Figures of `measure_weights` on PublicTest with degradations, and those of `compare_int8` as `int8`, rounded to five digits.
 
-    Raises DataError if `data` are not the data of the weights file's own figures, or have no Training, which tells the clean part.
+    Raises DataError if `data` are not the data of the weights file's own figures, or lack the split Training, which defines the clean part.
     """
     splits = read_splits(data, votes=votes, faces_only=False)
     for split in (SPLIT, "Training"):
@@ -53,12 +53,12 @@ def measure_for_card(
 
 def check_same_data(figures: dict[str, Any], stored: dict[str, Any]) -> None:
     """Raises DataError if `figures` were measured on other pictures than the weights file's own figures (`stored`)."""
-    told, told_of = stored.get("accuracy"), f"{stored.get('n')} pictures of {stored.get('split')}"
-    if told is None:
+    stated, stated_for = stored.get("accuracy"), f"{stored.get('n')} pictures of {stored.get('split')}"
+    if stated is None:
         raise DataError("the weights do not say what they reach; make them with: python -m training fit")
-    if (figures["n"], figures["split"]) != (stored.get("n"), stored.get("split")) or abs(figures["accuracy"] - told) > _SAME_WITHIN:
+    if (figures["n"], figures["split"]) != (stored.get("n"), stored.get("split")) or abs(figures["accuracy"] - stated) > _SAME_WITHIN:
         raise DataError(
-            f"the weights say that they reach {told:.2%} of {told_of}, and reach {figures['accuracy']:.2%} of the {figures['n']} of "
+            f"the weights say that they reach {stated:.2%} of {stated_for}, and reach {figures['accuracy']:.2%} of the {figures['n']} of "
             f"{figures['split']} here; give the same pictures with --data"
         )
 

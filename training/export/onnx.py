@@ -1,4 +1,4 @@
-"""ONNX export: aligned crops in, calibrated probabilities out, for programs without torch."""
+"""Exports networks to ONNX: aligned crops in, calibrated probabilities out, for programs without torch."""
 
 from __future__ import annotations
 

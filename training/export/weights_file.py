@@ -1,4 +1,4 @@
-"""Weights files: read, written and copied together with their hash."""
+"""Reads, writes and copies weights files together with their hash."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def load_emotion_weights(weights: Path | None) -> Weights:
     path = SHIPPED if weights is None else weights
     loaded = load_weights(path)
     if loaded.labels != EMOTIONS:
-        raise WeightsError(f"{path} tells apart {', '.join(loaded.labels)}, where FER2013 has {', '.join(EMOTIONS)}; give other weights")
+        raise WeightsError(f"{path} has the labels {', '.join(loaded.labels)}, where FER2013 has {', '.join(EMOTIONS)}; give other weights")
     return loaded
 
 
 def write_weights(path: Path, weights: Weights) -> None:
     """Writes `path` atomically, and its hash."""
-    told: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "labels": weights.labels,
         "temperature": weights.temperature,
         "figures": weights.figures,
@@ -34,7 +34,7 @@ def write_weights(path: Path, weights: Weights) -> None:
     }
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / path.name
-        copy_weights(source, path, save_weights(source, weights.network, **told))
+        copy_weights(source, path, save_weights(source, weights.network, **metadata))
 
 
 def copy_weights(source: Path, target: Path, sha256: str) -> None:

@@ -1,0 +1,1 @@
+"""Fits networks: training loop, recipes of targets, fine-tuning, sweeps."""

@@ -1,4 +1,4 @@
-"""One run of a training: it reports its progress, and ends with a calibrated and evaluated weights file."""
+"""Runs a training: reports its progress, and ends with a calibrated and evaluated weights file."""
 
 from __future__ import annotations
 

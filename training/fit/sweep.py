@@ -161,15 +161,15 @@ def _name(recipe: Recipe, digest: str) -> str:
 
 def _run(trial: Trial, holdout: Holdout, *, folder: Path, device: torch.device, single_thread: bool) -> dict[str, Any]:
     done = folder / RESULT_FILE
-    told = {"trial": folder.name, **trial.varied}
+    row = {"trial": folder.name, **trial.varied}
     if done.exists():
         known = json.loads(done.read_text(encoding="utf-8"))
-        return told | {key: known[key] for key in (*MEASURED, "error") if key in known}
+        return row | {key: known[key] for key in (*MEASURED, "error") if key in known}
     if single_thread:
         torch.set_num_threads(1)
     started = time.monotonic()
     write_text(folder / RECIPE_FILE, to_toml(trial.recipe))
-    result: dict[str, Any] = told | {"error": ""}
+    result: dict[str, Any] = row | {"error": ""}
     try:
         network = fit_network(trial.recipe, holdout.training, validation=None, folder=folder, device=device, report=lambda _: None)
     except DataError as error:

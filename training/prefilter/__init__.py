@@ -1,0 +1,1 @@
+"""Trains the pre-filter of the face detector."""

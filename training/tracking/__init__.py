@@ -1,0 +1,1 @@
+"""Measures the tracker in synthetic scenes, and fits the appearance embedding."""

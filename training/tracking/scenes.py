@@ -36,7 +36,7 @@ _POINTS = np.array(
 )
 _SKIN = np.array([(255, 219, 190), (240, 194, 160), (224, 172, 130), (198, 134, 92), (170, 118, 88)], np.float32)
 _CLOTHES = np.array([(35, 35, 42), (40, 50, 85), (110, 112, 118), (225, 225, 220), (150, 120, 85), (120, 40, 45), (60, 95, 70)], np.float32)
-"""Few, so that most people are dressed like somebody else."""
+"""Few, so that most people are dressed like another one."""
 _GRID = np.stack(np.meshgrid(np.linspace(-1, 1, 25), np.linspace(-1, 1, 25)), axis=-1)
 """Points at which a (smooth) warp is computed, -1 to 1 across the head."""
 

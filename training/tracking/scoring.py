@@ -127,7 +127,7 @@ def score_pipeline(scene: Scene) -> list[TrackingScore]:
                 [video],
                 out,
                 merge_options(given, environment={}),
-                RunCallbacks(started=lambda _plan, _pulses: None, finished=lambda _row: None),
+                RunCallbacks(started=lambda _plan, _heartbeats: None, finished=lambda _row: None),
             )
             found: list[tuple[Any, NDArray[Any]]] = [((), np.empty((0, 4)))] * len(frames)
             for index, rows in load(out).groupby("frame_index"):

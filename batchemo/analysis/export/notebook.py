@@ -1,4 +1,4 @@
-"""The example notebook, set to open your own results."""
+"""Exports the example notebook, which then opens your own results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Episodes as time spans for video players and annotation tools: on the player's clock, to the end of the last frame."""
+"""Converts episodes to time spans for video players and annotation tools: on the player's clock, to the end of the last frame."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ function lastRunCard(choose) {
     run.how === "done" ? null : make("p", { class: "problem" }, run.how ? `It stopped early: ${run.message || run.how}` : "It was interrupted. The same command continues it."),
     soft(run.before ? `Previous run: ${formatDate(run.before)}.` : "There is no previous run of the same media."),
     list("Newly failed", run.failing),
-    list("Failed before, now done", run.mended),
+    list("Failed before, now done", run.recovered),
     list("Deleted or moved", run.vanished),
     list("Results removed, as the media are gone", run.pruned),
     run.drift.length ? null : run.drift_note ? soft(`Drift: ${run.drift_note}.`) : null,

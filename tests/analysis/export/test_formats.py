@@ -32,7 +32,7 @@ LABELS = ("<b>&happy-->\x02", "calm")
 def write_medium(
     results: Path, name: str, output: str, emotions: list[str], *, kind: Any = "video", labels: tuple[str, ...] = EMOTIONS
 ) -> None:
-    row = MediaRow(name, f"/films/{name}", kind, "done", duration_s=len(emotions) / 25, n_frames_analysed=len(emotions))
+    row = MediaRow(name, f"/videos/{name}", kind, "done", duration_s=len(emotions) / 25, n_frames_analysed=len(emotions))
     medium = Medium(Path(row.path), name, output, kind)
     with TimelineWriter(results, medium, labels=labels, metadata={"labels": list(labels)}, uncertain_below=0.5) as writer:
         for index, emotion in enumerate(emotions):
@@ -86,12 +86,12 @@ def test_elan(results: Path) -> None:
     assert (first[0], first[2], second[1], second[2]) == (0, "happy", 4000, "sad")
     assert first[1] == second[0]
     (link,) = document.get_linked_files()
-    assert (link["MEDIA_URL"], link["MIME_TYPE"]) == ("file:///films/deep/a.mp4", "video/mp4")
+    assert (link["MEDIA_URL"], link["MIME_TYPE"]) == ("file:///videos/deep/a.mp4", "video/mp4")
     hostile = pympi.Elan.Eaf(next(file for file in found.files if file.name == "hostile.mp4.eaf"))
     ((_, _, value),) = hostile.get_annotation_data_for_tier("track 1")
     assert value == "<b>&happy-->\N{REPLACEMENT CHARACTER}"
     (link,) = hostile.get_linked_files()
-    assert urllib.parse.unquote(link["MEDIA_URL"]) == f"file:///films/{HOSTILE}"
+    assert urllib.parse.unquote(link["MEDIA_URL"]) == f"file:///videos/{HOSTILE}"
     assert (found.files[0].parent / urllib.parse.unquote(link["RELATIVE_MEDIA_URL"])).name == Path(HOSTILE).name
 
 

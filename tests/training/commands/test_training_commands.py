@@ -70,7 +70,7 @@ def test_mistakes_are_one_line_and_exit_2(run: Callable[..., Done], fitted: Expr
         (("fit", misspelt, "--data", data), "did you mean 'epochs'?"),
         (("fit", "--data", data, "--device", "cuda:99"), "--device"),
         (("evaluate", tmp_path / "none.safetensors", "--data", data), "none.safetensors: cannot read"),
-        (("evaluate", weights, "--data", data), "tells apart a, b, c"),
+        (("evaluate", weights, "--data", data), "has the labels a, b, c"),
         (("evaluate", weights, "--data", data, "--split", "test"), "no split 'test'"),
     ):
         done = run(*arguments)

@@ -119,7 +119,7 @@ def test_a_part_is_split_off_and_read_again(target: str, run: Callable[..., Done
     assert len(read_splits(tmp_path / target)["PublicTest"]) == 18
 
 
-def test_pictures_of_other_sizes_are_told_and_resized(run: Callable[..., Done], tmp_path: Path) -> None:
+def test_pictures_of_other_sizes_are_reported_and_resized(run: Callable[..., Done], tmp_path: Path) -> None:
     data, sizes = tmp_path / "mine", ((96, 96), (48, 48), (64, 128))
     for number, size in enumerate(sizes):
         target = data / "sad" / f"{number}.jpg"

@@ -14,7 +14,7 @@ from training.data.votes import label_probabilities, majority, majority_emotion,
 
 
 def test_votes_tell_how_likely_each_label_is() -> None:
-    # Votes of happiness mean happy, three times out of four; what nobody voted on could be anything.
+    # Votes of happiness mean happy, three times out of four; a picture without votes could be anything.
     labels = torch.tensor([label for label in range(7) for _ in range(40)])
     happy = EMOTIONS.index("happy")
     counts = torch.zeros(280, len(VOTES), dtype=torch.int64)

@@ -101,8 +101,8 @@ def test_figures_of_other_weights_are_refused(shipped: dict[str, Any]) -> None:
 
 def test_a_card_tells_how_weights_were_trained(shipped: dict[str, Any]) -> None:
     file = read_weights_file()
-    told = {"seed": 7, "start_sha256": "abcdef0123", "trained_on": 28559, "learned_from_votes": True, "recipe": "votes", "epochs": 44}
-    alone = told | {"average_of": None}
+    origin = {"seed": 7, "start_sha256": "abcdef0123", "trained_on": 28559, "learned_from_votes": True, "recipe": "votes", "epochs": 44}
+    alone = origin | {"average_of": None}
     text = " ".join(render_card(dataclasses.replace(file, figures=file.figures | alone), shipped).split())
     assert "recipe `votes`, 44 epochs, seed 7, starting from the weights `abcdef01`" in text
     assert "(28,559 were trained on" in text
@@ -117,9 +117,9 @@ def test_a_card_tells_how_weights_were_trained(shipped: dict[str, Any]) -> None:
             figures = file.figures | dict.fromkeys(methods) | {name: value}
             text = " ".join(render_card(dataclasses.replace(file, figures=figures), shipped).split())
             assert (words in text) == bool(value)
-    parts = [told | {"seed": seed, "epochs": 44} for seed in (2, 3)]
+    parts = [origin | {"seed": seed, "epochs": 44} for seed in (2, 3)]
     average = {"average_of": ["a" * 64, "b" * 64], **shared_origin(parts)}
-    kept = {key: value for key, value in file.figures.items() if key not in told}
+    kept = {key: value for key, value in file.figures.items() if key not in origin}
     text = " ".join(render_card(dataclasses.replace(file, figures=kept | average), shipped).split())
     assert (
         "recipe `votes`, 44 epochs, starting from the weights `abcdef01`. The mean of 2 networks that began from the same weights." in text

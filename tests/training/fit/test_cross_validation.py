@@ -147,11 +147,11 @@ def test_the_command_writes_a_row_a_picture_and_resumes(
     assert {row["fold"] for row in rows} == {"1", "2"}
     assert all(sum(float(row[f"p_{emotion}"]) for emotion in EMOTIONS) == pytest.approx(1, abs=1e-5) for row in rows)
 
-    told, progress = [], run_module.progress_line
+    reported, progress = [], run_module.progress_line
 
     def interrupt(recipe: Recipe, done: Epoch) -> str:
-        told.append(done)
-        if len(told) == 3:
+        reported.append(done)
+        if len(reported) == 3:
             raise KeyboardInterrupt
         return progress(recipe, done)
 
@@ -162,7 +162,7 @@ def test_the_command_writes_a_row_a_picture_and_resumes(
     assert "fold 1 of 2: out-of-fold accuracy" in cut.err
     assert not (tmp_path / "cut" / PREDICTIONS).exists()
     assert run(*again).code == 0
-    assert [done.epoch for done in told] == [0, 1, 0, 1]
+    assert [done.epoch for done in reported] == [0, 1, 0, 1]
     assert (tmp_path / "cut" / PREDICTIONS).read_bytes() == path.read_bytes()
 
 

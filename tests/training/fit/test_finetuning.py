@@ -1,4 +1,4 @@
-"""From folders of somebody's own faces to weights with their labels, and those labels in all that `batchemo run` writes."""
+"""From a folder of the user's own faces to weights with their labels, and those labels in all that `batchemo run` writes."""
 
 from __future__ import annotations
 

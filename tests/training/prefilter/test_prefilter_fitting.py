@@ -111,13 +111,13 @@ def test_a_prefilter_learns_where_faces_are(tmp_path: Path) -> None:
             for features, logits in itertools.islice(batches, 20)
         ]
     assert torch.cat([best[seen] > 0 for best, seen in pairs]).float().mean() > RECALL - 0.04
-    write_prefilter(network, tmp_path / "sieve.safetensors")
-    again = load_prefilter(tmp_path / "sieve.safetensors")
+    write_prefilter(network, tmp_path / "prefilter.safetensors")
+    again = load_prefilter(tmp_path / "prefilter.safetensors")
     features = proposal_features(load_networks()[0], tensor(photograph(width=100)))
     assert torch.equal(network(features), again(features))
 
 
-def test_a_folder_without_pictures_is_told(data: Path, tmp_path: Path) -> None:
+def test_a_folder_without_pictures_is_reported(data: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no pictures or videos"):
         read_backgrounds(tmp_path / "empty")
@@ -131,7 +131,7 @@ def test_a_folder_without_pictures_is_told(data: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread", "small_batches")
 def test_the_command_writes_what_it_says(data: Path, tmp_path: Path) -> None:
-    path = tmp_path / "sieve.safetensors"
+    path = tmp_path / "prefilter.safetensors"
     (tmp_path / "backgrounds").mkdir()
     shutil.copy(SAMPLES / "eileen_collins.jpg", tmp_path / "backgrounds")
     ended = CliRunner().invoke(
