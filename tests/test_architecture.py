@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -37,6 +38,7 @@ def imports(path: Path, known: Collection[str]) -> set[str]:
     return found & set(known)
 
 
+@functools.cache
 def graph() -> dict[str, set[str]]:
     """What each module imports; the face of the package, which hands on names from everywhere, is left out."""
     known = {name: path for name, path in modules().items() if name not in {"batchemo", "batchemo.__main__"}}
@@ -49,6 +51,7 @@ def package_of(module: str) -> str:
     return parts[1] if (PACKAGE / parts[1]).is_dir() else ""
 
 
+@functools.cache
 def arrows() -> dict[str, set[str]]:
     """Which packages each package imports."""
     found: dict[str, set[str]] = {package_of(name): set() for name in graph() if package_of(name)}

@@ -90,6 +90,7 @@ def test_each_worker_has_a_gpu_of_its_own_until_it_dies(gpus: Gpus, worker: Star
     assert worker(device)[1] == 0
 
 
+@pytest.mark.slow
 def test_more_workers_than_gpus_share_them_evenly(gpus: Gpus, worker: Start) -> None:
     gpus(2)
     assert [worker("cuda")[1] for _ in range(5)] == [0, 1, 0, 1, 0]

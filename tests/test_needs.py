@@ -42,6 +42,7 @@ def test_a_misspelt_requirement_is_reported(monkeypatch: pytest.MonkeyPatch) -> 
         required()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("names", "ended"), [("", 0), ("ffmpeg", 1), ("ffmpg", 4)])
 def test_marked_tests(tmp_path: Path, names: str, ended: int) -> None:
     """A run of pytest with this folder's conftest, where FFmpeg's commands are not to be found."""

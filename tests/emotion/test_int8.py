@@ -186,6 +186,7 @@ def test_weights_that_int8_would_change_too_much_get_no_ranges(
     assert "so these weights run in bfloat16 or float32" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_fitting_measures_ranges_and_shipping_adds_those_that_lack(
     run: Callable[..., Done], recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

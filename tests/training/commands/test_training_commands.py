@@ -99,6 +99,7 @@ def test_an_interrupted_training_says_that_it_goes_on(
     assert (tmp_path / CHECKPOINT).exists()
 
 
+@pytest.mark.slow
 def test_commands_of_the_readme_exist(run: Callable[..., Done]) -> None:
     text = (REPOSITORY / "training" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     commands = re.findall(r"^python -m training (\w+)(.*)$", text, re.MULTILINE)

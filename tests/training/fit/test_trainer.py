@@ -43,6 +43,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert not same_weights(train(dataclasses.replace(recipe, seed=1), data, tmp_path / "other"), fitted)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     recipe: Recipe, data: Path, fitted: ExpressionNet, tmp_path: Path
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_recipe_that_explodes_says_what_to_change(recipe: Recipe, data: Path, 
         train(dataclasses.replace(recipe, learning_rate=1e30, warmup_epochs=0.0), data, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_recipe_learns_from_votes_and_asks_for_them(recipe: Recipe, data: Path, tmp_path: Path) -> None:
     voting = dataclasses.replace(recipe, votes_share=0.5, votes_weight=0.3, epochs=1)
     faces = read_split(data, "Training").subset(torch.arange(42))

@@ -136,6 +136,7 @@ def test_ten_people_cost_less_than_twice_what_one_costs(public: tuple[Person, ..
     assert cost(busy) < 2 * cost([one(frame) for frame in busy])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_the_truth_of_scenes_is_where_the_faces_are(kind: str, public: tuple[Person, ...]) -> None:
     """Faces are found where the truth has them, with the errors of a detector, and every kind is what its name says."""
