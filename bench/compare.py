@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from batchemo.cli.benchmark import make_clip, make_pictures
-from batchemo.run.local import usable_cores
+from batchemo.run.processes import usable_cores
 
 HERE = Path(__file__).parent
 STOCK_FRAMES, STOCK_PICTURES = 600, 150

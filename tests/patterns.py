@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from batchemo.emotion.model import ExpressionNet, NetworkSpec
-from training.data.dataset import VOTES, FaceSet, read_split
+from training.data.fer2013 import VOTES, FaceSet, read_split
 from training.fit.trainer import Epoch, fit_network
 from training.recipe import Augmentation, Recipe
 

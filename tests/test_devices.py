@@ -16,8 +16,8 @@ import torch
 
 from batchemo.devices import upload
 from batchemo.records import Medium
-from batchemo.run import local
-from batchemo.run.local import count_workers, set_up_worker
+from batchemo.run import processes as local
+from batchemo.run.processes import count_workers, set_up_worker
 
 Gpus = Callable[[int], None]
 Start = Callable[[str], tuple[BaseProcess, int | None]]
@@ -60,7 +60,7 @@ def worker(tmp_path: Path) -> Iterator[Start]:
     """Starts a worker, which returns the GPU that it claimed."""
     # Not forked from this process: its threads may hold locks that no thread of the child would release.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "batchemo.run.local"])
+    context.set_forkserver_preload(["torch", "batchemo.run.processes"])
     started: list[BaseProcess] = []
 
     def start(device: str) -> tuple[BaseProcess, int | None]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from batchemo.media.open_source import open_source
+from batchemo.media.decode import open_source
 from batchemo.records import EMOTIONS, Frame, Medium, OverlayData
 from batchemo.render.layout import Layout
 from batchemo.render.overlay import OverlayPainter, draw_overlay

@@ -9,13 +9,13 @@ import typer
 
 from batchemo.errors import BatchemoError
 from training.commands.average import average
-from training.commands.card import card
-from training.commands.cross import cross
+from training.commands.cross_validation import cross
 from training.commands.evaluate import evaluate
 from training.commands.explore import explore
 from training.commands.export import export
 from training.commands.finetune import finetune
 from training.commands.fit import fit
+from training.commands.model_card import card
 from training.commands.prefilter import prefilter
 from training.commands.prepare import prepare
 from training.commands.reid import reid

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchemo.errors import MediaError, UsageError
+from batchemo.media.decode import open_source
 from batchemo.media.discover import find_media
-from batchemo.media.open_source import open_source
 from batchemo.options import RunOptions
 from batchemo.records import Medium, MediumOutcome
 from batchemo.run.heartbeat import read_heartbeats
-from batchemo.run.local import InProcessEngine, ProcessEngine, usable_cores
 from batchemo.run.plan import make_context
+from batchemo.run.processes import InProcessEngine, ProcessEngine, usable_cores
 from batchemo.run.tasks import AnalysisTask
 
 WIDTH, HEIGHT, FPS = 1280, 720, 30
@@ -107,7 +107,7 @@ def fixed_seconds() -> dict[str, float]:
 _START = """
 from batchemo.options import RunOptions
 from batchemo.pipeline.context import RunContext
-from batchemo.pipeline.frames import models_of
+from batchemo.pipeline.inference import models_of
 from pathlib import Path
 import numpy as np
 models_of(RunContext(Path(), RunOptions(), "", (), "")).detector.detect([np.zeros((720, 1280, 3), np.uint8)])

@@ -17,7 +17,7 @@ from batchemo.media.discover import SkippedFile
 from batchemo.media.unsupported import RAW
 from batchemo.records import MediaRow
 from batchemo.report.summary import summarise
-from batchemo.results.faces_left import FACES_LEFT
+from batchemo.results.unblurred_faces import FACES_LEFT
 from batchemo.run.plan import count_kinds
 from batchemo.run.run import RunResult
 from batchemo.verify.audit import Verification

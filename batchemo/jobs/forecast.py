@@ -10,7 +10,7 @@ from typing import Any
 from batchemo.jobs.file import JobFile
 from batchemo.jobs.history import RunRecord, read_run_records
 from batchemo.jobs.schedule import calendar_problem
-from batchemo.media.identity import is_same_file
+from batchemo.media.file_identity import is_same_file
 from batchemo.records import MediaRow, Medium
 from batchemo.results.catalog import read_medium_results
 from batchemo.run.plan import plan_run

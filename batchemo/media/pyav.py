@@ -29,7 +29,7 @@ from batchemo.media.container import (
     open_video,
     read_edit_list,
 )
-from batchemo.media.edits import EditedPackets
+from batchemo.media.edit_lists import EditedPackets
 from batchemo.media.key_frames import packets_from
 from batchemo.media.presentation import FramePresenter, is_shown
 from batchemo.media.source import ReadReport, Sampler, decode_pictures_at
@@ -71,7 +71,7 @@ class PyAVSource:
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
         """Opens the video; where its edit list has several edits, without it, as FFmpeg misplaces frames then (see
-        `batchemo.media.edits`)."""
+        `batchemo.media.edit_lists`)."""
         self._edited = None
         with open_video(self._path) as (container, stream):
             edits = read_edit_list(self._path, container, stream)

@@ -15,7 +15,7 @@ from batchemo import __version__
 from batchemo.atomic import remove_temporaries_of
 from batchemo.errors import MediaError, typed, unreadable
 from batchemo.faces.tracker import Tracker
-from batchemo.media.identity import identity_of
+from batchemo.media.file_identity import identity_of
 from batchemo.media.shots import is_cut
 from batchemo.media.source import ReadReport
 from batchemo.pipeline.context import RunContext
@@ -23,9 +23,9 @@ from batchemo.pipeline.resume import forget_style, lacks_only_copy
 from batchemo.pipeline.segments import FrameResults
 from batchemo.records import MediaRow, Medium, MediumOutcome, failed_row
 from batchemo.results.catalog import MediumResults, read_medium_results
-from batchemo.results.faces_left import with_faces_left, with_faces_left_of, without_faces_left
 from batchemo.results.paths import annotated_path, files_of, table_path, thumbnails_folder
 from batchemo.results.schema import SCHEMA_VERSION, rewrite_row
+from batchemo.results.unblurred_faces import with_faces_left, with_faces_left_of, without_faces_left
 from batchemo.results.writer import TimelineWriter
 from batchemo.timing import Stopwatch
 

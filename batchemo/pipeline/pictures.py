@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from batchemo.errors import MediaError, blaming
 from batchemo.faces.align import align_faces
+from batchemo.media.decode import Decoder, open_source
 from batchemo.media.fingerprint import fingerprint_of
-from batchemo.media.open_source import Decoder, open_source
 from batchemo.media.source import ReadReport
 from batchemo.pipeline.assemble import TableAssembler
 from batchemo.pipeline.context import RunContext
-from batchemo.pipeline.frames import Models, batch_by_size, models_of
+from batchemo.pipeline.inference import Models, batch_by_size, models_of
 from batchemo.pipeline.medium import analyse_medium
 from batchemo.records import AlignedCrops, Faces, FrameResult, Medium, MediumOutcome
 from batchemo.render.thumbnails import crop_thumbnails

@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from batchemo.media.identity import is_same_file
+from batchemo.media.file_identity import is_same_file
 from batchemo.pipeline.context import RunContext
 from batchemo.records import MediaRow, Medium
 from batchemo.results.catalog import MediumResults, read_medium_results
-from batchemo.results.faces_left import without_faces_left
 from batchemo.results.paths import annotated_path, table_path, thumbnails_folder
 from batchemo.results.schema import SCHEMA_VERSION, rewrite_row
+from batchemo.results.unblurred_faces import without_faces_left
 
 PendingWork = Literal["all", "copy", "nothing"]
 """`copy`: the tables are kept; the annotated copy and the thumbnails are made again."""

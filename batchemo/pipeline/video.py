@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from batchemo.errors import blaming
 from batchemo.faces.align import align_faces
 from batchemo.faces.reid import ReidSampler
-from batchemo.media.open_source import Decoder, open_source, split_into_segments
+from batchemo.media.decode import Decoder, open_source, split_into_segments
 from batchemo.media.shots import ShotFinder
 from batchemo.media.source import ReadReport
 from batchemo.pipeline.assemble import TableAssembler
 from batchemo.pipeline.context import RunContext
-from batchemo.pipeline.frames import embed_frame, infer_frames, models_of
+from batchemo.pipeline.inference import embed_frame, infer_frames, models_of
 from batchemo.pipeline.medium import analyse_medium, annotate_medium, make_thumbnails
 from batchemo.pipeline.segments import (
     AnalyseTask,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchemo.media.open_source import Decoder, open_source, split_into_segments
+from batchemo.media.decode import Decoder, open_source, split_into_segments
 from batchemo.options import Style
 from batchemo.records import Frame, Medium, OverlayData, Segment
 from batchemo.render.blur_check import BlurCheck

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchemo.errors import MediaError
-from batchemo.media.open_source import pictures_at
+from batchemo.media.decode import pictures_at
 from batchemo.media.resize import downsample2x
 from batchemo.records import Faces, Medium
 from batchemo.render.jpeg import write_jpeg

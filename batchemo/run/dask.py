@@ -25,7 +25,7 @@ from batchemo.errors import ClusterError, MediaError, typed
 from batchemo.pipeline.segments import SegmentTaskResult
 from batchemo.records import Medium, MediumOutcome
 from batchemo.run.heartbeat import HOST, Heartbeat, IsWanted, read_heartbeats, remove_heartbeat
-from batchemo.run.local import count_workers, set_up_worker
+from batchemo.run.processes import count_workers, set_up_worker
 from batchemo.run.scheduler import JobQueue
 from batchemo.run.tasks import Job, Outcomes, Task
 from batchemo.run.watchdog import Watchdog

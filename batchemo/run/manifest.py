@@ -22,7 +22,7 @@ from batchemo.emotion.weights import SHIPPED
 from batchemo.pipeline.context import RunContext
 from batchemo.records import MediaRow, MediumOutcome
 from batchemo.results.catalog import merge_media_rows, read_catalog
-from batchemo.results.faces_left import FACES_LEFT
+from batchemo.results.unblurred_faces import FACES_LEFT
 from batchemo.run.plan import RunPlan, count_kinds, is_in_shard
 
 _SAVE_EVERY_SECONDS = 30.0

@@ -29,11 +29,11 @@ from batchemo.results.catalog import (
     read_medium_results,
     remove_results,
 )
-from batchemo.results.faces_left import FACES_LEFT
 from batchemo.results.paths import files_of, output_names, thumbnails_folder
-from batchemo.run.local import Engine, choose_engine
+from batchemo.results.unblurred_faces import FACES_LEFT
 from batchemo.run.manifest import RunManifest
 from batchemo.run.plan import RunPlan, make_context, plan_run
+from batchemo.run.processes import Engine, choose_engine
 from batchemo.run.tasks import AnalysisTask
 
 _LOG = logging.getLogger("batchemo")

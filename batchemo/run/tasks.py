@@ -87,7 +87,7 @@ class AnalysisTask:
 
     def max_attempts(self, job: Job) -> int:
         """Twice in the same way, as a worker may have died of another job; then by PyAV what decord may have crashed on."""
-        from batchemo.media.open_source import may_use_decord  # noqa: PLC0415 (loads the decoders)
+        from batchemo.media.decode import may_use_decord  # noqa: PLC0415 (loads the decoders)
 
         return 3 if self.context.options.decoder == "auto" and job.step is None and may_use_decord(job.medium) else 2
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from batchemo.atomic import find_temporaries
 from batchemo.errors import LockedError, no_results
 from batchemo.lock import holder, is_held
-from batchemo.media.identity import identity_of, is_same_file
+from batchemo.media.file_identity import identity_of, is_same_file
 from batchemo.media.output_names import decode_output_name
 from batchemo.records import Medium
 from batchemo.results.catalog import MediumResults, has_results, read_medium_results, source_of

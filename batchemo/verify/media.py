@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from batchemo.errors import MediaError
 from batchemo.media.container import PacketCount
+from batchemo.media.decode import open_sequential_source
 from batchemo.media.fingerprint import hamming_distances
-from batchemo.media.open_source import open_sequential_source
 from batchemo.media.source import Sampler
 from batchemo.records import MediaRow, Medium
 from batchemo.verify.redecode import UsedReader, redecode

@@ -18,9 +18,9 @@ from PIL import Image, ImageOps
 
 from batchemo.errors import MediaError, UsageError, typed
 from batchemo.media.container import open_presenter, open_video
+from batchemo.media.decode import open_sequential_source
 from batchemo.media.fingerprint import fingerprint_of, fingerprint_of_grey
 from batchemo.media.headers import NO_CROP
-from batchemo.media.open_source import open_sequential_source
 from batchemo.media.picture import read_picture
 from batchemo.media.presentation import UPRIGHT, orientation_of
 from batchemo.media.pyav import PyAVSource

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from batchemo.media import open_source as opening
-from batchemo.media.open_source import Decoder, open_source, split_into_segments
+from batchemo.media import decode as opening
+from batchemo.media.decode import Decoder, open_source, split_into_segments
 from batchemo.records import Frame, Medium, Segment
 from checks.corpus.clips import WANTED, Recipe
 from checks.corpus.drawn import Picture, Read, UnreadableError, read

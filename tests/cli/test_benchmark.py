@@ -14,11 +14,11 @@ import pytest
 
 from batchemo.cli.benchmark import _Monitor, make_clip, make_pictures, measure
 from batchemo.errors import UsageError
-from batchemo.media.open_source import open_source
+from batchemo.media.decode import open_source
 from batchemo.records import Medium
 from batchemo.results import writer
 from batchemo.results.schema import write_table
-from batchemo.run.local import usable_cores
+from batchemo.run.processes import usable_cores
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 

@@ -22,7 +22,7 @@ from batchemo.emotion.weights import Weights, load_weights, read_weights_file, s
 from batchemo.errors import WeightsError
 from batchemo.records import EMOTIONS
 from tests.patterns import Done
-from training.data.dataset import read_splits
+from training.data.fer2013 import read_splits
 from training.evaluate import quantization
 from training.evaluate.quantization import compare_int8, with_int8_ranges
 from training.export.model_card import measure_for_card, render_card

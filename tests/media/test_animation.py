@@ -17,8 +17,8 @@ from PIL import Image, ImageSequence
 
 from batchemo.errors import MediaError
 from batchemo.media.animation import AnimationSource
+from batchemo.media.decode import open_source, split_into_segments
 from batchemo.media.frame_times import read_frame_times
-from batchemo.media.open_source import open_source, split_into_segments
 from batchemo.media.sniff import sniff
 from batchemo.media.source import ReadReport
 from batchemo.records import Frame, Medium, Segment

@@ -23,7 +23,7 @@ LIMIT_BYTES = 4 * 2**30
 READ = """
 import json, resource, sys, time
 from pathlib import Path
-from batchemo.media.open_source import open_source
+from batchemo.media.decode import open_source
 from batchemo.media.sniff import sniff
 from batchemo.errors import MediaError
 from batchemo.records import Medium

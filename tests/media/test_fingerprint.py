@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from batchemo.media.decode import open_source
 from batchemo.media.fingerprint import fingerprint_of, fingerprint_of_grey, hamming_distances
-from batchemo.media.open_source import open_source
 from batchemo.records import Frame, Medium
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"

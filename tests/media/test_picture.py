@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 
 from batchemo.errors import MediaError
 from batchemo.media import picture
-from batchemo.media.open_source import open_source
+from batchemo.media.decode import open_source
 from batchemo.media.picture import read_picture
 from batchemo.media.pillow import to_rgb
 from batchemo.records import Medium

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from batchemo.media.open_source import pictures_at
+from batchemo.media.decode import pictures_at
 from batchemo.records import Medium
 from checks.corpus.clips import AXES, Recipe, make, upright
 from checks.corpus.compare import differences, in_segments, mean_difference, shown_by

@@ -20,10 +20,10 @@ import batchemo
 from batchemo.atomic import replacing
 from batchemo.emotion.weights import SHIPPED, read_weights_file
 from batchemo.errors import MediaError
-from batchemo.media import open_source as opening
-from batchemo.media.open_source import open_source, split_into_segments
+from batchemo.media import decode as opening
+from batchemo.media.decode import open_source, split_into_segments
 from batchemo.options import RunOptions, Style
-from batchemo.pipeline import frames as frames_module
+from batchemo.pipeline import inference as frames_module
 from batchemo.pipeline import segments as parts
 from batchemo.pipeline import video as pipeline
 from batchemo.pipeline.context import RunContext
@@ -34,7 +34,7 @@ from batchemo.render.annotated_copy import annotate
 from batchemo.results.paths import table_path, thumbnails_folder
 from batchemo.results.schema import Table
 from batchemo.run.heartbeat import IsWanted
-from batchemo.run.local import InProcessEngine, ProcessEngine
+from batchemo.run.processes import InProcessEngine, ProcessEngine
 from batchemo.run.tasks import AnalysisTask, Job, Outcomes
 from batchemo.timing import Stopwatch
 from batchemo.verify.audit import verify

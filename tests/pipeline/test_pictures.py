@@ -15,11 +15,11 @@ import pytest
 import batchemo
 from batchemo.emotion.classifier import Classifier
 from batchemo.emotion.weights import SHIPPED, read_weights_file
+from batchemo.media.decode import open_source
 from batchemo.media.discover import find_media
-from batchemo.media.open_source import open_source
 from batchemo.media.shots import ShotFinder
 from batchemo.options import merge_options
-from batchemo.pipeline import frames as frame_inference
+from batchemo.pipeline import inference as frame_inference
 from batchemo.pipeline.context import RunContext
 from batchemo.records import MediaRow, MediumOutcome
 from batchemo.results.catalog import merge_media_rows

@@ -28,7 +28,7 @@ from batchemo.render.blur_check import BlurCheck
 from batchemo.render.overlay import draw_overlay
 from batchemo.report.site import write_site
 from batchemo.results.blur_state import MARKER, read_blur_state
-from batchemo.results.faces_left import with_faces_left, without_faces_left
+from batchemo.results.unblurred_faces import with_faces_left, without_faces_left
 from batchemo.verify.audit import verify
 from tests.made_media import read_pixels, write_clip
 from tests.running import run_command, run_here

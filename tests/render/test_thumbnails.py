@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batchemo.media.open_source import open_source
+from batchemo.media.decode import open_source
 from batchemo.records import Faces, Medium
 from batchemo.render.thumbnails import MAX_THUMBNAILS, SIDE_PX, _crop_square, crop_thumbnails, write_thumbnails
 from batchemo.results.paths import thumbnails_folder

@@ -26,11 +26,11 @@ from batchemo.pipeline.context import RunContext
 from batchemo.records import MediaRow, Medium
 from batchemo.results.schema import Table
 from batchemo.run.heartbeat import read_heartbeats
-from batchemo.run.local import Engine, InProcessEngine
+from batchemo.run.processes import Engine, InProcessEngine
 from batchemo.run.scheduler import JobQueue
 from tests.media.test_segments import InShortSegments, make_video
 from tests.needs import need
-from tests.run.test_local import Work
+from tests.run.test_processes import Work
 
 need("distributed")
 
@@ -228,7 +228,7 @@ def test_a_worker_without_the_folders_is_reported(cluster: str, tmp_path: Path) 
 
 
 def test_a_cluster_without_batchemo_is_reported(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "only_here.py").write_text("from tests.run.test_local import Work\n\n\nclass Unknown(Work):\n    pass\n")
+    (tmp_path / "only_here.py").write_text("from tests.run.test_processes import Work\n\n\nclass Unknown(Work):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     unknown = importlib.import_module("only_here").Unknown
     (tmp_path / "a").touch()

@@ -20,7 +20,8 @@ import batchemo
 from batchemo.emotion.classifier import choose_precision
 from batchemo.emotion.weights import read_weights_file
 from batchemo.options import merge_options
-from batchemo.pipeline import frames, pictures, video
+from batchemo.pipeline import inference as frames
+from batchemo.pipeline import pictures, video
 from batchemo.pipeline.context import RunContext
 from batchemo.results.catalog import read_catalog
 from batchemo.results.schema import ROW_KEY, write_table

@@ -25,8 +25,8 @@ import batchemo
 from batchemo.emotion.weights import SHIPPED
 from batchemo.options import merge_options
 from batchemo.results.schema import PER_MEDIUM
-from batchemo.run.local import usable_cores
 from batchemo.run.plan import plan_run
+from batchemo.run.processes import usable_cores
 from batchemo.run.run import run_media
 from tests.made_media import silence, write_clip, write_face_clip
 from tests.running import BATCHEMO, SILENT, run_command, run_here

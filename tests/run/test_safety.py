@@ -28,7 +28,7 @@ from batchemo.atomic import temporary_name
 from batchemo.emotion.weights import SHIPPED, load_weights, read_weights_file, save_weights
 from batchemo.errors import MediaError, StorageError
 from batchemo.media.discover import find_media
-from batchemo.media.identity import identity_of
+from batchemo.media.file_identity import identity_of
 from batchemo.options import merge_options
 from batchemo.pipeline import assemble as assembly
 from batchemo.pipeline.context import RunContext

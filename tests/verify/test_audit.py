@@ -23,7 +23,7 @@ import batchemo
 from batchemo.cli.messages import print_verification
 from batchemo.errors import LockedError, UsageError
 from batchemo.media.discover import find_media
-from batchemo.media.identity import identity_of
+from batchemo.media.file_identity import identity_of
 from batchemo.records import EMOTIONS, Faces, FrameResult, MediaRow, Medium
 from batchemo.render.jpeg import write_jpeg
 from batchemo.render.video_writer import VideoWriter

@@ -29,7 +29,7 @@ def evaluate(
     """Measure a weights file on one split, and on its clean part: pictures without a copy in Training."""
     from batchemo.devices import choose_device
     from training.commands.tables import print_evaluation
-    from training.data.dataset import check_split, choose_split, read_splits
+    from training.data.fer2013 import check_split, choose_split, read_splits
     from training.data.holdout import compare_with_published
     from training.evaluate.measurement import measure_weights
     from training.export.weights_file import load_emotion_weights

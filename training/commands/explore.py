@@ -26,7 +26,7 @@ def explore(
 ) -> None:
     """Write a web page of mistakes, uncertain predictions, likely label errors and saliency. Prints its path."""
     from batchemo.devices import choose_device
-    from training.data.dataset import check_split, choose_split, read_splits
+    from training.data.fer2013 import check_split, choose_split, read_splits
     from training.evaluate.exploration import explore_predictions, write_page
     from training.export.weights_file import load_emotion_weights
 

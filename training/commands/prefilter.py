@@ -22,7 +22,7 @@ def prefilter(
 ) -> None:
     """Train the pre-filter, which rejects regions without faces early in the face search. Prints the path of the file."""
     from batchemo.faces.prefilter import PREFILTER
-    from training.data.dataset import read_split
+    from training.data.fer2013 import read_split
     from training.prefilter.composites import read_backgrounds
     from training.prefilter.fitting import RECALL, fit_prefilter, write_prefilter
 

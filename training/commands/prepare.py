@@ -37,7 +37,7 @@ def prepare(
 ) -> None:
     """Check a copy of FER2013, or pictures of your own: counts, missing and duplicate pictures, samples."""
     from training.commands.tables import print_preparation
-    from training.data.dataset import read_splits
+    from training.data.fer2013 import read_splits
     from training.data.preparation import describe_splits, split_off, write_pictures, write_statistics
     from training.recipe import read_recipe
 

@@ -19,7 +19,7 @@ def reid(
 ) -> None:
     """Fit the appearance embedding by which people are re-identified. Prints the path of the file."""
     from batchemo.faces.reid import PROJECTION
-    from training.data.dataset import read_split
+    from training.data.fer2013 import read_split
     from training.tracking.embedding import fit_projection, write_projection
 
     path = PROJECTION if out is None else out

@@ -29,7 +29,7 @@ def sweep(
     If it is stopped, the same command resumes.
     """
     from batchemo.devices import choose_device
-    from batchemo.run.local import usable_cores
+    from batchemo.run.processes import usable_cores
     from training.commands.tables import print_trials
     from training.data.holdout import read_holdout
     from training.fit.sweep import RECIPE_FILE, rank_trials, read_sweep, run_sweep

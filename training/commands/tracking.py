@@ -23,7 +23,7 @@ def tracking(
 ) -> None:
     """Score the tracker and simpler baselines on synthetic scenes with known identities (HOTA, IDF1, switches)."""
     from training.commands.tables import print_tracking
-    from training.data.dataset import read_split
+    from training.data.fer2013 import read_split
     from training.tracking.baselines import trackers
     from training.tracking.scenarios import KINDS, RETURNS, make_scene
     from training.tracking.scenes import make_people

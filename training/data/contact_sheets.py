@@ -15,7 +15,7 @@ from torch import Tensor
 from batchemo.emotion.model import INPUT_PX
 from batchemo.records import EMOTIONS
 from training.data.augmentation import augment, mixup
-from training.data.dataset import FaceSet
+from training.data.fer2013 import FaceSet
 from training.recipe import Augmentation
 
 _SCALE = 2

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from batchemo.atomic import replacing
 from batchemo.records import EMOTIONS
-from training.data.dataset import FaceSet
+from training.data.fer2013 import FaceSet
 
 
 class Place(NamedTuple):

@@ -18,7 +18,7 @@ from batchemo.errors import DataError
 from batchemo.faces.align import align_faces
 from batchemo.faces.detector import MtcnnDetector
 from batchemo.media.picture import read_picture
-from training.data.dataset import FaceSet
+from training.data.fer2013 import FaceSet
 
 HELD_BACK_SHARE = 0.2
 """Share of each label's pictures for calibration and evaluation, if the user gives no others."""

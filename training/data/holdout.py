@@ -10,7 +10,7 @@ import torch
 
 from batchemo.errors import DataError
 from training.console import say
-from training.data.dataset import PUBLISHED_COUNTS, FaceSet, choose_split, clean_part, hold_out, leave_out_non_faces, read_splits
+from training.data.fer2013 import PUBLISHED_COUNTS, FaceSet, choose_split, clean_part, hold_out, leave_out_non_faces, read_splits
 
 _HELD_OUT_SHARE = 0.1
 

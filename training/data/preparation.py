@@ -16,8 +16,8 @@ from batchemo.emotion.model import INPUT_PX
 from batchemo.errors import DataError
 from batchemo.records import EMOTIONS
 from training.data.contact_sheets import augmentation_rows, contact_sheet, sample_rows
-from training.data.dataset import PUBLISHED_CLASS_COUNTS, PUBLISHED_COUNTS, SPLITS, FaceSet, hold_out, picture_files
 from training.data.duplicates import Group, count_duplicates, find_duplicates, write_duplicates
+from training.data.fer2013 import PUBLISHED_CLASS_COUNTS, PUBLISHED_COUNTS, SPLITS, FaceSet, hold_out, picture_files
 from training.data.votes import PUBLISHED_MAJORITY, majority_emotion
 from training.recipe import Augmentation
 

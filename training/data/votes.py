@@ -14,7 +14,7 @@ from torch import Tensor
 
 from batchemo.errors import DataError
 from batchemo.records import EMOTIONS
-from training.data.dataset import VOTES
+from training.data.fer2013 import VOTES
 
 PUBLISHED_MAJORITY = {"Training": 25060, "PublicTest": 3199, "PrivateTest": 3153}
 """Pictures of FER+ as published that have a `majority`, by split; counted from its csv."""

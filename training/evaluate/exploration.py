@@ -21,7 +21,7 @@ from batchemo.atomic import write_text
 from batchemo.emotion.weights import Weights
 from batchemo.errors import DataError
 from batchemo.records import EMOTIONS
-from training.data.dataset import VOTES, FaceSet
+from training.data.fer2013 import VOTES, FaceSet
 from training.data.votes import majority_emotion
 from training.evaluate.calibration import calibrate
 from training.evaluate.classification import classification_figures

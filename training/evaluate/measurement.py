@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from batchemo.emotion.weights import Weights
-from training.data.dataset import FaceSet, clean_part
+from training.data.fer2013 import FaceSet, clean_part
 from training.data.votes import majority_emotion
 from training.evaluate.classification import classification_figures, evaluate_against_votes
 from training.evaluate.degradation import DEGRADATIONS, degrade

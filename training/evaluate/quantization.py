@@ -13,7 +13,7 @@ from batchemo.emotion.int8 import Int8Net, calibrate_ranges, int8_is_faster
 from batchemo.emotion.weights import Weights
 from batchemo.options import RunOptions
 from training.console import say
-from training.data.dataset import FaceSet
+from training.data.fer2013 import FaceSet
 from training.evaluate.calibration import calibrate
 from training.evaluate.classification import summary_scores
 from training.inference import predict

@@ -14,7 +14,7 @@ from batchemo.atomic import write_text
 from batchemo.emotion.weights import Weights, WeightsFile, read_weights_file
 from batchemo.errors import DataError
 from batchemo.options import RunOptions
-from training.data.dataset import choose_split, clean_part, read_splits
+from training.data.fer2013 import choose_split, clean_part, read_splits
 from training.evaluate.measurement import measure_weights
 from training.evaluate.quantization import compare_int8
 from training.recipe import METHODS

@@ -15,8 +15,8 @@ from batchemo.errors import DataError
 from batchemo.records import EMOTIONS
 from training.console import say
 from training.data.augmentation import resize
-from training.data.dataset import FaceSet
 from training.data.duplicates import group_similar
+from training.data.fer2013 import FaceSet
 from training.data.holdout import Holdout
 from training.fit.run import run_training
 from training.inference import predict

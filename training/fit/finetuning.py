@@ -16,7 +16,7 @@ from batchemo.emotion.model import ExpressionNet
 from batchemo.emotion.weights import Weights
 from batchemo.errors import DataError
 from batchemo.faces.detector import MtcnnDetector
-from training.data.dataset import FaceSet, hold_out
+from training.data.fer2013 import FaceSet, hold_out
 from training.data.folders import HELD_BACK_SHARE, LabelledFolder, check_enough, read_labelled_folder
 from training.recipe import Recipe
 

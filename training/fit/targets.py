@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from batchemo.emotion.model import ExpressionNet
 from batchemo.errors import DataError
-from training.data.dataset import FaceSet
+from training.data.fer2013 import FaceSet
 from training.data.votes import label_probabilities, vote_shares
 from training.recipe import Recipe
 

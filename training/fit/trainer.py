@@ -20,7 +20,7 @@ from batchemo.emotion.classifier import has_bfloat16
 from batchemo.emotion.model import ExpressionNet
 from batchemo.errors import DataError
 from training.data.augmentation import augment, mixup, resize
-from training.data.dataset import VOTES, FaceSet
+from training.data.fer2013 import VOTES, FaceSet
 from training.fit.checkpoint import CHECKPOINT, TrainingInputs, TrainingState, hash_tensors, load_checkpoint, save_checkpoint
 from training.fit.net2net import grow_network
 from training.fit.targets import Samples, Teachers, make_samples

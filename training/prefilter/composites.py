@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchemo.errors import DataError
+from batchemo.media.decode import open_source
 from batchemo.media.discover import find_media
-from batchemo.media.open_source import open_source
 from batchemo.media.resize import downsample2x
 
 _SIDE_PX = 126

@@ -9,7 +9,7 @@ import torch
 from batchemo.records import EMOTIONS
 from tests.patterns import pattern
 from training.data.contact_sheets import augmentation_rows, contact_sheet, sample_rows
-from training.data.dataset import FaceSet
+from training.data.fer2013 import FaceSet
 from training.recipe import RECIPES, Augmentation, read_recipe
 
 HAPPY, SAD = EMOTIONS.index("happy"), EMOTIONS.index("sad")

@@ -7,8 +7,8 @@ import torch
 
 from batchemo.records import EMOTIONS
 from tests.patterns import pattern
-from training.data.dataset import FaceSet
 from training.data.duplicates import count_duplicates, find_duplicates
+from training.data.fer2013 import FaceSet
 
 HAPPY, SAD = EMOTIONS.index("happy"), EMOTIONS.index("sad")
 

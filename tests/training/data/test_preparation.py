@@ -14,7 +14,7 @@ import torch
 from batchemo.records import EMOTIONS
 from tests.made_media import read_pixels
 from tests.patterns import Done, as_set, pattern, row, write_csv, write_votes
-from training.data.dataset import PUBLISHED_CLASS_COUNTS, FaceSet, read_splits
+from training.data.fer2013 import PUBLISHED_CLASS_COUNTS, FaceSet, read_splits
 from training.data.preparation import describe_splits
 
 HAPPY, SAD = EMOTIONS.index("happy"), EMOTIONS.index("sad")

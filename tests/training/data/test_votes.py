@@ -7,7 +7,7 @@ import torch
 
 from batchemo.errors import DataError
 from batchemo.records import EMOTIONS
-from training.data.dataset import (
+from training.data.fer2013 import (
     VOTES,
 )
 from training.data.votes import label_probabilities, majority, majority_emotion, vote_shares

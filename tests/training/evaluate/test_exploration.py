@@ -17,7 +17,7 @@ from batchemo.emotion.model import ExpressionNet
 from batchemo.emotion.weights import Weights, save_weights
 from batchemo.records import EMOTIONS
 from tests.patterns import CPU, Done, pattern
-from training.data.dataset import VOTES, FaceSet, read_split
+from training.data.fer2013 import VOTES, FaceSet, read_split
 from training.evaluate.exploration import Exploration, explore_predictions, render_page
 from training.evaluate.saliency import occlusion_map, tint_saliency
 

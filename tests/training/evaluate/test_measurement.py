@@ -14,7 +14,7 @@ from batchemo.emotion.model import ExpressionNet
 from batchemo.emotion.weights import save_weights
 from batchemo.records import EMOTIONS
 from tests.patterns import Done, write_votes
-from training.data.dataset import read_splits
+from training.data.fer2013 import read_splits
 from training.data.votes import EMOTION_OF_VOTE
 from training.evaluate.degradation import DEGRADATIONS
 

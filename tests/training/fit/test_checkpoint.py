@@ -13,7 +13,7 @@ import torch
 from batchemo.emotion.model import ExpressionNet
 from batchemo.errors import DataError
 from tests.patterns import CPU, QUICK
-from training.data.dataset import FaceSet, read_split
+from training.data.fer2013 import FaceSet, read_split
 from training.data.synthetic import write_synthetic_csv
 from training.fit import trainer
 from training.fit.checkpoint import CHECKPOINT

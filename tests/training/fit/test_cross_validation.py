@@ -16,8 +16,8 @@ from batchemo.emotion.model import ExpressionNet
 from batchemo.errors import DataError
 from batchemo.records import EMOTIONS
 from tests.patterns import CPU, QUICK, Done, write_csv
-from training.data.dataset import FaceSet
 from training.data.duplicates import group_similar
+from training.data.fer2013 import FaceSet
 from training.fit import run as run_module
 from training.fit.cross_validation import PREDICTIONS, assign_folds, cross_validate
 from training.fit.trainer import Epoch, fit_network

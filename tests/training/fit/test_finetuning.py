@@ -26,7 +26,7 @@ from batchemo.report.summary import summarise
 from batchemo.run.run import RunCallbacks, run_media
 from tests.made_media import read_pixels
 from tests.patterns import QUICK, Done
-from training.data.dataset import FaceSet
+from training.data.fer2013 import FaceSet
 from training.data.folders import read_labelled_folder
 from training.data.synthetic import draw_face
 from training.fit.finetuning import replace_head

@@ -11,7 +11,7 @@ import torch
 from batchemo.emotion.model import ExpressionNet, NetworkSpec
 from batchemo.errors import DataError
 from tests.patterns import CPU, train
-from training.data.dataset import VOTES, read_split
+from training.data.fer2013 import VOTES, read_split
 from training.fit.checkpoint import CHECKPOINT
 from training.fit.trainer import Epoch, fit_network
 from training.inference import predict

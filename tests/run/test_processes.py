@@ -20,9 +20,9 @@ from batchemo.errors import MediaError
 from batchemo.pipeline.segmented_video import SegmentedVideo
 from batchemo.pipeline.segments import AnalyseTask, SegmentTask, SegmentTaskResult, SplitTask
 from batchemo.records import MediaKind, MediaRow, Medium, MediumOutcome, Segment
-from batchemo.run import local
+from batchemo.run import processes as local
 from batchemo.run.heartbeat import HeartbeatWriter, IsWanted, read_heartbeats
-from batchemo.run.local import InProcessEngine, ProcessEngine, choose_engine
+from batchemo.run.processes import InProcessEngine, ProcessEngine, choose_engine
 from batchemo.run.scheduler import group_jobs
 from batchemo.run.tasks import Job, Outcomes
 
@@ -166,9 +166,9 @@ def test_a_medium_that_takes_too_much_memory_fails(tmp_path: Path) -> None:
 IDLE = """
 import sys, time
 from pathlib import Path
-from batchemo.run.local import ProcessEngine
+from batchemo.run.processes import ProcessEngine
 from batchemo.records import Medium
-from tests.run.test_local import Work
+from tests.run.test_processes import Work
 
 folder = Path(sys.argv[1])
 names = ["slow", "a", "b"]

@@ -23,8 +23,8 @@ from PIL import Image
 
 from batchemo.errors import MediaError, UsageError
 from batchemo.media import container
-from batchemo.media import open_source as opening
-from batchemo.media.open_source import Decoder, open_source
+from batchemo.media import decode as opening
+from batchemo.media.decode import Decoder, open_source
 from batchemo.media.packet_index import read_packet_index
 from batchemo.media.source import ReadReport, Sampler
 from batchemo.records import Frame, Medium

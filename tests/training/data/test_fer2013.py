@@ -14,7 +14,7 @@ import torch
 from batchemo.errors import DataError
 from batchemo.records import EMOTIONS
 from tests.patterns import as_set, pattern, row, write_csv, write_votes
-from training.data.dataset import (
+from training.data.fer2013 import (
     PUBLISHED_CLASS_COUNTS,
     PUBLISHED_COUNTS,
     SPLITS,
