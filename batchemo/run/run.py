@@ -147,7 +147,7 @@ def write_page(out: Path) -> Path | None:
 
 
 def _make_engine(options: RunOptions, media: Sequence[Medium]) -> Engine:
-    """The engine that the options name. To add one: a module like `local` or `dask`, and two lines here."""
+    """The engine that the options name. To add one: a module like `processes` or `dask`, and two lines here."""
     workers, device, timeout_s, max_memory_mb = options.workers, options.device, options.timeout_s, options.max_memory_mb
     if options.engine == "local":
         return choose_engine(workers, media, device=device, timeout_s=timeout_s, max_memory_mb=max_memory_mb)
