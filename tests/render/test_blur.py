@@ -29,7 +29,7 @@ from batchemo.results.blur_state import MARKER, read_blur_state
 from batchemo.results.faces_left import with_faces_left, without_faces_left
 from batchemo.verify.audit import verify
 from tests.made_media import write_clip
-from tests.running import run_command, run_here
+from tests.running import command_here, run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 FPS = 10
@@ -71,7 +71,7 @@ def frames_of(path: Path) -> list[NDArray[np.uint8]]:
 
 
 def command(*arguments: object, expect: int) -> subprocess.CompletedProcess[str]:
-    ended = run_command(*arguments)
+    ended = command_here(*arguments)
     assert ended.returncode == expect, ended.stderr
     return ended
 
@@ -117,7 +117,7 @@ def test_unknown_small_faces_are_reported_with_their_times(media: Path, tmp_path
     assert f"film.mp4: {rows['film.mp4']['message']}" in ended.stderr
     assert batchemo.load(out, table="media").set_index("media")["error"].to_dict() == dict.fromkeys(rows, "faces_left")
     assert len(batchemo.load(out, where=[("media", "==", "film.mp4")])) == 28, "tables are complete"
-    again = command("run", media, "--out", out, "--no-report", "--min-face-px", LEAST_PX, expect=3)
+    again = command("run", media, "--out", out, "--no-report", "--min-face-px", LEAST_PX, "--workers", 1, expect=3)
     assert "This results folder is blurred and stays so" in again.stderr
     assert f"not all blurred film.mp4: {rows['film.mp4']['message']}" in again.stderr
     assert not verify(out).problems
