@@ -17,6 +17,8 @@ from batchemo import atomic, lock
 from batchemo.lock import is_held, lock_path, locked
 from batchemo.media import output_names
 from batchemo.media.output_names import decode_output_name, output_name
+from tests.made_media import write_face_clip
+from tests.running import run_in_turn
 from tests.test_lock import HOLD
 
 ROOT = Path(__file__).parents[1]
@@ -87,16 +89,18 @@ def test_posix_is_hidden(environment: dict[str, str]) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_and_what_is_made_of_it_need_nothing_of_posix(workers: int, environment: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "results"
-    media = [ROOT / "sample_media" / name for name in ("grace_hopper.jpg", "variable_rate.mp4")]
-    batchemo = ("-m", "batchemo")
-    call(*batchemo, "run", *media, "--out", out, "--workers", str(workers), "--sample-fps", "3", environment=environment)
-    call(*batchemo, "verify", out, environment=environment)
-    assert "grace_hopper.jpg" in call(*batchemo, "summary", out, environment=environment)
-    assert call(*batchemo, "report", out, environment=environment).strip() == str(out / "report" / "index.html")
-    loaded = call("-c", f"import batchemo; print(*sorted(set(batchemo.load({str(out)!r})['media'])))", environment=environment)
-    assert loaded.split() == ["grace_hopper.jpg", "variable_rate.mp4"]
-    shown = call(*batchemo, "run", *media, "--out", out, "--sample-fps", "3", "--dry-run", environment=environment)
-    assert shown == "", "all is done"
+    media = [ROOT / "sample_media" / "grace_hopper.jpg", tmp_path / "clip.mp4"]
+    write_face_clip(media[1], frames=3)
+    run = ("run", *media, "--out", out, "--workers", workers)
+    commands = (run, ("verify", out), ("summary", out), ("report", out), (*run, "--dry-run"))
+    every = run_in_turn(*commands, options=("-W", "error"), cwd=ROOT, env=environment)
+    assert [ended.returncode for ended in every] == [0] * 5, every
+    _, _, summary, report, planned = (ended.stdout.decode() for ended in every)
+    assert "grace_hopper.jpg" in summary
+    assert report.strip() == str(out / "report" / "index.html")
+    assert planned == "", "all is done"
+    script = f"import batchemo; print(*sorted(set(batchemo.load({str(out)!r})['media'])))"
+    assert call("-c", script, environment=environment).split() == ["clip.mp4", "grace_hopper.jpg"]
 
 
 def test_jobs_need_nothing_of_posix(environment: dict[str, str], tmp_path: Path) -> None:

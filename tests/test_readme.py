@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.running import command_here
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BIN = Path(sys.executable).parent
+QUICK = {"BATCHEMO_FOLLOW_SYMLINKS": "1", "BATCHEMO_SAMPLE_FPS": "1", "BATCHEMO_WORKERS": "1"}
 
 
 def blocks(language: str) -> list[str]:
@@ -35,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "jobs").mkdir()
     job = (ROOT / "jobs" / "nightly.toml").read_text()
     # Jobs do not read the environment, which makes the other commands quick.
-    (place / "jobs" / "nightly.toml").write_text(job.replace("[options]", "[options]\nfollow_symlinks = true\nsample_fps = 1"))
+    (place / "jobs" / "nightly.toml").write_text(job.replace("[options]", "[options]\nfollow_symlinks = true\nsample_fps = 1\nworkers = 1"))
     (place / "training").symlink_to(ROOT / "training")
     for name in ("grace_hopper.jpg", "two_people_and_a_cut.mp4"):
         (place / "sample_media" / name).symlink_to(ROOT / "sample_media" / name)
@@ -43,11 +46,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def in_readme(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "BATCHEMO_FOLLOW_SYMLINKS": "1", "BATCHEMO_SAMPLE_FPS": "1"}
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **QUICK}
     return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
 
-def test_the_commands_of_batchemo_run(folder: Path) -> None:
+def test_the_commands_of_batchemo_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     weights = folder / "runs" / "polish"
     weights.mkdir(parents=True)
     for path in (ROOT / "batchemo" / "emotion" / "weights").iterdir():
@@ -57,7 +61,7 @@ def test_the_commands_of_batchemo_run(folder: Path) -> None:
     for command in commands():
         if command[0] == "make" or command[0] == "python":
             continue
-        ended = in_readme(command, folder)
+        ended = command_here(*command[1:], **QUICK) if command[0] == "batchemo" else in_readme(command, folder)
         assert ended.returncode == 0, (command, ended.stderr)
         ran += 1
     assert ran >= 9
@@ -87,16 +91,14 @@ def test_the_commands_of_make_and_training_exist() -> None:
 def test_options_in_readme_exist() -> None:
     wide = {**os.environ, "COLUMNS": "200"}
     commands = [
-        ["batchemo", "run"],
-        ["batchemo", "summary"],
-        ["batchemo", "export"],
-        ["batchemo", "verify"],
-        ["batchemo", "jobs", "install"],
-        ["training", "fit"],
+        ["run"],
+        ["summary"],
+        ["export"],
+        ["verify"],
+        ["jobs", "install"],
     ]
-    output = "".join(
-        subprocess.run([sys.executable, "-m", *each, "--help"], capture_output=True, text=True, check=True, env=wide, cwd=ROOT).stdout
-        for each in commands
-    )
+    output = "".join(command_here(*each, "--help", **wide).stdout for each in commands)
+    training = [sys.executable, "-m", "training", "fit", "--help"]
+    output += subprocess.run(training, capture_output=True, text=True, check=True, env=wide, cwd=ROOT).stdout
     for option in set(re.findall(r"--[a-z][a-z-]+", README)) - {"--help"}:
         assert option in output, option

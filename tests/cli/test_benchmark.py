@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -12,26 +13,26 @@ from typing import Any
 import psutil
 import pytest
 
+from batchemo.cli import benchmark
 from batchemo.cli.benchmark import _Monitor, make_clip, make_pictures, measure
 from batchemo.errors import UsageError
 from batchemo.media.decode import open_source
 from batchemo.records import Medium
 from batchemo.results import writer
 from batchemo.results.schema import write_table
-from batchemo.run.processes import usable_cores
+from batchemo.run.processes import InProcessEngine, usable_cores
+from tests.made_media import write_face_clip
+from tests.running import command_here
 
-SAMPLES = Path(__file__).parents[2] / "sample_media"
 
-
-def test_a_clip_of_ones_own_is_measured_stage_by_stage() -> None:
-    clip = SAMPLES / "variable_rate.mp4"
-    ended = subprocess.run([sys.executable, "-m", "batchemo", "bench", clip, "--json"], capture_output=True, text=True, check=True)
-    found = json.loads(ended.stdout)
+def test_a_clip_of_ones_own_is_measured_stage_by_stage(tmp_path: Path) -> None:
+    clip = write_face_clip(tmp_path / "clip.mp4", frames=12).path
+    found = json.loads(command_here("bench", clip, "--json", "--workers", 1).stdout)
     assert set(found["fixed_seconds"]) == {"help", "start"}
     speeds = {(speed["what"], speed["processes"]): speed for speed in found["speeds"]}
     assert {what for what, _ in speeds} == {"decoding alone", "tables", "annotated copies"}
     tables = speeds["tables", 1]
-    assert tables["frames"] == 96
+    assert tables["frames"] == 12
     assert tables["faces"] > 0
     assert {"decode", "search and follow", "classify"} <= set(tables["stages_ms"])
     assert tables["limit"] == max(tables["stages_ms"], key=tables["stages_ms"].get)
@@ -44,11 +45,25 @@ def test_made_clips_have_the_faces_they_say(tmp_path: Path) -> None:
     assert [frame.pixels.shape for frame in frames] == [(720, 1280, 3)] * 6
 
 
-def test_a_folder_of_pictures_is_measured(tmp_path: Path) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many processes each engine was asked for; this process does their work."""
+    counts: list[int] = []
+
+    def engine(count: int, **_: Any) -> InProcessEngine:
+        counts.append(count)
+        return InProcessEngine()
+
+    monkeypatch.setattr(benchmark, "ProcessEngine", engine)
+    return counts
+
+
+def test_a_folder_of_pictures_is_measured(tmp_path: Path, asked: list[int]) -> None:
     speeds = list(measure(make_pictures(tmp_path / "pictures", 4), seconds=1, min_face_px=40))
     assert {(speed.what, speed.frames) for speed in speeds} == {("decoding alone", 4), ("tables", 4), ("annotated copies", 4)}
     assert {speed.faces for speed in speeds if speed.what != "decoding alone"} == {4}
     assert {speed.processes for speed in speeds} == {1, usable_cores()}
+    assert asked == [usable_cores()] * 2 * (usable_cores() > 1)
 
 
 def test_what_writing_tables_takes_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,8 +90,15 @@ def test_what_is_damaged_is_left_out_and_named(tmp_path: Path, caplog: pytest.Lo
 
 
 def test_only_so_many_processes_are_measured_as_asked_for(tmp_path: Path) -> None:
-    speeds = list(measure(make_pictures(tmp_path / "pictures", 4), seconds=1, min_face_px=40, workers=2))
+    """Here by processes of their own."""
+    speeds = list(itertools.islice(measure(make_pictures(tmp_path / "pictures", 4), seconds=1, min_face_px=40, workers=2), 2))
+    assert [(speed.what, speed.processes, speed.frames) for speed in speeds] == [("decoding alone", 1, 4), ("tables", 2, 4)]
+
+
+def test_as_many_processes_are_measured_with_annotated_copies(tmp_path: Path, asked: list[int]) -> None:
+    speeds = measure(make_pictures(tmp_path / "pictures", 1), seconds=1, min_face_px=40, workers=2)
     assert [(speed.what, speed.processes) for speed in speeds] == [("decoding alone", 1), ("tables", 2), ("annotated copies", 2)]
+    assert asked == [2, 2]
 
 
 def test_a_folder_without_media_is_refused(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from batchemo.report.site import write_site
 from batchemo.report.summary import FaceCounts, Summary, summarise
 from batchemo.run.run import RunResult
 from batchemo.verify.audit import verify
+from tests.running import command_here
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("run", "summary", "export", "verify", "bench", "doctor")
@@ -31,6 +32,10 @@ def call(*arguments: str | Path, home: Path | None = None, **more: str) -> subpr
     environment = {**os.environ, "COLUMNS": "160", **({"HOME": str(home)} if home else {}), **more}
     command = [sys.executable, "-m", "batchemo", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+
+
+def call_here(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return command_here(*arguments, **{"COLUMNS": "160", **more})
 
 
 def test_alone_it_shows_what_to_type() -> None:
@@ -45,12 +50,12 @@ def test_alone_it_shows_what_to_type() -> None:
 
 def test_commands_have_their_names() -> None:
     for group, names in (((), {"run", "jobs", "report", "summary", "export", "verify", "bench", "doctor"}), (("jobs",), JOB_COMMANDS)):
-        panels = call(*group, "--help", COLUMNS="100").stdout.split("Examples")[0].split("╭─ ")[2:]
+        panels = call_here(*group, "--help", COLUMNS="100").stdout.split("Examples")[0].split("╭─ ")[2:]
         assert set(re.findall(r"^│ ([a-z-]+)", "".join(panels), re.MULTILINE)) == names
 
 
 def test_help_is_grouped() -> None:
-    output = call("--help").stdout
+    output = call_here("--help").stdout
     for group in ("Analysis", "Results", "This machine", "Examples"):
         assert group in output
     for command in COMMANDS:
@@ -60,7 +65,7 @@ def test_help_is_grouped() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_examples_that_parse(command: str) -> None:
     """Each example is taken by the command line: nothing in it is unknown."""
-    output = call(command, "--help").stdout
+    output = call_here(command, "--help").stdout
     examples = [line.strip() for line in output.split("Examples")[1].splitlines() if line.strip().startswith(f"batchemo {command}")]
     assert examples
     for example in examples:
@@ -81,22 +86,22 @@ def test_each_command_has_examples_that_parse(command: str) -> None:
     ids=" ".join,
 )
 def test_typos_get_suggestions(arguments: tuple[str, ...], suggested: str) -> None:
-    ended = call(*arguments)
+    ended = call_here(*arguments)
     assert ended.returncode == 2
     assert suggested in ended.stderr.replace(" ".join(arguments), "")
 
 
 @pytest.mark.parametrize("command", ["run", "jobs", "jobs check", "jobs run", "jobs status", "jobs install", "jobs uninstall"])
 def test_help_has_no_words_of_programmers(command: str) -> None:
-    output = call(*command.split(), "--help").stdout
+    output = call_here(*command.split(), "--help").stdout
     assert "Examples" in output
     assert f"Usage: batchemo {command}" in output
     assert "bool" not in output
     assert "str]" not in output
 
 
-def test_choices_are_listed_plainly() -> None:
-    output = " ".join(call("run", "x", "--out", "y", "--detector", "fats").stderr.split())
+def test_choices_are_told_without_ceremony() -> None:
+    output = " ".join(call_here("run", "x", "--out", "y", "--detector", "fats").stderr.split())
     assert "Invalid value for '--detector': 'fats' is not one of 'fast', 'exact'." in output
 
 
@@ -113,12 +118,12 @@ def test_the_folder_that_was_meant_is_named(tmp_path: Path, read: Callable[[Path
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     place = tmp_path / "other"
     output = f"batchemo: {place} does not exist, so that it holds no results; make some with: batchemo run INPUT --out {place}\n"
-    assert call("summary", place).stderr == output
+    assert call_here("summary", place).stderr == output
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
-    ended = call("run", tmp_path, "--out", tmp_path / "out")
+    ended = call_here("run", tmp_path, "--out", tmp_path / "out")
     assert ended.returncode == 0
     assert "No pictures or videos were found: nothing that is JPEG" in ended.stderr
 

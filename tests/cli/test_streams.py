@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.running import command_here, run_in_turn
+
 ROOT = Path(__file__).parents[2]
 NAME = "Grüße 夜 😀.jpg"
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -34,35 +36,34 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("results") / "ö"
-    assert call("run", media, "--out", out, "--workers", "1").returncode == 3
+    assert command_here("run", media, "--out", out, "--workers", 1).returncode == 3
     return out
 
 
-@pytest.mark.parametrize(("console", "terminal"), [("cp1252", "pipe"), ("cp1252", "terminal"), ("ascii", "terminal"), ("C locale", "pipe")])
+@pytest.mark.parametrize(
+    ("console", "terminal"), [("cp1252", "pipe"), ("cp1252", "terminal"), ("ascii", "pipe"), ("ascii", "terminal"), ("C locale", "pipe")]
+)
 def test_a_run_and_what_is_made_of_it(console: str, terminal: str, media: Path, results: Path) -> None:
-    environment = CONSOLES[console] | TERMINALS[terminal]
+    environment = {**os.environ, **CONSOLES[console], **TERMINALS[terminal]}
     job = media.parent / f"{media.name}.toml"
     job.write_text(f"inputs = {json.dumps(str(media))}\nout = {json.dumps(str(results))}\n", encoding="utf-8")
-    commands = (("run", media, "--out", results), ("summary", results), ("verify", results), ("jobs", "status", job))
-    for command in (*commands, ("jobs", "run", job), ("run", media, "--out", results, "--dry-run"), ("run", "--help")):
-        ended = call(*command, **environment)
+    run = ("run", media, "--out", results)
+    others = (("verify", results), ("jobs", "status", job), ("jobs", "run", job), (*run, "--dry-run"), ("run", "--help"))
+    every = run_in_turn(("summary", results), ("summary", results, "--json"), (*run, "--json"), run, *others, cwd=ROOT, env=environment)
+    for ended in every:
         assert ended.returncode in (0, 3), ended.stderr.decode("ascii", "backslashreplace")
         assert b"Traceback" not in ended.stderr
         encoding = "cp1252" if console == "cp1252" else "ascii"
         ended.stdout.decode(encoding)
         ended.stderr.decode(encoding)
-
-
-@pytest.mark.parametrize("console", CONSOLES)
-def test_bars_are_ascii_where_blocks_cannot_be_shown(console: str, results: Path) -> None:
-    line = next(line for line in call("summary", results, **CONSOLES[console]).stdout.splitlines() if b" done " in line)
-    assert line.split(b"%  ")[1].split()[0] in (b"*", b"#", b"@"), line
-
-
-@pytest.mark.parametrize("console", CONSOLES)
-def test_json_is_whole_in_every_encoding(console: str, results: Path) -> None:
-    found = json.loads(call("summary", results, "--json", **CONSOLES[console]).stdout.decode("ascii"))
-    assert {medium["media"] for medium in found["media"]} == {NAME, f"broken {NAME}"}
+    summary, *as_json = every[:3]
+    if terminal == "pipe":
+        line = next(line for line in summary.stdout.splitlines() if b" done " in line)
+        assert line.split(b"%  ")[1].split()[0] in (b"*", b"#", b"@"), "blocks cannot be shown"
+    for ended in as_json:
+        found = json.loads(ended.stdout.decode("ascii"))
+        assert {medium["media"] for medium in found["media"]} == {NAME, f"broken {NAME}"}
+    assert (found["analysed"], found["vanished"]) == ([], []), "names of results are those of files"
 
 
 def test_the_doctor_needs_no_unicode() -> None:
@@ -85,10 +86,3 @@ table.print_table({"start": 1.0, "help": 0.1})
     assert ended.returncode == 0, ended.stderr
     assert b"Slowest stage" in ended.stdout
     assert b"n? " in ended.stdout
-
-
-def test_the_c_locale_keeps_the_names_of_results(results: Path, media: Path) -> None:
-    ended = call("run", media, "--out", results, "--json", **C_LOCALE)
-    found = json.loads(ended.stdout.decode("ascii"))
-    assert (found["analysed"], found["vanished"]) == ([], [])
-    assert {medium["media"] for medium in found["media"]} == {NAME, f"broken {NAME}"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -15,39 +13,22 @@ from checks.corpus.compare import against_truth, alone, in_segments, mean_differ
 from checks.corpus.drawn import MATRICES, Orientation, UnreadableError, draw, read, show, store
 from checks.corpus.pairs import pairwise
 from checks.corpus.truth import Truth, ask_ffmpeg
+from tests.needs import need
 
 RECIPES = pairwise(1)[:64]
 """Those that cover most pairs of values: four fifths of all."""
 
 needs_ffmpeg = pytest.mark.needs("ffmpeg")
 
-Made = tuple[Path, Truth]
+
+@pytest.fixture(scope="module", params=RECIPES, ids=str)
+def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path, Truth]:
+    """With its truth. All tests of a clip follow each other, so that test processes that share this module make each clip once."""
+    need("ffmpeg")
+    path = make(request.param, tmp_path_factory.mktemp("clip"))
+    return request.param, path, ask_ffmpeg(request.param, path)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Recipe, Future[Made]]]:
-    """Each clip with its truth; later clips are made while earlier ones are compared."""
-    folder = tmp_path_factory.mktemp("clips")
-
-    def prepare(recipe: Recipe) -> Made:
-        path = make(recipe, folder)
-        return path, ask_ffmpeg(recipe, path)
-
-    pool = ThreadPoolExecutor(2)
-    yield {recipe: pool.submit(prepare, recipe) for recipe in RECIPES}
-    pool.shutdown(cancel_futures=True)
-
-
-@pytest.fixture
-def clip(request: pytest.FixtureRequest, made: dict[Recipe, Future[Made]]) -> tuple[Recipe, Path, Truth]:
-    return request.param, *made[request.param].result()
-
-
-of_every_kind = pytest.mark.parametrize("clip", RECIPES, ids=str, indirect=True)
-
-
-@needs_ffmpeg
-@of_every_kind
 def test_ffmpeg_shows_what_was_drawn(clip: tuple[Recipe, Path, Truth]) -> None:
     recipe, _, truth = clip
     presented = recipe.presented()
@@ -75,30 +56,22 @@ def test_ffmpeg_rotates_them_by_itself(container: str, tmp_path: Path) -> None:
         assert read(np.frombuffer(raw, np.uint8).reshape(height, width, 3)).orientation == "upright", turn
 
 
-@needs_ffmpeg
-@of_every_kind
 def test_frames_are_those_of_ffmpeg(clip: tuple[Recipe, Path, Truth]) -> None:
     recipe, path, truth = clip
     assert against_truth(recipe, shown_by(path, "pyav"), truth) == []
 
 
-@needs_ffmpeg
-@of_every_kind
 def test_the_chosen_decoder_gives_the_same_frames(clip: tuple[Recipe, Path, Truth]) -> None:
     _, path, _ = clip
     assert alone(shown_by(path, "auto"), shown_by(path, "pyav")) == []
 
 
-@needs_ffmpeg
-@of_every_kind
 def test_segments_together_are_the_whole(clip: tuple[Recipe, Path, Truth]) -> None:
     _, path, _ = clip
     whole = shown_by(path, "pyav")
     assert [line for decoder in ("pyav", "auto") for line in in_segments(path, decoder, whole)] == []
 
 
-@needs_ffmpeg
-@of_every_kind
 def test_sampled_frames_are_those_of_their_times(clip: tuple[Recipe, Path, Truth]) -> None:
     _, path, truth = clip
     assert [line for decoder in ("pyav", "auto") for line in sampled(path, decoder, truth)] == []

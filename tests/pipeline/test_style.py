@@ -23,7 +23,7 @@ from batchemo.report.timelines import read_timeline
 from batchemo.results.schema import PER_MEDIUM
 from batchemo.run.plan import plan_run
 from tests.made_media import read_pixels, write_face_clip
-from tests.running import run_command, run_here
+from tests.running import command_here, run_here
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 CLIP, PICTURE = "clip.mp4", "eileen_collins.jpg"
@@ -186,14 +186,14 @@ def test_a_style_without_copies_is_reported(media: Path, results: Path, caplog: 
 
 
 def test_a_run_tells_what_it_drew_again(media: Path, results: Path) -> None:
-    ended = run_command("run", media, "--out", results, "--timeline", "--no-report")
+    ended = command_here("run", media, "--out", results, "--timeline", "--no-report", "--workers", 1)
     assert ended.returncode == 0
     assert "2 media (1 drawn again, 1 done before) in " in ended.stderr
 
 
 def test_dry_run_tells_what_is_drawn_again(media: Path, results: Path) -> None:
     command = ("run", media, "--out", results, "--blur-faces", "--dry-run")
-    ended = run_command(*command, "--json")
+    ended = command_here(*command, "--json")
     assert json.loads(ended.stdout) == {"todo": [CLIP, PICTURE], "redrawn": [CLIP, PICTURE], "done": [], "vanished": [], "passed_over": []}
-    messages = run_command(*command).stderr
-    assert "0 media would be analysed, 2 drawn again, 0 are done" in messages
+    told = command_here(*command).stderr
+    assert "0 media would be analysed, 2 drawn again, 0 are done" in told

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -30,13 +31,15 @@ from batchemo.run.processes import Engine, InProcessEngine
 from batchemo.run.scheduler import JobQueue
 from tests.media.test_segments import InShortSegments, make_video
 from tests.needs import need
-from tests.run.test_processes import Work
+from tests.run.work import Work
+from tests.running import command_here
 
 need("distributed")
 
 
 from batchemo.run import dask as dask_engine  # noqa: E402
 from batchemo.run.dask import DaskEngine  # noqa: E402
+from tests.run.dask_work import TorchlessCall  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "sample_media"
@@ -117,8 +120,9 @@ def test_many_media_give_the_rows_of_a_local_run(cluster: str, tmp_path: Path, m
     names = sorted(path.name for path in SAMPLES.glob("*.jpg"))
     media = [Medium(Path(name), name, name, "image") for name in names]
     media += [Medium(make_video(tmp_path / name, options={}), name, name, "video") for name in ("a.mp4", "b.mp4")]
-    there = analysed(tmp_path / "there", media, dask(cluster))
-    here = analysed(tmp_path / "here", media, InProcessEngine())
+    options = {"annotate": False, "sample_fps": 6.0}
+    there = analysed(tmp_path / "there", media, dask(cluster), **options)
+    here = analysed(tmp_path / "here", media, InProcessEngine(), **options)
     assert {row.status for row in here} == {"done"}
     assert facts(there) == facts(here)
     assert_same(tmp_path / "there", tmp_path / "here")
@@ -152,7 +156,8 @@ def rows_of(folder: Path, names: list[str], engine: DaskEngine) -> dict[str, Med
     heartbeats = folder / "heartbeats"
     heartbeats.mkdir()
     media = [Medium(folder / name, name, name, "video") for name in names]
-    return {outcome.row.media: outcome.row for outcome in engine.run(Work(heartbeats), media)}
+    with mock.patch.object(dask_engine, "RemoteCall", TorchlessCall), mock.patch.object(dask_engine, "_POLL_SECONDS", 0.2):
+        return {outcome.row.media: outcome.row for outcome in engine.run(Work(heartbeats), media)}
 
 
 def test_a_worker_that_is_killed_costs_a_retry(cluster: str, tmp_path: Path) -> None:
@@ -227,8 +232,8 @@ def test_a_worker_without_the_folders_is_reported(cluster: str, tmp_path: Path) 
         os.close(ours)
 
 
-def test_a_cluster_without_batchemo_is_reported(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "only_here.py").write_text("from tests.run.test_processes import Work\n\n\nclass Unknown(Work):\n    pass\n")
+def test_a_cluster_without_batchemo_is_told(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "only_here.py").write_text("from tests.run.work import Work\n\n\nclass Unknown(Work):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     unknown = importlib.import_module("only_here").Unknown
     (tmp_path / "a").touch()
@@ -255,7 +260,7 @@ def test_a_scheduler_that_goes_ends_the_run_and_the_same_command_goes_on(tmp_pat
             assert run.wait(60) == 1
     assert message.startswith(f"batchemo: the scheduler at {address} has gone; start it and its workers again")
     assert message.count("\n") == 1
-    assert subprocess.run([*command, "--workers", "1"], cwd=ROOT, check=False).returncode == 0
+    assert command_here(*command[3:], "--workers", "1").returncode == 0
     assert len(batchemo.load(out))
 
 
