@@ -174,7 +174,7 @@ def test_hardware_that_is_not_there_is_told_once(
     monkeypatch.setattr(encoders, "_can_encode", lambda _: False)
     encoders.find_hardware.cache_clear()
     run_here(media, out=results, hardware=True)
-    assert [record.message.split(";")[0] for record in caplog.records] == ["no encoder in hardware for H.264 works on this machine"]
+    assert [record.message.split(";")[0] for record in caplog.records] == ["no hardware encoder for H.264 works on this machine"]
     assert size(results / COPY) == (160, 160)
 
 
