@@ -25,7 +25,10 @@ def frames_of(path: Path, most: int) -> Iterator[np.ndarray]:
     if path.is_dir():
         pictures = sorted(path.iterdir())
         for picture in pictures[:: math.ceil(len(pictures) / most)]:
-            yield cv2.cvtColor(np.asarray(cv2.imread(str(picture))), cv2.COLOR_BGR2RGB)
+            pixels = cv2.imread(str(picture))
+            if pixels is None:
+                raise SystemExit(f"{picture} is no picture that OpenCV reads")
+            yield cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     else:
         reader = decord.VideoReader(str(path))
         for index in range(min(len(reader), most)):
