@@ -110,7 +110,7 @@ def test_unknown_small_faces_are_reported_with_their_times(media: Path, tmp_path
     ended = command("run", media, "--out", out, "--blur-faces", "--json", "--min-face-px", LEAST_PX, "--workers", 1, expect=3)
     reported = json.loads(ended.stdout)
     rows = {row["media"]: row for row in reported["media"]}
-    assert reported["faces_left"] == ["video.mp4", "picture.jpg"]
+    assert reported["faces_left"] == ["picture.jpg", "video.mp4"]
     assert {row["status"] for row in rows.values()} == {"done"}
     assert {row["error"] for row in rows.values()} == {"faces_left"}
     words = "after blurring a face may be left in 6 frames, at 1.00 to 1.40 s and at 2.60 s; look there before you publish"
