@@ -118,7 +118,7 @@ def test_unknown_small_faces_are_reported_with_their_times(media: Path, tmp_path
     assert rows["picture.jpg"]["message"] == "after blurring a face may be left in the picture; look at it before you publish"
     assert f"video.mp4: {rows['video.mp4']['message']}" in ended.stderr
     assert batchemo.load(out, table="media").set_index("media")["error"].to_dict() == dict.fromkeys(rows, "faces_left")
-    assert len(batchemo.load(out, where=[("media", "==", "film.mp4")])) == 28, "tables are complete"
+    assert len(batchemo.load(out, where=[("media", "==", "video.mp4")])) == 28, "tables are complete"
     again = command("run", media, "--out", out, "--no-report", "--min-face-px", LEAST_PX, "--workers", 1, expect=3)
     assert "This results folder is blurred and stays so" in again.stderr
     assert f"not all blurred video.mp4: {rows['video.mp4']['message']}" in again.stderr
