@@ -21,6 +21,13 @@ def _module(name: str) -> Callable[[], bool]:
     return lambda: importlib.util.find_spec(name) is not None
 
 
+def _bfloat16() -> bool:
+    """Whether oneDNN calculates in bfloat16 at all, natively or not."""
+    from batchemo.devices import cpu_has
+
+    return cpu_has("avx512_bw", "avx_ne_convert", unless_limited_to={"SSE41", "AVX", "AVX2", "AVX2_VNNI"})
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 
@@ -29,6 +36,7 @@ _FOUND: dict[str, tuple[Callable[[], bool], str]] = {
     "ffmpeg": (_command("ffmpeg", "ffprobe"), "Debian's package ffmpeg"),
     "systemd-analyze": (_command("systemd-analyze"), "systemd-analyze"),
     "decord": (_module("decord"), "decord, which has no wheel for this machine"),
+    "bfloat16": (_bfloat16, "a processor with AVX-512 or AVX-NE-CONVERT"),
     "distributed": (_module("distributed"), "the extra dask"),
 }
 

@@ -16,13 +16,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from batchemo.devices import cpu_has
 from batchemo.emotion.classifier import Classifier, Precision, choose_precision
 from batchemo.emotion.weights import SHIPPED, load_weights
 from batchemo.faces.align import align_faces
 from batchemo.faces.detector import DetectorKind, MtcnnDetector
 from batchemo.faces.reid import embed_faces
 from batchemo.media.picture import read_picture
+from tests.needs import need
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = Path(__file__).with_suffix(".json")
@@ -75,8 +75,8 @@ def test_faces_are_where_they_are_on_every_processor(reference: dict[str, Any], 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_probabilities_of_one_crop_are_bounded(reference: dict[str, Any], precision: Precision) -> None:
     """In each precision that a processor may choose, also where it has no instructions of its own for it."""
-    if precision == "bfloat16" and not cpu_has("avx512_bw", unless_limited_to={"SSE41", "AVX", "AVX2", "AVX2_VNNI"}):
-        pytest.skip("oneDNN calculates bfloat16 on processors with AVX-512 alone")
+    if precision == "bfloat16":
+        need("bfloat16")
     crops = np.array([known[kind]["crops"][0] for known in reference["pictures"].values() for kind in KINDS], np.uint8)
     expected = np.array([known[kind]["probabilities"][0] for known in reference["pictures"].values() for kind in KINDS])
     found = classified(crops, precision)

@@ -19,10 +19,6 @@ needs_onednn = pytest.mark.skipif(
     platform.machine() not in {"x86_64", "AMD64"} or not torch.backends.mkldnn.is_available(),
     reason="networks are fused on x86-64 with oneDNN only",
 )
-_FOUND = torch.cpu.get_capabilities()
-needs_bfloat16 = pytest.mark.skipif(
-    not (_FOUND.get("avx_ne_convert") or _FOUND.get("avx512_bw")), reason="this processor cannot calculate in bfloat16"
-)
 
 
 def network(spec: NetworkSpec) -> ExpressionNet:
@@ -49,7 +45,9 @@ def network(spec: NetworkSpec) -> ExpressionNet:
         NetworkSpec(stem=8, widths=(24, 40), blocks=(2, 1), classes=3),
     ],
 )
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), pytest.param(torch.bfloat16, 0.03, marks=needs_bfloat16)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-4), pytest.param(torch.bfloat16, 0.03, marks=pytest.mark.needs("bfloat16"))]
+)
 @torch.inference_mode()
 def test_fused_logits_are_those_of_the_network(spec: NetworkSpec, dtype: torch.dtype, tolerance: float) -> None:
     plain = network(spec)
