@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchemo.emotion.model import NetworkSpec
+from batchemo.emotion.model import NetworkSpec, current_fields
 from batchemo.errors import DataError
 from batchemo.records import EMOTIONS
 
@@ -162,6 +162,7 @@ def complete_recipe(stored: dict[str, Any]) -> dict[str, Any]:
     defaults = dataclasses.asdict(Recipe())
     kept = {key: value for key, value in stored.items() if key not in _RETIRED or value != _RETIRED[key]}
     nested = {key: value | stored.get(key, {}) for key, value in defaults.items() if isinstance(value, dict)}
+    nested["network"] = current_fields(nested["network"])
     return defaults | kept | nested
 
 

@@ -91,7 +91,7 @@ def choose_precision(weights: Weights | WeightsFile, device: torch.device) -> Pr
 def _prepare_network(weights: Weights, device: torch.device, precision: Precision) -> Callable[[Tensor], Tensor]:
     if precision == "int8" and weights.ranges is not None:
         return Int8Net(weights.network, weights.ranges)
-    if device.type == "cpu" and can_fuse(weights.network):
+    if device.type == "cpu" and can_fuse():
         return FusedNet(weights.network, getattr(torch, precision))
     return weights.network.to(device).to(memory_format=torch.channels_last).eval()
 

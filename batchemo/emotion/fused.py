@@ -29,7 +29,7 @@ class FusedNet:
     def __init__(self, network: ExpressionNet, dtype: torch.dtype) -> None:
         self._dtype = dtype
         # In float64, so that the logits of a face do not depend on the others of its batch.
-        self._head = copy.deepcopy(cast(nn.Linear, network.head)).double()
+        self._head = copy.deepcopy(network.head).double()
         stem = list(network.stem)
         self._stem = [_fuse(conv, norm, INPUT_PX, dtype) for conv, norm in zip(stem[::3], stem[1::3], strict=True)]
         self._blocks: list[_Block] = []
@@ -52,9 +52,9 @@ class FusedNet:
         return cast(Tensor, self._head(x.float().mean(dim=(2, 3)).double()))
 
 
-def can_fuse(network: ExpressionNet) -> bool:
-    """Whether `FusedNet` supports this processor, this torch and the network's architecture (a plain resnet)."""
-    return network.spec.is_plain_resnet and platform.machine() in {"x86_64", "AMD64"} and _has_operators()
+def can_fuse() -> bool:
+    """Whether `FusedNet` supports this processor and this torch."""
+    return platform.machine() in {"x86_64", "AMD64"} and _has_operators()
 
 
 @functools.cache

@@ -54,9 +54,7 @@ def _has_operators() -> bool:
 
 
 def quantization_points(network: ExpressionNet) -> tuple[str, ...]:
-    """Names of the modules whose outputs are quantized; none unless the network is a plain resnet."""
-    if not network.spec.is_plain_resnet:
-        return ()
+    """Names of the modules whose outputs are quantized."""
     found = [f"stem.{index}" for index, module in enumerate(network.stem) if isinstance(module, nn.ReLU)]
     for index, block in enumerate(network.stages):
         shortcut = [] if isinstance(block.shortcut, nn.Identity) else [f"stages.{index}.shortcut"]
@@ -65,15 +63,12 @@ def quantization_points(network: ExpressionNet) -> tuple[str, ...]:
 
 
 @torch.inference_mode()
-def calibrate_ranges(network: ExpressionNet, crops: Tensor) -> CalibrationRanges | None:
+def calibrate_ranges(network: ExpressionNet, crops: Tensor) -> CalibrationRanges:
     """Calibration ranges of activations on training crops (uint8 N x 1 x 48 x 48; a random 1,024 of them).
 
-    Means over batches of 64: the extremes of all crops give a larger scale and less accuracy (see docs/benchmarks.md). None if the network
-    has no `quantization_points`.
+    Means over batches of 64: the extremes of all crops give a larger scale and less accuracy (see docs/benchmarks.md).
     """
     names = quantization_points(network)
-    if not names:
-        return None
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
 
     def record(name: str, _module: nn.Module, _inputs: object, output: Tensor) -> None:

@@ -29,11 +29,6 @@ from training.export.model_card import measure_for_card, render_card
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SPEC = NetworkSpec(stem=16, widths=(24, 32), blocks=(1, 2))
-OTHERS = {
-    "with gates": dataclasses.replace(SPEC, squeeze=4),
-    "vgg": dataclasses.replace(SPEC, architecture="vgg", drop_path=0.0),
-    "mini-xception": dataclasses.replace(SPEC, architecture="mini-xception"),
-}
 
 needs_avx2 = pytest.mark.skipif(not torch.cpu.get_capabilities().get("avx2"), reason="this processor has no AVX2")
 
@@ -60,17 +55,11 @@ def random_network(spec: NetworkSpec = SPEC) -> ExpressionNet:
     return network.eval()
 
 
-def measured(network: ExpressionNet, pixels: torch.Tensor) -> CalibrationRanges:
-    ranges = calibrate_ranges(network, pixels)
-    assert ranges is not None
-    return ranges
-
-
 @needs_avx2
 @pytest.mark.parametrize("blocks", [(1, 2), (2, 1)])
 def test_logits_are_nearly_those_of_float32(blocks: tuple[int, int]) -> None:
     network = random_network(dataclasses.replace(SPEC, blocks=blocks))
-    quantized = Int8Net(network, measured(network, smooth(64)))
+    quantized = Int8Net(network, calibrate_ranges(network, smooth(64)))
     unseen = smooth(32, seed=1)
     with torch.inference_mode():
         expected, found = network(unseen), quantized(unseen)
@@ -85,7 +74,7 @@ def test_logits_are_nearly_those_of_float32(blocks: tuple[int, int]) -> None:
 @pytest.mark.parametrize("size", [1, 3, 32])
 def test_logits_do_not_depend_on_the_batch(size: int) -> None:
     network = random_network()
-    quantized = Int8Net(network, measured(network, smooth(64)))
+    quantized = Int8Net(network, calibrate_ranges(network, smooth(64)))
     mixed = torch.cat([smooth(16, seed=2), crops(15), torch.full((1, 1, 48, 48), 128, dtype=torch.uint8)])
     with torch.inference_mode():
         whole, parts = quantized(mixed), torch.cat([quantized(part) for part in mixed.split(size)])
@@ -97,19 +86,14 @@ def test_ranges_are_of_the_activations_between_convolutions() -> None:
     names = {"stem.2", "stem.5", "stages.0", "stages.0.norm1", "stages.0.shortcut", "stages.1", "stages.1.norm1", "stages.1.shortcut"}
     assert set(quantization_points(network)) == {*names, "stages.2", "stages.2.norm1"}
     pixels = smooth(64)
-    ranges = measured(network, pixels)
+    ranges = calibrate_ranges(network, pixels)
     assert set(ranges) == set(quantization_points(network))
     with torch.inference_mode():
         after = network.maps(pixels)
     assert ranges["stages.2"] == pytest.approx((after.min().item(), after.max().item()), rel=1e-5)
     assert ranges["stages.0.shortcut"][0] < 0 < ranges["stages.0.shortcut"][1]
-    assert measured(network, pixels) == ranges
+    assert calibrate_ranges(network, pixels) == ranges
     assert not any(module._forward_hooks for module in network.modules())
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_networks_have_no_ranges(name: str) -> None:
-    assert calibrate_ranges(random_network(OTHERS[name]), smooth(4)) is None
 
 
 def test_the_processor_and_the_weights_choose_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +114,7 @@ def test_the_processor_and_the_weights_choose_the_precision(monkeypatch: pytest.
 @needs_avx2
 def test_the_classifier_runs_in_int8_if_weights_have_ranges(fitted: ExpressionNet, data: Path) -> None:
     splits = read_splits(data)
-    weights = Weights(fitted, EMOTIONS, 1.0, "", {}, measured(fitted, splits["Training"].pixels))
+    weights = Weights(fitted, EMOTIONS, 1.0, "", {}, calibrate_ranges(fitted, splits["Training"].pixels))
     faces = splits["PublicTest"].pixels[:, 0].numpy()
     with torch.inference_mode():
         expected = torch.softmax(fitted(splits["PublicTest"].pixels).double(), dim=1).numpy()
@@ -143,7 +127,7 @@ def test_the_classifier_runs_in_int8_if_weights_have_ranges(fitted: ExpressionNe
 
 def test_a_file_keeps_its_ranges(tmp_path: Path) -> None:
     network, path = random_network(), tmp_path / "net.safetensors"
-    ranges = measured(network, smooth(16))
+    ranges = calibrate_ranges(network, smooth(16))
     save_weights(path, network, labels=EMOTIONS, temperature=1.0, figures={}, ranges=ranges)
     assert load_weights(path).ranges == read_weights_file(path).ranges == ranges
     save_weights(path, network, labels=EMOTIONS, temperature=1.0, figures={})
@@ -179,7 +163,7 @@ def test_weights_that_int8_would_change_too_much_get_no_ranges(
     assert abs(figures["accuracy"] - 1) < 0.5
 
     def too_small(network: ExpressionNet, pixels: torch.Tensor) -> CalibrationRanges:
-        return {name: (low / 20, high / 20) for name, (low, high) in measured(network, pixels).items()}
+        return {name: (low / 20, high / 20) for name, (low, high) in calibrate_ranges(network, pixels).items()}
 
     monkeypatch.setattr(quantization, "calibrate_ranges", too_small)
     assert with_int8_ranges(weights, splits["Training"], splits["PublicTest"]).ranges is None
@@ -213,7 +197,7 @@ def test_fitting_measures_ranges_and_shipping_adds_those_that_lack(
 @needs_avx2
 def test_the_card_says_what_int8_costs(fitted: ExpressionNet, data: Path, tmp_path: Path) -> None:
     path, splits = tmp_path / "net.safetensors", read_splits(data)
-    ranges = measured(fitted, splits["Training"].pixels)
+    ranges = calibrate_ranges(fitted, splits["Training"].pixels)
     plain = Weights(fitted, EMOTIONS, 1.0, "", {})
     with torch.inference_mode():
         right = fitted(splits["PublicTest"].pixels).argmax(1) == splits["PublicTest"].labels

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -119,72 +117,19 @@ def test_multiply_adds_of_a_network_counted_by_hand() -> None:
     assert multiply_adds(ExpressionNet(SPEC)) == stem + first + second + 16 * 7
 
 
-SPECS = {
-    "resnet": SPEC,
-    "resnet with gates": dataclasses.replace(SPEC, squeeze=4),
-    "vgg": dataclasses.replace(SPEC, architecture="vgg", blocks=(2, 1), drop_path=0.0),
-    "mini-xception": dataclasses.replace(SPEC, architecture="mini-xception"),
-}
-
-
-@pytest.mark.parametrize("name", SPECS)
-def test_networks_of_every_architecture_survive_a_file(name: str, tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    made = half_precision(ExpressionNet(SPECS[name]))
-    save_weights(tmp_path / "net.safetensors", made, labels=EMOTIONS, temperature=1.0, figures={})
-    loaded = load_weights(tmp_path / "net.safetensors").network
-    assert loaded.spec == SPECS[name]
-    crops = torch.randint(0, 256, (3, 1, 48, 48), dtype=torch.uint8)
+def test_a_loaded_network_takes_crops_of_other_sizes(path: Path) -> None:
+    loaded = load_weights(path).network
     with torch.inference_mode():
-        assert torch.equal(loaded(crops), made(crops))
-        assert loaded(crops).shape == (3, 7)
-        assert loaded.features(crops).shape == (3, 16)
-    assert loaded(torch.rand(2, 1, 40, 40)).isfinite().all()
+        assert loaded.features(torch.rand(3, 1, 48, 48)).shape == (3, 16)
+        assert loaded(torch.rand(2, 1, 40, 40)).isfinite().all()
 
 
-def test_a_file_without_an_architecture_is_a_resnet(tmp_path: Path, path: Path) -> None:
+def test_files_of_older_versions_are_read_if_their_network_is_supported(tmp_path: Path, path: Path) -> None:
     with safe_open(path, framework="pt") as file:
         metadata = dict(file.metadata())
-    old = json.loads(metadata["network"])
-    del old["architecture"], old["squeeze"]
+    old = json.loads(metadata["network"]) | {"architecture": "resnet", "squeeze": 0}
     save_file(load_file(path), tmp_path / "old.safetensors", metadata | {"network": json.dumps(old)})
     assert load_weights(tmp_path / "old.safetensors").network.spec == SPEC
     save_file(load_file(path), tmp_path / "new.safetensors", metadata | {"network": json.dumps(old | {"architecture": "transformer"})})
-    with pytest.raises(WeightsError, match=r"unknown network \(unknown architecture 'transformer'; choose one of resnet.*update batchemo"):
+    with pytest.raises(WeightsError, match=r"unknown network \(.*'architecture'.*update batchemo"):
         load_weights(tmp_path / "new.safetensors")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"architecture": "resnets"}, "did you mean 'resnet'?"),
-        ({"architecture": "vgg"}, "drop_path"),
-        ({"architecture": "mini-xception", "squeeze": 4}, "squeeze belongs to a resnet"),
-    ],
-)
-def test_what_an_architecture_cannot_have_is_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
-        dataclasses.replace(SPEC, **changes)
-
-
-def test_the_baseline_has_the_size_it_was_published_with() -> None:
-    # Arriaga et al. 2017 speak of about 60,000; their published model counts 56,951 that are trained for seven emotions.
-    baseline = NetworkSpec("mini-xception", stem=8, widths=(16, 32, 64, 128), blocks=(1, 1, 1, 1))
-    assert sum(parameter.numel() for parameter in ExpressionNet(baseline).parameters()) == 56_951
-
-
-def test_gates_scale_channels() -> None:
-    torch.manual_seed(0)
-    network = ExpressionNet(SPECS["resnet with gates"]).eval()
-    crops = torch.rand(2, 1, 48, 48)
-    with torch.inference_mode():
-        before = network(crops)
-        for name, parameter in network.named_parameters():
-            if "factors.2.bias" in name:
-                parameter.fill_(-1e4)  # every gate shut: only the shortcuts are left
-        after = network(crops)
-        for name, parameter in network.named_parameters():
-            if "conv2" in name:
-                parameter.normal_()
-        assert torch.allclose(network(crops), after)
-    assert not torch.allclose(before, after)

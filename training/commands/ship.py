@@ -24,7 +24,6 @@ def ship(
     If it has no ranges for int8 quantization, they are measured first.
     """
     from batchemo.devices import choose_device
-    from batchemo.emotion.int8 import quantization_points
     from batchemo.emotion.weights import SHIPPED
     from training.data.holdout import read_holdout
     from training.evaluate.quantization import with_int8_ranges
@@ -34,7 +33,7 @@ def ship(
     loaded = load_emotion_weights(weights)
     with tempfile.TemporaryDirectory() as scratch:
         source = weights
-        if loaded.ranges is None and quantization_points(loaded.network):
+        if loaded.ranges is None:
             holdout = read_holdout(data, votes, seed=0)
             ranged = with_int8_ranges(loaded, holdout.training, holdout.held_back)
             if ranged.ranges is not None:

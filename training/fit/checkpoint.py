@@ -76,9 +76,6 @@ def load_checkpoint(path: Path, state: TrainingState, *, recipe: Recipe, inputs:
         stored_recipe, epochs = complete_recipe(stored["recipe"]), int(stored["epochs"])
     except (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: damaged checkpoint ({type(error).__name__}); remove it to start anew") from error
-    made, wanted = stored_recipe["network"]["architecture"], recipe.network.architecture
-    if made != wanted:
-        raise DataError(f"{path} is of a {made}, the recipe of a {wanted}; give another folder with --out, or remove it")
     if stored_recipe != dataclasses.asdict(recipe):
         raise DataError(f"{path} belongs to another recipe; give another folder with --out, or remove it")
     if stored.get("data", inputs.data) != inputs.data:

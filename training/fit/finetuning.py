@@ -41,10 +41,7 @@ def replace_head(weights: Weights, labels: Sequence[str], faces: FaceSet, *, dev
         state |= {name: old.state_dict()[name][rows] for name in ("head.weight", "head.bias")}
     else:
         slopes, offsets = _regress(_features(old, faces.pixels, device), faces.labels)
-        kernel = torch.zeros_like(state["head.weight"])
-        # Only the centre of a convolution: the mean of its outputs then equals its output for the mean.
-        (kernel if kernel.ndim == 2 else kernel[:, :, 1, 1]).copy_(slopes)
-        state |= {"head.weight": kernel, "head.bias": offsets}
+        state |= {"head.weight": slopes, "head.bias": offsets}
     network.load_state_dict(state)
     return network.eval()
 

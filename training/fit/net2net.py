@@ -17,8 +17,8 @@ from batchemo.emotion.model import ExpressionNet, NetworkSpec
 def grow_network(small: ExpressionNet, spec: NetworkSpec) -> ExpressionNet:
     """A network of `spec` with the logits of `small` (within rounding) and random new weights.
 
-    Raises ValueError if `spec` is smaller in any part, has other stages, or is of another architecture. Only a resnet can get new blocks:
-    their last norm starts at 0, and the shortcut passes the input on, which is never negative.
+    Raises ValueError if `spec` is smaller in any part, or has other stages or classes. The last norm of a new block starts at 0, and its
+    shortcut passes the input on, which is never negative.
     """
     _check(small.spec, spec)
     network = ExpressionNet(spec)
@@ -32,20 +32,13 @@ def grow_network(small: ExpressionNet, spec: NetworkSpec) -> ExpressionNet:
 
 
 def _check(small: NetworkSpec, large: NetworkSpec) -> None:
-    if (small.architecture, small.classes, small.squeeze, len(small.widths)) != (
-        large.architecture,
-        large.classes,
-        large.squeeze,
-        len(large.widths),
-    ):
+    if (small.classes, len(small.widths)) != (large.classes, len(large.widths)):
         raise ValueError("only stem, widths and blocks may differ from those of the weights to start from")
     pairs = [(small.stem, large.stem), *zip(small.widths, large.widths, strict=True), *zip(small.blocks, large.blocks, strict=True)]
     if any(before > after for before, after in pairs):
         raise ValueError("stem, widths and blocks must be at least those of the weights to start from")
     if _constant_widths(small) != _constant_widths(large):
         raise ValueError("stages that change the number of channels must be those of the weights to start from")
-    if small.blocks != large.blocks and large.architecture != "resnet":
-        raise ValueError(f"a {large.architecture} cannot have further blocks than the weights to start from")
 
 
 def _constant_widths(spec: NetworkSpec) -> list[bool]:

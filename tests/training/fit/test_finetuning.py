@@ -149,11 +149,10 @@ def test_what_a_network_knew_of_its_labels_it_keeps() -> None:
         assert torch.allclose(new(faces.pixels), known, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", ["resnet", "mini-xception"])
 @pytest.mark.parametrize("labels", [("a", "b"), ("a", "b", "sad")])
-def test_a_head_for_other_labels_begins_as_a_regression(architecture: str, labels: tuple[str, ...]) -> None:
+def test_a_head_for_other_labels_begins_as_a_regression(labels: tuple[str, ...]) -> None:
     torch.manual_seed(3)
-    old = ExpressionNet(NetworkSpec(architecture, **SHAPE)).eval()
+    old = ExpressionNet(NetworkSpec(**SHAPE)).eval()
     random = np.random.default_rng(1)
     pixels = np.stack([draw_face(emotion, random)[None] for emotion in ("happy", "surprise", "angry")[: len(labels)] for _ in range(20)])
     faces = FaceSet(torch.from_numpy(pixels), torch.arange(len(labels)).repeat_interleave(20))

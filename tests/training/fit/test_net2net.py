@@ -53,15 +53,9 @@ def test_all_of_a_grown_network_learns() -> None:
         (NetworkSpec(stem=4, widths=(6, 7), blocks=(1, 1)), "at least"),
         (NetworkSpec(stem=4, widths=(6, 8, 8), blocks=(1, 1, 1)), "only stem, widths and blocks"),
         (NetworkSpec(stem=6, widths=(6, 8), blocks=(1, 1)), "change the number of channels"),
-        (NetworkSpec(architecture="vgg", stem=4, widths=(6, 8), blocks=(1, 1), drop_path=0.0), "only stem, widths and blocks"),
+        (NetworkSpec(classes=8, stem=4, widths=(6, 8), blocks=(1, 1)), "only stem, widths and blocks"),
     ],
 )
 def test_a_network_neither_shrinks_nor_changes(spec: NetworkSpec, cause: str) -> None:
     with pytest.raises(ValueError, match=cause):
         grow_network(_trained(SMALL), spec)
-
-
-def test_further_blocks_need_a_shortcut() -> None:
-    vgg = NetworkSpec(architecture="vgg", stem=4, widths=(6, 8), blocks=(1, 1), drop_path=0.0)
-    with pytest.raises(ValueError, match="vgg cannot have further blocks"):
-        grow_network(ExpressionNet(vgg), NetworkSpec(architecture="vgg", stem=4, widths=(6, 8), blocks=(2, 1), drop_path=0.0))

@@ -79,7 +79,7 @@ def test_draws_are_within_their_ranges_and_repeat_by_their_seed(write: Callable[
         ("[varry]\nlearning_rate = [0.1]", "unknown key 'varry'; did you mean 'vary'?"),
         ("draws = 'two'\n[vary]\nlearning_rate = [0.1]", "draws cannot be 'two'"),
         ("", "has a table \\[vary\\]"),
-        ("[vary.network]\narchitecture = ['vgg']", "drop_path"),
+        ("[vary.network]\nblocks = [[1, 1, 1, 1, 1]]", "stages of blocks"),
     ],
 )
 def test_a_wrong_sweep_says_what_is_wrong(write: Callable[[str], Path], text: str, message: str) -> None:
