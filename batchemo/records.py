@@ -37,6 +37,13 @@ class Medium:
     output: str
     kind: MediaKind
 
+    def size_bytes(self) -> int:
+        """The size of the file; 0 where it is not there."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
 
 class Picture(Protocol):
     """An upright picture, converted to colours on demand."""

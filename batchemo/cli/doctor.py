@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import os
 import platform
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from typing import Any
 
 from batchemo import __version__
@@ -40,14 +40,14 @@ def _examine() -> Iterator[DoctorCheck]:
     yield _check("GPU", _gpu, needed=False)
     yield _check("precision", _precision)
     yield _check("face detector", _detector)
-    yield _check("pictures", lambda: ", ".join(f"{name} {_version(name)}" for name in _PICTURE_READERS))
+    yield _check("pictures", lambda: ", ".join(f"{name} {metadata.version(name)}" for name in _PICTURE_READERS))
     yield _check("videos", _pyav)
-    yield _check("short clips", lambda: f"decord {_version('decord')}", needed=False, hint=_WITHOUT_DECORD)
+    yield _check("short clips", lambda: f"decord {metadata.version('decord')}", needed=False, hint=_WITHOUT_DECORD)
     yield _check("annotated videos", _encoder)
     yield _check("video hardware", _hardware, needed=False)
-    yield _check("tables", lambda: f"pyarrow {_version('pyarrow')}, pandas {_version('pandas')}")
-    yield _check("plots", lambda: f"matplotlib {_version('matplotlib')}", needed=False, hint=_EXTRA.format("plot"))
-    yield _check("export to ELAN", lambda: f"pympi-ling {_version('pympi-ling')}", needed=False, hint=_EXTRA.format("eaf"))
+    yield _check("tables", lambda: f"pyarrow {metadata.version('pyarrow')}, pandas {metadata.version('pandas')}")
+    yield _check("plots", lambda: f"matplotlib {metadata.version('matplotlib')}", needed=False, hint=_EXTRA.format("plot"))
+    yield _check("export to ELAN", lambda: f"pympi-ling {metadata.version('pympi-ling')}", needed=False, hint=_EXTRA.format("eaf"))
 
 
 def _check(part: str, find: Callable[[], str], *, needed: bool = True, hint: str = _AGAIN) -> DoctorCheck:
@@ -55,7 +55,7 @@ def _check(part: str, find: Callable[[], str], *, needed: bool = True, hint: str
         return DoctorCheck(part, True, find(), needed)
     except BatchemoError as error:
         return DoctorCheck(part, False, str(error), needed)
-    except importlib.metadata.PackageNotFoundError as error:
+    except metadata.PackageNotFoundError as error:
         return DoctorCheck(part, False, f"{error.name} is not installed; {hint}", needed)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         return DoctorCheck(part, False, f"{error}; {hint}", needed)
@@ -114,7 +114,7 @@ def _detector() -> str:
     from batchemo.faces.detector import MtcnnDetector
 
     MtcnnDetector(device=torch.device("cpu"))
-    return f"MTCNN of facenet-pytorch {_version('facenet-pytorch')}, its weights inside"
+    return f"MTCNN of facenet-pytorch {metadata.version('facenet-pytorch')}, its weights inside"
 
 
 def _pyav() -> str:
@@ -142,7 +142,3 @@ def _hardware() -> str:
     if not found:
         raise BatchemoError("none that works (NVENC, Quick Sync, AMF, VideoToolbox), so videos are encoded in software")
     return ", ".join(found)
-
-
-def _version(package: str) -> str:
-    return importlib.metadata.version(package)

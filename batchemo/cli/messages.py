@@ -39,10 +39,10 @@ def line_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
-def table_console(*, stderr: bool = False) -> Console:
+def table_console() -> Console:
     """Prints tables that fit the terminal, and whole ones to files and pipes."""
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDE)
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
 
 
 def print_run_result(result: RunResult, out: Path, *, reported: Collection[str], program: str, python: str, min_face_px: int) -> None:

@@ -73,7 +73,7 @@ class RunProgress:
     def _on_started(self, plan: RunPlan, heartbeats: Path) -> None:
         if plan.stays_blurred and not self._quiet:
             self._console.print(escape(STAYS_BLURRED))
-        self._sizes = {medium.name: _size(medium.path) for medium in plan.todo}
+        self._sizes = {medium.name: medium.size_bytes() for medium in plan.todo}
         self._outputs = {medium.output: medium.name for medium in plan.todo}
         self._task = self._progress.add_task(_LOADING, total=self._total_bytes, media=f"0/{len(self._sizes)}", fps=0.0)
         self._poller = threading.Thread(target=self._poll, args=(heartbeats,), daemon=True)
@@ -162,10 +162,3 @@ class SpeedTable:
             f"Slowest stage: {slowest.limit}. Fixed cost of a run: {fixed['start']:.1f} s until the networks are loaded; "
             f"of --help {fixed['help']:.1f} s."
         )
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

@@ -118,8 +118,8 @@ def fuse_conv_norm(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
     return fused.weight.detach(), cast(Tensor, fused.bias).detach()
 
 
-def multiply_adds(network: ExpressionNet, side_px: int = INPUT_PX) -> int:
-    """Multiply-adds of all convolutions and linear layers for one crop of `side_px` x `side_px`."""
+def multiply_adds(network: ExpressionNet) -> int:
+    """Multiply-adds of all convolutions and linear layers for one crop."""
     total = 0
 
     def count(module: nn.Module, _inputs: object, output: Tensor) -> None:
@@ -134,7 +134,7 @@ def multiply_adds(network: ExpressionNet, side_px: int = INPUT_PX) -> int:
     network.eval()
     try:
         with torch.inference_mode():
-            network(torch.zeros(1, 1, side_px, side_px))
+            network(torch.zeros(1, 1, INPUT_PX, INPUT_PX))
     finally:
         network.train(training)
         for handle in handles:

@@ -43,7 +43,6 @@ class Forecast:
     problems: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return dataclasses.asdict(self)
 
 
@@ -95,7 +94,7 @@ def _seconds(media: Sequence[Medium], figures: Sequence[dict[str, Any]]) -> floa
         size = sum(part["bytes"] for part in known)
         if not size:
             return None
-        todo = sum(medium.path.stat().st_size for medium in media if medium.kind == kind and medium.path.exists())
+        todo = sum(medium.size_bytes() for medium in media if medium.kind == kind)
         work += todo * sum(part["seconds"] for part in known) / size
     worked = sum(part["seconds"] for each in figures for part in each["work"].values())
     return work * sum(each["seconds"] for each in figures) / worked if worked else None

@@ -25,7 +25,7 @@ def run_metrics(out: Path, media: Sequence[Medium], rows: Mapping[str, MediaRow]
     for medium, row in done:
         part = work[medium.kind]
         part["media"] += 1
-        part["bytes"] += _size(medium.path)
+        part["bytes"] += medium.size_bytes()
         part["faces"] += row.n_faces
         part["seconds"] = round(part["seconds"] + row.seconds_taken, 3)
     return {
@@ -69,10 +69,3 @@ def _effective_tracks(files: Sequence[Path]) -> float:
     """Kish's effective sample size: each track weighs as much as it has faces."""
     lengths = [length for file in files for length in pq.read_table(file, columns=["n_frames"])["n_frames"].to_pylist()]
     return round(sum(lengths) ** 2 / sum(length**2 for length in lengths), 2) if lengths else 0.0
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

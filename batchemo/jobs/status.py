@@ -28,7 +28,6 @@ class Status:
     installed: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return {
             "job": self.job.name,
             "file": str(self.job.file),
@@ -41,14 +40,13 @@ class Status:
         }
 
 
-def read_status(job: JobFile, *, now: datetime.datetime | None = None) -> Status:
-    """The status of `job` at `now`, a local time without a zone (default: the present)."""
+def read_status(job: JobFile) -> Status:
     records = read_run_records(job.out, job.name)
     return Status(
         job=job,
         runs=tuple(reversed(records[-_SHOWN_RUNS:])),
         is_running=is_held(job.out),
-        due=job.schedule.next_after(now or datetime.datetime.now()) if job.schedule else None,
+        due=job.schedule.next_after(datetime.datetime.now()) if job.schedule else None,
         installed=tuple(_installed(job)),
     )
 

@@ -57,23 +57,17 @@ def kind_of(path: Path, *, is_input: bool) -> MediaKind | UnsupportedFormat | No
     if it cannot be read."""
     if not is_input and path.suffix.lower() in _AUDIO_EXTENSIONS:
         return None
-    kind = _look(path) or _extension_kind(path)
+    kind = sniff(path) or _extension_kind(path)
     if is_input and not isinstance(kind, str):
         return "video" if kind is None else "image"
     return kind
 
 
-def sniff(path: Path) -> MediaKind | None:
-    """What the content of `path` is, whatever its extension; None for anything unknown, unreadable or not a file, and for unsupported
-    pictures.
+def sniff(path: Path) -> MediaKind | UnsupportedFormat | None:
+    """What the content of `path` is, whatever its extension; None for anything unknown, unreadable or not a file.
 
     A GIF, WebP, PNG or AVIF with several frames is a video. Reads 4 KiB, and the headers of frames; never opens pipes or devices.
     """
-    kind = _look(path)
-    return kind if isinstance(kind, str) else None
-
-
-def _look(path: Path) -> MediaKind | UnsupportedFormat | None:
     try:
         if not path.is_file():
             return None

@@ -136,7 +136,6 @@ def _only_decoded(frames: Iterable[Frame], undecodable: list[Frame]) -> Iterator
 
 
 def _detect(frames: Iterable[Frame], models: Models, shots: ShotFinder, *, detect_last: bool) -> Iterator[DetectedFrame]:
-    """The faces of each frame."""
     marked = ((frame, shots.is_cut(frame.grey)) for frame in frames)
     if models.propagates:
         yield from propagate_faces(marked, models.detector, search_last=detect_last)

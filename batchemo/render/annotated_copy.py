@@ -91,7 +91,6 @@ def _restore_places(layout: Layout, overlays: OverlayReader, time_s: float) -> N
 def _with_overlays(
     frames: Iterator[Frame], overlays: OverlayReader, index_offset: int, on_frame: Callable[[], None], watch: Stopwatch
 ) -> Iterator[_OverlaidFrame]:
-    """Each frame with its overlay."""
     for frame in frames:
         with watch.stage("draw"):
             overlay = overlays.overlay_at(frame.index + index_offset, frame.time_s)

@@ -48,7 +48,6 @@ class Site:
     split: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return {"page": str(self.page), "media": self.media, "split": self.split}
 
 

@@ -66,7 +66,6 @@ class Summary:
     total: FaceCounts
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return dataclasses.asdict(self)
 
     def sorted_by(self, name: str) -> Summary:

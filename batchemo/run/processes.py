@@ -18,7 +18,7 @@ from batchemo.errors import MediaError
 from batchemo.pipeline.segments import SegmentTaskResult
 from batchemo.records import Medium, MediumOutcome
 from batchemo.run.heartbeat import read_heartbeats
-from batchemo.run.scheduler import JobQueue, group_jobs, size_of
+from batchemo.run.scheduler import JobQueue, group_jobs
 from batchemo.run.tasks import Job, Outcomes, Task
 from batchemo.run.watchdog import Watchdog
 
@@ -142,7 +142,7 @@ def count_workers(workers: int | None, media: Sequence[Medium], *, device: str) 
     """As many as asked for, otherwise one for each GPU or core; no more than media and segments of videos can keep busy."""
     count = workers or _count_gpus(device) or usable_cores()
     if len(media) < count:
-        count = min(count, sum(1 + (medium.kind == "video") * size_of(medium.path) // _SEGMENT_BYTES for medium in media))
+        count = min(count, sum(1 + (medium.kind == "video") * medium.size_bytes() // _SEGMENT_BYTES for medium in media))
     return count
 
 

@@ -7,7 +7,6 @@ import enum
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchemo.errors import MediaError
@@ -75,7 +74,7 @@ class JobQueue:
     def __init__(self, task: Task, media: Sequence[Medium], *, workers: int) -> None:
         self._task = task
         self.workers = workers
-        self._media = deque(sorted(media, key=lambda medium: -size_of(medium.path)))
+        self._media = deque(sorted(media, key=lambda medium: -medium.size_bytes()))
         self._videos: dict[str, SegmentedVideo] = {}
         self._failed_videos: dict[str, SegmentedVideo] = {}
         self._queues: dict[JobState, deque[Job]] = {JobState.WAITING: deque(), JobState.RETRY: deque()}
@@ -220,11 +219,3 @@ class JobQueue:
             self._failed_videos[video.medium.output] = video
             mark_cancelled(self._task.heartbeats, video.medium.output)
         return (outcome,)
-
-
-def size_of(path: Path) -> int:
-    """The size of a file in bytes; 0 where it is not there."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

@@ -49,7 +49,6 @@ class Verification:
     decoded_by: Mapping[UsedReader, int] = dataclasses.field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return dataclasses.asdict(self)
 
 

@@ -31,7 +31,7 @@ import cv2, av, decord
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 for name in sys.argv[2:]:
     path = Path(name)
-    kind = sniff(path) or 'image'
+    kind = 'video' if sniff(path) == 'video' else 'image'
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     try:
         source = open_source(Medium(path, path.name, path.name, kind))

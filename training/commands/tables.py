@@ -31,7 +31,6 @@ _PER_CLASS = ("precision", "recall", "f1")
 
 
 def print_evaluation(figures: dict[str, Any]) -> None:
-    """Prints the figures of `measure`."""
     console = _console()
     flips = ", each with its mirror image" if figures["tta"] else ""
     console.print(f"{figures['split']}: {figures['n']} pictures{flips}; weights {figures['weights_sha256'][:16]}", highlight=False)

@@ -132,7 +132,6 @@ def write_page(path: Path, exploration: Exploration) -> None:
 
 
 def render_page(exploration: Exploration) -> str:
-    """The page as HTML."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     confusion = [
         {

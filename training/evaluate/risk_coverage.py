@@ -47,9 +47,9 @@ def uncertain_below(confidences: Floats, correct: NDArray[np.bool_]) -> float:
     return 0.0 if first == 0 else 1.0 if first == len(levels) else float(levels[first])
 
 
-def uncertain_interval(confidences: Floats, correct: NDArray[np.bool_], *, seed: int = 0) -> tuple[float, float]:
+def uncertain_interval(confidences: Floats, correct: NDArray[np.bool_]) -> tuple[float, float]:
     """95 % bootstrap interval (percentiles) of `uncertain_below`."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     drawn = (random.integers(0, len(correct), len(correct)) for _ in range(_RESAMPLES))
     low, high = np.percentile([uncertain_below(confidences[chosen], correct[chosen]) for chosen in drawn], [2.5, 97.5])
     return float(low), float(high)

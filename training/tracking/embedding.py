@@ -22,14 +22,14 @@ _SHOTS, _VIEWS = 4, 2
 _SHOT_S = 3.0
 
 
-def fit_projection(faces: NDArray[np.uint8], *, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+def fit_projection(faces: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """`mean` 144 and `matrix` 144 x `FACE_SIZE` for thumbnails, from N x 48 x 48 faces of different people.
 
     Linear discriminant analysis (Fisher 1936). The within-class scatter is that of synthetic views of each face, with other poses, lighting
     and expressions, and with the alignment errors of a detector.
     """
-    people = make_people(faces, seed=seed)
-    views = [np.stack(list(_thumbnails(person, seed=seed + number))) for number, person in enumerate(people)]
+    people = make_people(faces, seed=0)
+    views = [np.stack(list(_thumbnails(person, seed=number))) for number, person in enumerate(people)]
     centres = np.stack([each.mean(axis=0) for each in views])
     mean = centres.mean(axis=0)
     apart = np.concatenate([each - centre for each, centre in zip(views, centres, strict=True)]).astype(np.float64)

@@ -45,7 +45,6 @@ class ExportedFiles:
         return _ADVICE.get(self.to, "")
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return {"out": str(self.out), "files": [str(file) for file in self.files]}
 
 
