@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterator
 import psutil
 import pytest
 
-_STAY = ("resource_tracker", "semaphore_tracker", "forkserver", "chrom")
-"""Helpers of multiprocessing, and Chromium, live as long as the process that started them."""
+_HELPERS = ("resource_tracker", "semaphore_tracker", "forkserver")
+"""Processes of multiprocessing that live as long as the process that started them; what a fork server starts is ours all the same."""
 
 _PATIENCE_SECONDS = 5.0
 
@@ -25,24 +25,22 @@ class _Errors(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def no_unexpected_errors_are_logged(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a test in which an ERROR is logged, unless it is marked `logs_errors` or reads the log itself, by `caplog`."""
+    """Fails a test in which an ERROR is logged, unless it reads the log, by `caplog`."""
     handler = _Errors()
     logging.getLogger().addHandler(handler)
     yield
     logging.getLogger().removeHandler(handler)
-    expected = request.node.get_closest_marker("logs_errors") is not None or "caplog" in request.fixturenames
-    if handler.messages and not expected:
-        pytest.fail(f"logged as ERROR: {handler.messages}; mark the test logs_errors if it should", pytrace=False)
+    if handler.messages and "caplog" not in request.fixturenames:
+        pytest.fail(f"logged as ERROR: {handler.messages}; a test that expects this checks it by caplog", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fails a test that leaves a process behind. Those of its fixtures may go on: they belong to whole modules or sessions."""
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Fails a test that leaves a process behind. Processes of its fixtures, and what these start meanwhile, may go on."""
     before = _children()
     result = yield
-    if item.get_closest_marker("dask"):  # its cluster, a fixture, starts workers anew
-        return result
-    left = [process for process in _children() - before if not _stays(process)]
+    fixtures = {process for process in before if not _is_helper(process)}
+    left = [process for process in _children() - before if not _is_helper(process) and fixtures.isdisjoint(_ancestors(process))]
     _, alive = psutil.wait_procs(left, timeout=_PATIENCE_SECONDS)
     if alive:
         pytest.fail(f"left processes behind: {[_command(process) for process in alive]}", pytrace=False)
@@ -53,8 +51,15 @@ def _children() -> set[psutil.Process]:
     return set(psutil.Process().children(recursive=True))
 
 
-def _stays(process: psutil.Process) -> bool:
-    return any(name in _command(process) for name in _STAY)
+def _ancestors(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.parents()
+    except psutil.Error:
+        return []
+
+
+def _is_helper(process: psutil.Process) -> bool:
+    return any(name in _command(process) for name in _HELPERS)
 
 
 def _command(process: psutil.Process) -> str:

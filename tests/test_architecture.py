@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.source_code import ROOT, defined_twice, imports_of, modules_of
+
 PACKAGE = ROOT / "batchemo"
 PAGE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-
-
-def modules() -> dict[str, Path]:
-    """Every module by its dotted name; a package stands for its `__init__.py`."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-def imports(path: Path, known: Collection[str]) -> set[str]:
-    """The modules of ours that the file imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in known else node.module for name in names}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return found & set(known)
 
 
 @functools.cache
 def graph() -> dict[str, set[str]]:
     """What each module imports; the face of the package, which hands on names from everywhere, is left out."""
-    known = {name: path for name, path in modules().items() if name not in {"batchemo", "batchemo.__main__"}}
-    return {name: imports(path, known) for name, path in known.items()}
+    known = {name: path for name, path in modules_of("batchemo").items() if name not in {"batchemo", "batchemo.__main__"}}
+    return {name: imports_of(path, known) for name, path in known.items()}
 
 
 def package_of(module: str) -> str:
@@ -108,30 +86,13 @@ def test_the_top_of_the_package_is_short() -> None:
 
 
 def test_the_package_does_not_know_what_is_built_upon_it() -> None:
-    for path in modules().values():
+    for path in modules_of("batchemo").values():
         assert not re.search(r"^\s*(from|import) (training|tests|checks|bench)\b", path.read_text(), flags=re.MULTILINE), path
-
-
-def public_names(path: Path) -> set[str]:
-    """Functions, classes and constants at the top of a module, without underscore."""
-    names: set[str] = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            names.add(node.target.id)
-    return {name for name in names if not name.startswith("_")}
 
 
 def test_one_word_means_one_thing() -> None:
     """No public name is defined twice; README promises `transitions` as a table and as a plot."""
-    homes: dict[str, list[str]] = {}
-    for module, path in modules().items():
-        for name in public_names(path):
-            homes.setdefault(name, []).append(module)
-    assert {name for name, found in homes.items() if len(found) > 1} == {"transitions"}
+    assert set(defined_twice("batchemo")) == {"transitions"}
 
 
 def test_tests_stand_where_their_packages_do() -> None:

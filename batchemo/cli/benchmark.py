@@ -31,7 +31,7 @@ from batchemo.run.plan import make_context
 from batchemo.run.processes import InProcessEngine, ProcessEngine, usable_cores
 from batchemo.run.tasks import AnalysisTask
 
-WIDTH, HEIGHT, FPS = 1280, 720, 30
+_WIDTH, _HEIGHT, _FPS = 1280, 720, 30
 FACE = Path(__file__).parent / "face.jpg"
 """A face of 240 px: Eileen Collins, by NASA, in the public domain."""
 
@@ -117,11 +117,11 @@ models_of(RunContext(Path(), RunOptions(), "", (), "")).detector.detect([np.zero
 def make_clip(path: Path, *, faces: int, seconds: float) -> Path:
     """Writes a clip of `faces` (at most five) faces of 240 px that move before blurred noise, 1280 x 720, 30 frames a second."""
     face = np.asarray(Image.open(FACE).convert("RGB"), np.uint8)
-    wall = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8), (0, 0), 6)
+    wall = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (_HEIGHT, _WIDTH, 3), np.uint8), (0, 0), 6)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for index in range(round(seconds * FPS)):
+        stream = container.add_stream("libx264", rate=_FPS, options={"preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
+        for index in range(round(seconds * _FPS)):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(_scene(np.asarray(wall), face, faces, index), format="rgb24")))
         container.mux(stream.encode(None))
     return path

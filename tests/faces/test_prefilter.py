@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 import batchemo.faces.cascade
 from batchemo.errors import BatchemoError
@@ -27,20 +26,11 @@ from batchemo.faces.prefilter import (
     pad_to_blocks,
 )
 from batchemo.faces.pyramid import MipPyramid
-from tests.made_media import read_pixels
+from tests.faces.photographs import photograph, tensor
 from training.prefilter.fitting import proposal_features
 
 SAMPLES = Path(__file__).parents[2] / "sample_media"
 CPU = torch.device("cpu")
-
-
-def photograph(name: str = "grace_hopper", *, width: int = 320) -> NDArray[np.uint8]:
-    pixels = read_pixels(SAMPLES / f"{name}.jpg", cv2.IMREAD_COLOR_RGB)
-    return np.asarray(cv2.resize(pixels, (width, round(width * pixels.shape[0] / pixels.shape[1])), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def tensor(pixels: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(pixels[None].copy()).permute(0, 3, 1, 2).float()
 
 
 @pytest.fixture

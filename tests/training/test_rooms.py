@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-from collections import defaultdict
 from graphlib import TopologicalSorter
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "training"
+from tests.source_code import ROOT, defined_twice, imports_of, modules_of
 
 ARROWS = {
-    "__init__": set(),
     "console": set(),
     "recipe": set(),
     "inference": set(),
@@ -27,42 +22,17 @@ ARROWS = {
 }
 """What each room, or module outside the rooms, imports; rooms come after those that they import."""
 
-MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = {name: path for name, path in modules_of("training").items() if name != "training"}
 
 
 def room(module: str) -> str:
     return module.split(".")[1]
 
 
-def imports(module: str) -> set[str]:
-    """The modules of `training` that a module imports, anywhere in it."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: a relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found |= {name if name in MODULES else str(node.module) for name in names}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return {name for name in found if name.split(".")[0] == "training"}
-
-
-def public_names(module: str) -> set[str]:
-    """Classes, functions and constants without an underscore that a module defines."""
-    found: set[str] = set()
-    for node in ast.parse(MODULES[module].read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            found.add(node.name)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
-    return {name for name in found if not name.startswith("_")}
-
-
 def test_rooms_import_what_the_list_says() -> None:
     found: dict[str, set[str]] = {room(module): set() for module in MODULES}
-    for module in MODULES:
-        found[room(module)] |= {room(other) for other in imports(module)} - {room(module)}
+    for module, path in MODULES.items():
+        found[room(module)] |= {room(other) for other in imports_of(path, MODULES)} - {room(module)}
     assert found == ARROWS
 
 
@@ -74,16 +44,12 @@ def test_arrows_go_in_one_direction() -> None:
 
 
 def test_modules_have_no_cycle() -> None:
-    list(TopologicalSorter({module: imports(module) for module in MODULES}).static_order())
+    list(TopologicalSorter({module: imports_of(path, MODULES) for module, path in MODULES.items()}).static_order())
 
 
 def test_no_public_name_is_defined_twice() -> None:
-    owners = defaultdict(list)
-    for module in MODULES:
-        for name in public_names(module):
-            owners[name].append(module)
-    assert {name: modules for name, modules in owners.items() if len(modules) > 1} == {}
+    assert defined_twice("training") == {}
 
 
 def test_the_top_level_stays_small() -> None:
-    assert len([module for module in MODULES if module.count(".") == 1]) <= 6
+    assert len([*(ROOT / "training").glob("*.py")]) <= 6

@@ -14,7 +14,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from batchemo.errors import DataError
@@ -22,6 +21,7 @@ from batchemo.faces.cascade import Cascade
 from batchemo.faces.mtcnn import load_networks
 from batchemo.faces.prefilter import PrefilterNet, load_prefilter
 from batchemo.records import Frame
+from tests.faces.photographs import photograph, tensor
 from tests.made_media import read_pixels
 from training.cli import app
 from training.prefilter import composites, fitting
@@ -38,15 +38,6 @@ from training.prefilter.fitting import (
 
 SAMPLES = Path(__file__).parents[3] / "sample_media"
 CPU = torch.device("cpu")
-
-
-def photograph(name: str = "grace_hopper", *, width: int = 320) -> NDArray[np.uint8]:
-    pixels = read_pixels(SAMPLES / f"{name}.jpg", cv2.IMREAD_COLOR_RGB)
-    return np.asarray(cv2.resize(pixels, (width, round(width * pixels.shape[0] / pixels.shape[1])), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def tensor(pixels: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(pixels[None].copy()).permute(0, 3, 1, 2).float()
 
 
 @pytest.fixture
