@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import shlex
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 
@@ -15,12 +15,12 @@ def typed(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def suggestion(name: str, choices: Sequence[str]) -> str:
-    """A hint for an unknown `name`: the most similar of `choices`, or all of them."""
+def suggestion(name: str, choices: Sequence[str], *, spelled: Callable[[str], str] = str) -> str:
+    """A hint for an unknown `name`: the most similar of `choices`, or all of them, each as it is `spelled` where the user typed it."""
     close = difflib.get_close_matches(name, choices, n=2)
     if close:
-        return f"did you mean {' or '.join(map(repr, close))}?"
-    return f"choose from {', '.join(choices)}" if choices else "there are none"
+        return f"did you mean {' or '.join(repr(spelled(each)) for each in close)}?"
+    return f"choose from {', '.join(map(spelled, choices))}" if choices else "there are none"
 
 
 class BatchemoError(Exception):

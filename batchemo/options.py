@@ -263,7 +263,11 @@ _NAMES = {name: name for name in OPTIONS} | {option.old_name: name for name, opt
 
 def flag(name: str) -> str:
     """`min_face_px` as it is typed: `--min-face-px`."""
-    return f"--{name.replace('_', '-')}"
+    return f"--{_dashed(name)}"
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def option_name(key: str) -> str | None:
@@ -346,7 +350,8 @@ def named_options(table: Mapping[str, Any], *, file: Path) -> dict[str, Any]:
     """The options in a table of `file`, by today's names. Raises UsageError, with the likely spelling, where one is unknown."""
     for key in table:
         if option_name(key) is None:
-            raise UsageError(f"{file}: unknown option {key!r}; {suggestion(key.replace('-', '_'), list(OPTIONS))}")
+            hint = suggestion(key.replace("-", "_"), list(OPTIONS), spelled=_dashed if "-" in key else str)
+            raise UsageError(f"{file}: unknown option {key!r}; {hint}")
     found = _by_name(table, spelled=str, source=f"{file}: ")
     if isinstance(found.get("weights"), str):  # a path in a file is relative to that file
         found["weights"] = file.parent / found["weights"]
@@ -360,7 +365,11 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not variable.startswith(ENVIRONMENT_PREFIX) or name in _OTHER_VARIABLES:
             continue
         if name not in _NAMES:
-            raise UsageError(f"unknown variable {variable}; {suggestion(name, list(OPTIONS))}")
+            raise UsageError(f"unknown variable {variable}; {suggestion(name, list(OPTIONS), spelled=_variable)}")
         if text:
             found[name] = text.split(",") if isinstance(RunOptions.model_fields[_NAMES[name]].default, tuple) else text
-    return _by_name(found, spelled=lambda name: ENVIRONMENT_PREFIX + name.upper())
+    return _by_name(found, spelled=_variable)
+
+
+def _variable(name: str) -> str:
+    return ENVIRONMENT_PREFIX + name.upper()
