@@ -173,6 +173,7 @@ class JobQueue:
         """The one way into RUNNING."""
         if job is not None:
             self._running[job.key] = job
+            _LOG.debug("%s %s: %s", *job.key, JobState.RUNNING.value)
         return job
 
     def _move(self, job: Job, state: JobState, *queued: Job) -> Outcomes:
